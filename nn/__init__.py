@@ -1,0 +1,12 @@
+"""The engine: reverse-mode autograd on NumPy arrays, the ops, the layers, and what trains them.
+
+Knows nothing of images, captions or generators. Start reading at `tensor.py`.
+"""
+from nn import runtime
+
+runtime.configure()  # must come before NumPy is first imported: it chooses the BLAS kernels
+
+from nn import functional  # noqa: E402
+from nn.tensor import Function, Parameter, Tensor, no_grad  # noqa: E402
+
+__all__ = ["Function", "Parameter", "Tensor", "functional", "no_grad"]

@@ -1,0 +1,355 @@
+"""Reverse-mode automatic differentiation: the whole of it.
+
+A computation is a chain of functions.  The chain rule says that the derivative of a number L with respect to any
+array in the chain is the derivative with respect to what came next, pulled back through one function:
+
+    y = f(x)    =>    dL/dx = J_f(x)^T dL/dy            (J_f: the Jacobian of f; dL/dy: the "cotangent" of y)
+
+No op ever builds its Jacobian; it only says what the product J^T g is.  So an op here is a `Function` with a pair of
+methods, `forward` (computes y) and `backward` (computes J^T g), both on plain NumPy arrays.  `Function.apply` runs
+the forward and leaves a node behind that remembers where its inputs came from; `Tensor.backward` walks these nodes
+from the loss to the leaves, each node once, after everything that used its output.
+
+Source: Griewank and Walther 2008, "Evaluating Derivatives", chapter 3 (the reverse mode).
+"""
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+
+class _ThreadState(threading.local):
+    """What a thread is doing at the moment; every thread starts with these values."""
+
+    recording = True  # False inside no_grad()
+    sink: dict[int, np.ndarray] | None = None  # where leaf gradients go inside gradients_into()
+    check_finite = False  # True inside finite_checks()
+
+
+_state = _ThreadState()
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Record no graph inside this block (in this thread only): for sampling and evaluation."""
+    previous, _state.recording = _state.recording, False
+    try:
+        yield
+    finally:
+        _state.recording = previous
+
+
+@contextmanager
+def gradients_into(sink: dict[int, np.ndarray]) -> Iterator[None]:
+    """Send the gradients of leaves into `sink`, a mapping `id(leaf) -> array`, instead of `leaf.grad`.
+
+    The arrays are added to.  A leaf that is not in the mapping counts as a constant, so nothing is computed for it.
+    Holds for the calling thread: several threads can differentiate the same parameters at once, each into its own.
+    """
+    previous, _state.sink = _state.sink, sink
+    try:
+        yield
+    finally:
+        _state.sink = previous
+
+
+class NonFiniteError(FloatingPointError):
+    """A NaN or an infinity appeared; the message names the op in which it did so first."""
+
+
+@contextmanager
+def finite_checks() -> Iterator[None]:
+    """Look at the result of every op, forward and backward, and raise NonFiniteError at the first NaN or infinity.
+
+    Slow; used to replay a step that went wrong.
+    """
+    previous, _state.check_finite = _state.check_finite, True
+    try:
+        yield
+    finally:
+        _state.check_finite = previous
+
+
+class Tensor:
+    """An array that remembers how it was computed.
+
+    data           np.ndarray of any shape
+    grad           dL/d(data), an array of the same shape, filled in by `backward` on leaves; None before
+    requires_grad  whether a gradient is wanted here, or flows through here
+    """
+
+    __slots__ = ("data", "grad", "requires_grad", "node", "output_index")
+    __array_ufunc__ = None  # so that `ndarray * Tensor` asks the Tensor
+
+    def __init__(self, data, requires_grad: bool = False):
+        if isinstance(data, Tensor):
+            raise TypeError("Tensor() was given a Tensor; use it as it is, or .detach() to cut it from its graph")
+        array = np.asarray(data)
+        if not isinstance(data, np.ndarray | np.generic) and array.dtype == np.float64:
+            array = array.astype(np.float32)  # Python numbers and lists: the dtype that we train in
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"a Tensor holds numbers; given dtype {array.dtype}")
+        if requires_grad and array.dtype.kind != "f":
+            raise TypeError(
+                f"only float tensors can have gradients; given dtype {array.dtype}. Convert it first: x.astype(np.float32)"
+            )
+        self.data = array
+        self.grad: np.ndarray | None = None
+        self.requires_grad = requires_grad
+        self.node: Function | None = None  # the function that made this tensor; None for a leaf
+        self.output_index = 0  # which of the node's outputs it is
+
+    shape = property(lambda self: self.data.shape)
+    ndim = property(lambda self: self.data.ndim)
+    size = property(lambda self: self.data.size)
+    dtype = property(lambda self: self.data.dtype)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        origin = f", from {type(self.node).__name__}" if self.node is not None else ""
+        wants = ", requires_grad" if self.requires_grad and self.node is None else ""
+        values = np.array2string(self.data, precision=4, threshold=8, edgeitems=2, separator=", ")
+        values = " ".join(values.split())
+        return f"{type(self).__name__}({values}, shape={self.shape}, {self.dtype}{wants}{origin})"
+
+    def item(self) -> float:
+        """The value of a tensor that holds one number."""
+        return self.data.item()
+
+    def numpy(self) -> np.ndarray:
+        """The array itself (no copy)."""
+        return self.data
+
+    def detach(self) -> Tensor:
+        """The same array as a constant: no gradient flows through it."""
+        return Tensor(self.data)
+
+    def backward(self, grad: np.ndarray | None = None) -> None:
+        """Add dL/dx to `x.grad` for every leaf x that this tensor was computed from, then free the graph.
+
+        grad: the cotangent dL/d(self), of this tensor's shape; may be left out for a single number, where it is 1.
+        Raises RuntimeError if there is no graph, or no longer, ValueError if `grad` is missing or of another shape.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward() on a tensor that depends on no tensor with requires_grad=True")
+        if grad is None:
+            if self.size != 1:
+                raise ValueError(
+                    f"backward() without a gradient needs a single number, but this tensor has shape {self.shape}; "
+                    "reduce it first (for instance with .sum()) or pass the gradient of the loss with respect to it"
+                )
+            grad = np.ones_like(self.data)
+        grad = np.asarray(grad, dtype=self.dtype)
+        if grad.shape != self.shape:
+            raise ValueError(f"backward() was given a gradient of shape {grad.shape} for a tensor of shape {self.shape}")
+        if self.node is None:
+            _add_to_leaf(self, grad)
+            return
+        cotangents = _Cotangents()
+        cotangents.add(self, grad)
+        order = topological_order(self.node)
+        while order:  # popped, so that a node's arrays are free as soon as it has been used
+            node = order.pop()
+            for tensor, gradient in zip(node.inputs, node.pull_back(cotangents.take(node)), strict=True):
+                if gradient is None or not isinstance(tensor, Tensor):
+                    continue
+                gradient = unbroadcast(gradient, tensor.shape)
+                if tensor.node is None:
+                    _add_to_leaf(tensor, gradient)
+                else:
+                    cotangents.add(tensor, gradient)
+            node.free()
+
+
+class Parameter(Tensor):
+    """A leaf tensor that training changes."""
+
+    __slots__ = ()
+
+    def __init__(self, data):
+        super().__init__(data, requires_grad=True)
+
+
+class Function:
+    """A differentiable function; an instance is one use of it, a node of the graph, passed to both methods as `ctx`.
+
+    A subclass defines, as static methods on NumPy arrays:
+        forward(ctx, *inputs, **options) -> array, or a tuple of arrays
+        backward(ctx, *grads) -> one gradient per input (None where none flows), a lone one without a tuple
+    Neither changes its arguments.  `backward` may return gradients that still have the shape of the output where an
+    input was broadcast, and may return the same array twice: the engine sums and copies where it has to.
+    """
+
+    __slots__ = ("inputs", "needs", "saved", "output_shapes", "dtype", "__dict__")
+
+    @staticmethod
+    def forward(ctx: Function, *inputs, **options):
+        raise NotImplementedError
+
+    @staticmethod
+    def backward(ctx: Function, *grads):
+        raise NotImplementedError
+
+    def save(self, *arrays) -> None:
+        """Keep what `backward` will need; it finds them in `ctx.saved`, in the same order."""
+        self.saved = arrays
+
+    @classmethod
+    def apply(cls, *inputs, **options):
+        """Run `forward` on the inputs (tensors, arrays, numbers or None) and record it for backward."""
+        ctx = cls()
+        ctx.saved = ()
+        arrays, ctx.needs = _unwrap(cls, inputs)
+        try:
+            outputs = cls.forward(ctx, *arrays, **options)
+        except ValueError as error:
+            if "broadcast" not in str(error):
+                raise
+            shapes = " and ".join(str(np.shape(a)) for a in arrays if a is not None)
+            raise ValueError(f"{cls.__name__}: the shapes {shapes} do not broadcast") from error
+        several = isinstance(outputs, tuple)
+        results = outputs if several else (outputs,)
+        if _state.check_finite:
+            _check_finite(results, f"the forward pass of {cls.__name__}")
+        tensors = tuple(Tensor(array) for array in results)
+        if any(ctx.needs):
+            ctx.inputs = inputs
+            ctx.output_shapes = [array.shape for array in results]
+            ctx.dtype = results[0].dtype
+            for index, tensor in enumerate(tensors):
+                tensor.requires_grad, tensor.node, tensor.output_index = True, ctx, index
+        return tensors if several else tensors[0]
+
+    def pull_back(self, cotangents: list[np.ndarray | None]) -> tuple:
+        """The gradients with respect to the inputs, given those with respect to the outputs (None counts as zero)."""
+        grads = [
+            np.zeros(shape, self.dtype) if grad is None else grad
+            for grad, shape in zip(cotangents, self.output_shapes, strict=True)
+        ]
+        result = self.backward(self, *grads)
+        result = result if isinstance(result, tuple) else (result,)
+        if len(result) != len(self.inputs):
+            raise RuntimeError(
+                f"{type(self).__name__}.backward returned {len(result)} gradients for {len(self.inputs)} inputs"
+            )
+        if _state.check_finite:
+            _check_finite(result, f"the backward pass of {type(self).__name__}")
+        return tuple(grad if need else None for grad, need in zip(result, self.needs, strict=True))
+
+    def free(self) -> None:
+        """Let go of inputs and saved arrays; a second backward through this node is an error from now on."""
+        self.__dict__.clear()
+        self.inputs = self.saved = None
+
+
+def topological_order(node: Function) -> list[Function]:
+    """Every node that `node` depends on, and itself, each after all of its own inputs.
+
+    Depth-first with a stack of its own, so that a chain of 10,000 functions does not exhaust Python's.
+    """
+    order: list[Function] = []
+    seen = {node}
+    stack = [(node, iter(_parents(node)))]
+    while stack:
+        current, parents = stack[-1]
+        for parent in parents:
+            if parent not in seen:
+                seen.add(parent)
+                stack.append((parent, iter(_parents(parent))))
+                break
+        else:  # every parent is in the order already
+            stack.pop()
+            order.append(current)
+    return order
+
+
+def unbroadcast(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Sum `grad` over the axes that broadcasting `shape` to `grad.shape` had added or stretched.
+
+    y_ij = x_j for all i is what broadcasting means, so dL/dx_j = sum_i dL/dy_ij.
+    """
+    if grad.shape == shape:
+        return grad
+    added = grad.ndim - len(shape)
+    stretched = tuple(added + i for i, n in enumerate(shape) if n == 1 and grad.shape[added + i] != 1)
+    return grad.sum(axis=tuple(range(added)) + stretched).reshape(shape)
+
+
+class _Cotangents:
+    """The gradients that have arrived at tensors inside the graph and wait for their node's turn."""
+
+    def __init__(self):
+        self.waiting: dict[Function, list[np.ndarray | None]] = {}
+        self.owned: set[tuple[Function, int]] = set()  # sums that we made ourselves, safe to add to in place
+
+    def add(self, tensor: Tensor, grad: np.ndarray) -> None:
+        node, index = tensor.node, tensor.output_index
+        grads = self.waiting.get(node)
+        if grads is None:
+            grads = self.waiting[node] = [None] * len(node.output_shapes)
+        if grads[index] is None:
+            grads[index] = grad  # somebody else's array: an op may have handed it to two inputs
+        elif (node, index) in self.owned:
+            grads[index] += grad
+        else:
+            grads[index] = grads[index] + grad
+            self.owned.add((node, index))
+
+    def take(self, node: Function) -> list[np.ndarray | None]:
+        return self.waiting.pop(node)
+
+
+def _add_to_leaf(leaf: Tensor, grad: np.ndarray) -> None:
+    if _state.sink is not None:
+        _state.sink[id(leaf)] += grad
+    elif leaf.grad is None:
+        leaf.grad = np.array(grad, dtype=leaf.dtype)  # a copy: the array may belong to somebody else
+    else:
+        leaf.grad += grad
+
+
+def _wants_gradient(tensor: Tensor) -> bool:
+    if not (tensor.requires_grad and _state.recording):
+        return False
+    return tensor.node is not None or _state.sink is None or id(tensor) in _state.sink
+
+
+def _unwrap(function: type[Function], inputs: tuple) -> tuple[list, tuple[bool, ...]]:
+    """The arrays behind the inputs, and which of them need a gradient; floats of two precisions are an error."""
+    arrays, needs, dtype = [], [], None
+    for value in inputs:
+        is_tensor = isinstance(value, Tensor)
+        array = value.data if is_tensor else value
+        if isinstance(array, np.ndarray):
+            if array.dtype.kind == "f" and array.dtype is not dtype:
+                if dtype is not None and array.dtype != dtype:
+                    raise TypeError(
+                        f"{function.__name__}: inputs of dtype {dtype} and {array.dtype}; convert one with .astype()"
+                    )
+                dtype = array.dtype
+        elif isinstance(array, np.floating):
+            array = float(array)  # a NumPy scalar would turn a float32 result into float64
+        arrays.append(array)
+        needs.append(is_tensor and _wants_gradient(value))
+    return arrays, tuple(needs)
+
+
+def _parents(node: Function) -> list[Function]:
+    if node.inputs is None:
+        raise RuntimeError(
+            "backward() through a graph that an earlier backward() has freed; compute the loss again, "
+            "or add the losses up and call backward() once"
+        )
+    return [t.node for t, need in zip(node.inputs, node.needs, strict=True) if need and t.node is not None]
+
+
+def _check_finite(arrays, where: str) -> None:
+    for array in arrays:
+        if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = "a NaN" if np.isnan(array).any() else "an infinity"
+            raise NonFiniteError(f"{bad} first appeared in {where}, in an array of shape {array.shape}")
