@@ -1,0 +1,11 @@
+"""Numba loops on plain arrays: the parts of the engine where NumPy alone would be slow.
+
+A kernel takes arrays, writes its result into `out` and allocates nothing.  It is single-threaded and releases the
+GIL: parallelism comes from running it on several shards of a batch at once.  Its plain NumPy twin, of the same name
+in `nn/kernels/reference/`, says what it computes; the tests hold the two equal.
+"""
+import numba
+
+# error_model="numpy": a division by zero gives inf or NaN.  The default raises, and that check is a branch in every
+# loop with a division, which keeps the loop from being vectorised (SiLU over 100,352 values: 250 us against 18 us).
+kernel = numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -1,0 +1,43 @@
+"""Passes over all parameters at once, laid out in one flat array.
+
+An optimiser step in NumPy is a dozen array operations, each a trip through memory: read the gradient, read and write
+two moments, the weights, the average.  Memory is what such a step costs, so these kernels make one trip.
+"""
+import math
+
+from nn.kernels import kernel
+
+
+@kernel
+def add_lanes(lanes, out):
+    """out = sum over the first axis of lanes (L, size), in the order of that axis."""
+    count, size = lanes.shape
+    block = 4096  # a block of `out` stays in the L1 cache while every lane is added to it
+    for start in range(0, size, block):
+        stop = min(start + block, size)
+        for i in range(start, stop):
+            out[i] = lanes[0, i]
+        for lane in range(1, count):
+            for i in range(start, stop):
+                out[i] += lanes[lane, i]
+
+
+@kernel
+def adamw_update(
+    values, gradient, m, v, average, scale, rate, beta1, beta2, correction1, correction2, epsilon, decay, ema_rate
+):
+    """One step of AdamW and of the weights' moving average, in place, all arrays of shape (size,).
+
+    scale: multiplies the gradient on the way in (the clipping factor)
+    correction1, correction2: 1 - beta1^t and 1 - beta2^t
+    decay: the learning rate times the weight decay
+    ema_rate: 1 - d, the share of the new weights in the average
+    """
+    one = values.dtype.type(1)
+    for i in range(values.size):
+        g = gradient[i] * scale
+        m[i] = beta1 * m[i] + (one - beta1) * g
+        v[i] = beta2 * v[i] + (one - beta2) * g * g
+        step = (m[i] / correction1) / (math.sqrt(v[i] / correction2) + epsilon)
+        values[i] -= rate * step + decay * values[i]
+        average[i] += ema_rate * (values[i] - average[i])

@@ -1,0 +1,130 @@
+"""Normalisation: shift and scale to mean 0 and variance 1 over some axes, then y = gamma * xhat + beta per channel.
+
+They differ only in what is averaged: a group of channels of one image (GroupNorm), all features of one position
+(LayerNorm), one channel over all positions and images (BatchNorm).  With xhat = (x - mean) / sigma,
+sigma = sqrt(var + eps) and g = gamma * dL/dy, all have
+    dL/dx = (g - mean(g) - xhat * mean(g * xhat)) / sigma,       the means over the axes that were normalised,
+    dL/dgamma = sum of dL/dy * xhat,   dL/dbeta = sum of dL/dy,  the sums over all axes but the channels.
+"""
+import numpy as np
+
+from nn.tensor import Function
+
+
+class GroupNorm(Function):
+    """Normalise each image over each group of channels (Wu and He 2018)."""
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, groups, eps):
+        ctx.grouped = (x.shape[0], -1, groups, x.shape[-1] // groups)
+        xhat, ctx.inverse_sigma = _normalise(x.reshape(ctx.grouped), (1, 3), eps)
+        xhat = xhat.reshape(x.shape)
+        ctx.save(xhat, gamma)
+        return xhat * gamma + beta
+
+    @staticmethod
+    def backward(ctx, grad):
+        xhat, gamma = ctx.saved
+        g = (grad * gamma).reshape(ctx.grouped)
+        dx = _pull_back(g, xhat.reshape(ctx.grouped), ctx.inverse_sigma, (1, 3))
+        return dx.reshape(grad.shape), *_scale_gradients(grad, xhat)
+
+
+def group_norm(x, gamma, beta, groups, eps=1e-5):
+    """Normalise x (N, ..., C) over the positions and channels of each of `groups` groups; gamma, beta (C,)."""
+    _check("group_norm", x, gamma, beta, groups)
+    return GroupNorm.apply(x, gamma, beta, groups=groups, eps=eps)
+
+
+class GroupNormSilu(Function):
+    """SiLU of GroupNorm in one: y = h sigmoid(h), h = gamma * xhat + beta."""
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, groups, eps):
+        ctx.beta = beta
+        h = GroupNorm.forward(ctx, x, gamma, beta, groups, eps)
+        return h / (1 + np.exp(-h))
+
+    @staticmethod
+    def backward(ctx, grad):
+        xhat, gamma = ctx.saved
+        h = xhat * gamma + ctx.beta
+        s = 1 / (1 + np.exp(-h))
+        return GroupNorm.backward(ctx, grad * (s * (1 + h * (1 - s))))
+
+
+def group_norm_silu(x, gamma, beta, groups, eps=1e-5):
+    """silu(group_norm(x, ...)) in one pass; same arguments."""
+    _check("group_norm_silu", x, gamma, beta, groups)
+    return GroupNormSilu.apply(x, gamma, beta, groups=groups, eps=eps)
+
+
+class LayerNorm(Function):
+    """Normalise over the last axis (Ba et al. 2016)."""
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, eps):
+        xhat, ctx.inverse_sigma = _normalise(x, -1, eps)
+        ctx.save(xhat, gamma)
+        return xhat * gamma + beta
+
+    @staticmethod
+    def backward(ctx, grad):
+        xhat, gamma = ctx.saved
+        return _pull_back(grad * gamma, xhat, ctx.inverse_sigma, -1), *_scale_gradients(grad, xhat)
+
+
+def layer_norm(x, gamma, beta, eps=1e-5):
+    """Normalise x (..., C) over its last axis; gamma, beta (C,)."""
+    _check("layer_norm", x, gamma, beta)
+    return LayerNorm.apply(x, gamma, beta, eps=eps)
+
+
+class BatchNorm(Function):
+    """Normalise each channel over all other axes (Ioffe and Szegedy 2015), with the statistics of this shard."""
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, eps):
+        ctx.axes = tuple(range(x.ndim - 1))
+        xhat, ctx.inverse_sigma = _normalise(x, ctx.axes, eps)
+        ctx.save(xhat, gamma)
+        return xhat * gamma + beta
+
+    @staticmethod
+    def backward(ctx, grad):
+        xhat, gamma = ctx.saved
+        return _pull_back(grad * gamma, xhat, ctx.inverse_sigma, ctx.axes), *_scale_gradients(grad, xhat)
+
+
+def batch_norm(x, gamma, beta, eps=1e-5):
+    """Normalise each channel of x (..., C) over all other axes; gamma, beta (C,)."""
+    _check("batch_norm", x, gamma, beta)
+    return BatchNorm.apply(x, gamma, beta, eps=eps)
+
+
+def _normalise(x, axes, eps):
+    centred = x - x.mean(axis=axes, keepdims=True)
+    inverse_sigma = 1 / np.sqrt((centred * centred).mean(axis=axes, keepdims=True) + eps)
+    return centred * inverse_sigma, inverse_sigma
+
+
+def _pull_back(g, xhat, inverse_sigma, axes):
+    mean_g = g.mean(axis=axes, keepdims=True)
+    mean_gx = (g * xhat).mean(axis=axes, keepdims=True)
+    return (g - mean_g - xhat * mean_gx) * inverse_sigma
+
+
+def _scale_gradients(grad, xhat):
+    axes = tuple(range(grad.ndim - 1))
+    return (grad * xhat).sum(axis=axes), grad.sum(axis=axes)
+
+
+def _check(name, x, gamma, beta, groups=1):
+    channels = x.shape[-1]
+    if tuple(gamma.shape) != (channels,) or tuple(beta.shape) != (channels,):
+        raise ValueError(
+            f"{name}: gamma and beta must have shape ({channels},), one entry a channel of x {x.shape}; "
+            f"given {gamma.shape} and {beta.shape}"
+        )
+    if channels % groups:
+        raise ValueError(f"{name}: {channels} channels do not divide into {groups} groups")
