@@ -1,0 +1,31 @@
+"""For every test: the runtime before NumPy, one hypothesis profile, and an honest word about what was skipped."""
+from nn import runtime  # noqa: I001  (first: it prepares the process before NumPy is imported)
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "inkling",
+    max_examples=20,
+    deadline=None,  # the first example may compile kernels
+    derandomize=True,  # the same suite gives the same verdict
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("inkling")
+
+NEEDS = {"INKLING_DATA": "real MNIST and Fashion-MNIST (set INKLING_DATA)", "torch": "PyTorch (extra: bench)"}
+
+
+def pytest_report_header() -> str:
+    about = runtime.describe()
+    return f"{about['processor']}, {about['blas']} ({about['blas_core']}), numpy {about['numpy']}, numba {about['numba']}"
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    for word, need in NEEDS.items():
+        names = sorted({report.nodeid for report in skipped if word in str(report.longrepr)})
+        if names:
+            terminalreporter.write_line(f"Not checked, for want of {need}:")
+            for name in names:
+                terminalreporter.write_line(f"  {name}")

@@ -1,0 +1,251 @@
+"""Prepares the process for fast NumPy and Numba; runs before NumPy is first imported, with the standard library alone.
+
+Four things that no array code can choose later, each measured:
+
+- the BLAS kernels: on AMD processors with AVX-512 some versions of OpenBLAS pick their AVX2 kernels, at little more
+  than half the speed. OpenBLAS itself is asked what it would pick (`_probe_openblas`), and told otherwise if need be;
+- one BLAS thread: the batch is what runs in parallel (see `parallel.py`), and two thread pools fight over the cores;
+- the allocator: by default glibc may give every large array fresh pages from the system and take them back at once,
+  which costs more than the arithmetic on them; it is told to keep them;
+- Numba's cache: in a folder private to the user, named by a hash of all kernel sources, since Numba does not notice
+  that a helper in another file was edited.
+
+Nothing that the user has set in the environment is ever overridden.
+"""
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import re
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+from nn import cachefolder
+
+ROOT = Path(__file__).resolve().parent.parent
+AVX512_CORES = {"skylakex", "cooperlake", "sapphirerapids"}
+_CORENAME = "openblas_get_corename"
+_PROBE = f"""
+import ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+for name in ("scipy_{_CORENAME}64_", "{_CORENAME}64_", "scipy_{_CORENAME}", "{_CORENAME}"):
+    function = getattr(library, name, None)
+    if function is not None:
+        function.restype = ctypes.c_char_p
+        print(function().decode())
+        break
+"""
+
+_state = {"configured": False, "blas_is_single": False, "told": False}
+_limit_lock = threading.Lock()
+_limit = {"depth": 0, "limits": None}
+
+
+def configure() -> None:
+    """Do all four. Called on import of `nn`; a second call does nothing."""
+    if _state["configured"]:
+        return
+    _state["configured"] = True
+    core = _better_blas_core()
+    if "numpy" not in sys.modules:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        _state["blas_is_single"] = os.environ["OPENBLAS_NUM_THREADS"] == "1" and _openblas_library() is not None
+        if core:
+            os.environ["OPENBLAS_CORETYPE"] = core
+    elif core:
+        _tell_once(
+            f"NumPy was imported before Inkling, so its BLAS cannot change to the faster {core} kernels any more: "
+            f"import nn first, or set OPENBLAS_CORETYPE={core}."
+        )
+    _keep_memory()
+    cachefolder.choose(_numba_key())
+
+
+@contextlib.contextmanager
+def single_threaded_blas():
+    """Within it BLAS runs on the calling thread alone; the limit is restored after.
+
+    Costs nothing where `configure` came before NumPy. Respects an OPENBLAS_NUM_THREADS that the user set. May be
+    nested, also by several threads: the last one out restores.
+    """
+    if _state["blas_is_single"] or os.environ.get("OPENBLAS_NUM_THREADS"):
+        yield
+        return
+    with _limit_lock:
+        _limit["depth"] += 1
+        if _limit["depth"] == 1:
+            _limit["limits"] = _blas_controller().limit(limits=1, user_api="blas")
+    try:
+        yield
+    finally:
+        with _limit_lock:
+            _limit["depth"] -= 1
+            if _limit["depth"] == 0:
+                _limit["limits"].restore_original_limits()
+
+
+def describe() -> dict[str, str | int | None]:
+    """The machine, BLAS core and versions that the bits of a run depend on; JSON-able, kept in every checkpoint."""
+    return dict(_description())
+
+
+@functools.lru_cache(maxsize=1)
+def _description() -> tuple[tuple[str, str | int | None], ...]:
+    import llvmlite
+    import numba
+    import numpy
+
+    blas = [pool for pool in _blas_controller().info() if pool["user_api"] == "blas"]
+    return (
+        ("processor", _cpu_field("model name") or platform.processor() or platform.machine()),
+        ("architecture", platform.machine()),
+        ("cores", os.cpu_count()),
+        ("system", platform.system()),
+        ("blas", ", ".join(sorted(f"{pool['internal_api']} {pool['version']}" for pool in blas)) or None),
+        ("blas_core", ", ".join(sorted({str(pool.get("architecture")) for pool in blas})) or None),
+        ("python", platform.python_version()),
+        ("numpy", numpy.__version__),
+        ("numba", numba.__version__),
+        ("llvmlite", llvmlite.__version__),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _blas_controller():
+    import numpy  # noqa: F401  (the controller sees only libraries that are loaded)
+    import threadpoolctl
+
+    return threadpoolctl.ThreadpoolController()
+
+
+def _tell_once(message: str) -> None:
+    if not _state["told"]:
+        _state["told"] = True
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+# ---- BLAS
+
+
+def _better_blas_core() -> str | None:
+    """The OpenBLAS core type to ask for, or None where its own choice is good or cannot be improved."""
+    if os.environ.get("OPENBLAS_CORETYPE") or _cpu_field("vendor_id") != "AuthenticAMD":
+        return None
+    if not {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"} <= set((_cpu_field("flags") or "").split()):
+        return None
+    library = _openblas_library()
+    if library is None:
+        return None
+    chosen = _probe_openblas(library)
+    return "SkylakeX" if chosen and chosen.lower() not in AVX512_CORES else None
+
+
+def _openblas_library() -> Path | None:
+    """The OpenBLAS inside NumPy's wheel for Linux, found without importing NumPy; None with any other BLAS."""
+    spec = importlib.util.find_spec("numpy") if "numpy" not in sys.modules else sys.modules["numpy"].__spec__
+    if spec is None or not spec.origin:
+        return None
+    return next(iter(sorted((Path(spec.origin).parent.parent / "numpy.libs").glob("*openblas*.so*"))), None)
+
+
+def _probe_openblas(library: Path) -> str:
+    """The name of the core that OpenBLAS picks by itself, asked in a process of its own; remembered on disk."""
+    status = library.stat()
+    key = _hash(str(library), str(status.st_mtime_ns), str(status.st_size), _cpu_field("model name") or "")
+    remembered = cachefolder.read_note(f"blas-{key}")
+    if remembered is not None:
+        return remembered
+    try:
+        probe = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _PROBE, str(library)], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    chosen = probe.stdout.strip()
+    if chosen:
+        cachefolder.write_note(f"blas-{key}", chosen)
+    return chosen
+
+
+@functools.lru_cache(maxsize=1)
+def _cpu_info() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return file.read(8192)  # the first processor's paragraph is enough
+    except OSError:
+        return ""
+
+
+def _cpu_field(name: str) -> str | None:
+    match = re.search(rf"^{name}\s*:\s*(.*)$", _cpu_info(), re.MULTILINE)
+    return match.group(1).strip() if match else None
+
+
+# ---- the allocator
+
+
+def _keep_memory() -> None:
+    """Let glibc reuse the memory of large arrays: serve them from the heap, and do not give its top back.
+
+    A chain of 100 ops on arrays of 0.8 MB takes 380 ms with warm pages and up to 1,500 ms with fresh ones. One arena,
+    so that what one thread freed another can reuse. Elsewhere than on glibc nothing is changed.
+    """
+    try:
+        if not os.confstr("CS_GNU_LIBC_VERSION"):
+            return
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, ValueError):
+        return
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    options = (
+        (-3, 1 << 30, "MALLOC_MMAP_THRESHOLD_", "malloc.mmap_threshold"),
+        (-1, 2**31 - 1, "MALLOC_TRIM_THRESHOLD_", "malloc.trim_threshold"),
+        (-8, 1, "MALLOC_ARENA_MAX", "malloc.arena_max"),
+    )
+    for option, value, variable, tunable in options:
+        if variable in os.environ or tunable in tunables:
+            continue
+        if not mallopt(option, value) and option == -3:
+            mallopt(option, 32 << 20)  # the most that older versions accept
+
+
+# ---- Numba's cache
+
+
+def _numba_key() -> str:
+    """A hash of all that compiled code depends on: kernel sources, Numba, Python, processor."""
+    parts = [platform.python_version(), sys.implementation.cache_tag, platform.machine()]
+    parts += [_cpu_field(name) or "" for name in ("vendor_id", "cpu family", "model", "stepping", "flags")]
+    numba = importlib.util.find_spec("numba")
+    if numba is not None and numba.origin:
+        version = Path(numba.origin).with_name("_version.py")
+        parts.append(version.read_text(errors="replace") if version.is_file() else numba.origin)
+    for path in sorted(_kernel_sources()):
+        parts += [str(path.relative_to(ROOT)), path.read_text(encoding="utf-8", errors="replace")]
+    return _hash(*parts)
+
+
+def _kernel_sources():
+    """Every file that holds compiled code, or that compiled code may take its helpers from."""
+    compiled = re.compile(rb"^\s*@[\w.]*(njit|kernel)\b", re.MULTILINE)
+    for package in ("nn", "datasets", "generators", "bench"):
+        for path in (ROOT / package).rglob("*.py"):
+            where = path.relative_to(ROOT).parts
+            whole = where[:2] == ("nn", "kernels") or (where[0] == "datasets" and len(where) == 2)
+            if (whole and "reference" not in where) or compiled.search(path.read_bytes()):
+                yield path
+
+
+def _hash(*parts: str) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:16]
