@@ -1,0 +1,89 @@
+"""From a caption to a vector: the one way in which every family is told what to paint.
+
+    caption  --split into words-->  tokens  --table, sum, two layers-->  embedding
+
+The languages of Inkling are small and closed ("a bold seven with a bar, slanting right, small"), and no two of their
+words say the same thing about a picture, so the sum of what the words mean is what the caption means; the two layers
+on top let words influence each other.  The empty caption is the sum of nothing; what the network makes of it is
+learned like the rest, and stands for "anything".  A class label is a caption of one word.
+
+The embedding is trained together with the network that uses it.
+"""
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+
+from nn import functional as F
+from nn import init
+from nn.modules import Linear, Module
+from nn.tensor import Parameter, Tensor
+
+
+class VocabularyError(ValueError):
+    """A caption has a word that the model was not trained with."""
+
+
+def split_words(caption: str) -> list[str]:
+    """The words of a caption, in lower case; commas and spaces separate them."""
+    return caption.lower().replace(",", " ").split()
+
+
+class Vocabulary:
+    """The words that a model knows, numbered from 1; 0 pads short captions."""
+
+    def __init__(self, words: tuple[str, ...]):
+        self.words = tuple(words)
+        self._ids = {word: i + 1 for i, word in enumerate(self.words)}
+
+    def __len__(self) -> int:
+        return len(self.words) + 1
+
+    def encode(self, captions: list[str]) -> np.ndarray:
+        """Captions -> tokens (N, L) int64, L the number of words of the longest (at least 1), padded with 0.
+
+        Raises VocabularyError naming an unknown word and the nearest known ones.
+        """
+        rows = [self._encode_one(caption) for caption in captions]
+        length = max([1, *map(len, rows)])
+        tokens = np.zeros((len(rows), length), np.int64)
+        for row, ids in zip(tokens, rows, strict=True):
+            row[: len(ids)] = ids
+        return tokens
+
+    def _encode_one(self, caption: str) -> list[int]:
+        try:
+            return [self._ids[word] for word in split_words(caption)]
+        except KeyError as error:
+            word = error.args[0]
+        near = difflib.get_close_matches(word, self.words, n=3, cutoff=0.5)
+        known = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it knows: {', '.join(self.words)}"
+        raise VocabularyError(f"the model does not know the word {word!r} of the caption {caption!r}; {known}")
+
+
+class TextEncoder(Module):
+    """Tokens (N, L) -> embedding (N, features)."""
+
+    def __init__(self, vocabulary_size: int, features: int, rng: np.random.Generator):
+        self.table = Parameter(init.normal((vocabulary_size, features), rng))
+        self.hidden = Linear(features, features, rng)
+        self.output = Linear(features, features, rng)
+
+    def __call__(self, tokens: np.ndarray) -> Tensor:
+        # The sum over a caption's words as a product with the matrix that counts them: (N, V) @ (V, features).
+        counts = np.zeros((len(tokens), len(self.table)), self.table.dtype)
+        for column in tokens.T:
+            counts[np.arange(len(tokens)), column] += 1
+        counts[:, 0] = 0  # padding says nothing
+        words = F.matmul(counts, self.table)
+        return self.output(F.silu(self.hidden(words)))
+
+
+def drop_captions(tokens: np.ndarray, probability: float, rng: np.random.Generator) -> np.ndarray:
+    """Replace each caption by the empty one with this probability, independently (Ho and Salimans 2022, algorithm 1).
+
+    A model trained so also learns what images look like whatever the caption, which guidance compares against.
+    """
+    dropped = rng.random(len(tokens)) < probability
+    return np.where(dropped[:, None], 0, tokens)

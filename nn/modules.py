@@ -1,0 +1,257 @@
+"""Layers: a parameter or two, and the op that uses them.
+
+A `Module` is an object whose attributes are parameters, other modules, or lists of modules.  Its parameters are
+found by walking those attributes in the order in which the constructor set them, so the order never changes.
+Calling the module runs its forward pass.  Every constructor that draws weights takes the `rng` to draw them from.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from nn import functional as F
+from nn import init
+from nn.tensor import Parameter, Tensor
+
+
+class Module:
+    """Base of everything that holds parameters."""
+
+    def children(self) -> Iterator[tuple[str, Module | Parameter | np.ndarray]]:
+        """(name, value) of each parameter, buffer (a plain array) and module directly inside, in definition order."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module | Parameter | np.ndarray):
+                yield name, value
+            elif isinstance(value, list | tuple):
+                for index, element in enumerate(value):
+                    if isinstance(element, Module | Parameter):
+                        yield f"{name}.{index}", element
+
+    def _walk(self, kind: type, prefix: str = "") -> Iterator[tuple[str, object]]:
+        for name, value in self.children():
+            if isinstance(value, kind):
+                yield prefix + name, value
+            elif isinstance(value, Module):
+                yield from value._walk(kind, f"{prefix}{name}.")
+
+    def named_parameters(self) -> list[tuple[str, Parameter]]:
+        """(dotted name, parameter) in definition order; one that is shared by two modules appears once."""
+        seen: set[int] = set()
+        return [(n, p) for n, p in self._walk(Parameter) if not (id(p) in seen or seen.add(id(p)))]
+
+    def parameters(self) -> list[Parameter]:
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def named_buffers(self) -> list[tuple[str, np.ndarray]]:
+        """Arrays that are saved with the model but not trained, such as BatchNorm's running statistics."""
+        return list(self._walk(np.ndarray))
+
+    def parameter_count(self) -> int:
+        return sum(parameter.size for parameter in self.parameters())
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Every parameter and buffer by dotted name (the arrays themselves, no copies)."""
+        return {name: p.data for name, p in self.named_parameters()} | dict(self.named_buffers())
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Copy `state` into the parameters and buffers.  Raises ValueError if a name or a shape does not fit."""
+        own = self.state()
+        if missing := sorted(own.keys() - state.keys()):
+            raise ValueError(f"the state lacks {missing[0]!r}" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
+        if unknown := sorted(state.keys() - own.keys()):
+            raise ValueError(f"the state has {unknown[0]!r}, which this model does not")
+        for name, array in own.items():
+            if array.shape != state[name].shape:
+                raise ValueError(f"{name!r} has shape {state[name].shape} in the state, {array.shape} in this model")
+            array[...] = state[name]
+
+    def astype(self, dtype) -> Module:
+        """Convert every parameter and buffer in place (float64 for gradient checks); returns the module."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.astype(dtype)
+        for module in self.modules():
+            for name, value in list(vars(module).items()):
+                if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+                    setattr(module, name, value.astype(dtype))
+        return self
+
+    def modules(self) -> Iterator[Module]:
+        """This module and every one inside it."""
+        yield self
+        for _, value in self.children():
+            if isinstance(value, Module):
+                yield from value.modules()
+
+
+class Sequential(Module):
+    """Layers one after another.  A plain function such as `F.relu` may stand between them."""
+
+    def __init__(self, *layers):
+        self.layers = layers
+
+    def __call__(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class Linear(Module):
+    """y = x W + b on the last axis: (..., in_features) -> (..., out_features)."""
+
+    def __init__(self, in_features: int, out_features: int, rng: np.random.Generator, bias: bool = True):
+        self.weight = Parameter(init.he((in_features, out_features), rng))
+        self.bias = Parameter(init.zeros((out_features,))) if bias else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Conv2d(Module):
+    """Cross-correlation of (N, H, W, in_channels) with `out_channels` filters of kernel x kernel.
+
+    padding: zeros added on every side, or "same": (kernel - 1) // 2, which keeps H and W at stride 1, kernel odd.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        rng: np.random.Generator,
+        stride: int = 1,
+        padding: int | str = "same",
+        bias: bool = True,
+    ):
+        self.stride = stride
+        self.padding = (kernel - 1) // 2 if padding == "same" else padding
+        self.weight = Parameter(init.he((kernel, kernel, in_channels, out_channels), rng))
+        self.bias = Parameter(init.zeros((out_channels,))) if bias else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
+
+
+class ConvTranspose2d(Module):
+    """The adjoint of Conv2d's map: each input pixel stamps a kernel x kernel patch, `stride` pixels apart.
+
+    (N, H, W, in_channels) -> (N, (H - 1) * stride - 2 * padding + kernel, ..., out_channels)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        rng: np.random.Generator,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
+    ):
+        self.stride, self.padding = stride, padding
+        # every output pixel sums kernel^2 / stride^2 taps, so that is what the initialiser's fan-in must count
+        self.weight = Parameter(init.he((kernel, kernel, in_channels, out_channels), rng) * np.float32(stride))
+        self.bias = Parameter(init.zeros((out_channels,))) if bias else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
+
+
+class GroupNorm(Module):
+    """Each image's channels, in `groups` groups, brought to mean 0 and variance 1, then scaled and shifted."""
+
+    def __init__(self, groups: int, channels: int):
+        if channels % groups:
+            raise ValueError(f"GroupNorm: {channels} channels cannot be cut into {groups} equal groups")
+        self.groups = groups
+        self.gamma = Parameter(init.ones((channels,)))
+        self.beta = Parameter(init.zeros((channels,)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, self.gamma, self.beta, self.groups)
+
+
+class GroupNormSiLU(GroupNorm):
+    """GroupNorm followed by SiLU, as one op: half the trips through memory."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.group_norm_silu(x, self.gamma, self.beta, self.groups)
+
+
+class LayerNorm(Module):
+    """The last axis brought to mean 0 and variance 1, then scaled and shifted."""
+
+    def __init__(self, features: int):
+        self.gamma = Parameter(init.ones((features,)))
+        self.beta = Parameter(init.zeros((features,)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.gamma, self.beta)
+
+
+class BatchNorm2d(Module):
+    """Each channel brought to mean 0 and variance 1 over the shard; over the running statistics when evaluating.
+
+    `__call__(x, training)` also returns nothing of the statistics: `update` merges those of one shard, and the
+    caller decides in which order, so that the result does not depend on the number of threads.
+    """
+
+    def __init__(self, channels: int, momentum: float = 0.1):
+        self.gamma = Parameter(init.ones((channels,)))
+        self.beta = Parameter(init.zeros((channels,)))
+        self.momentum = momentum
+        self.running_mean = init.zeros((channels,))
+        self.running_var = init.ones((channels,))
+
+    def __call__(self, x: Tensor, training: bool) -> Tensor:
+        if training:
+            return F.batch_norm(x, self.gamma, self.beta)
+        scale = self.gamma / np.sqrt(self.running_var + 1e-5)
+        return (x - self.running_mean) * scale + self.beta
+
+    def update(self, x: np.ndarray) -> None:
+        """Move the running statistics towards those of x (N, H, W, C); the variance is the unbiased one."""
+        count = x.size // x.shape[-1]
+        self.running_mean += self.momentum * (x.mean(axis=(0, 1, 2)) - self.running_mean)
+        unbiased = x.var(axis=(0, 1, 2)) * (count / max(count - 1, 1))
+        self.running_var += self.momentum * (unbiased - self.running_var)
+
+
+class Embedding(Module):
+    """A table of `count` vectors: integers (...) -> (..., features)."""
+
+    def __init__(self, count: int, features: int, rng: np.random.Generator):
+        self.weight = Parameter(init.normal((count, features), rng))
+
+    def __call__(self, indices: np.ndarray) -> Tensor:
+        return F.embedding(self.weight, indices)
+
+
+class MultiHeadAttention(Module):
+    """Every position looks at every other (Vaswani et al. 2017, section 3.2): (N, T, features) -> the same."""
+
+    def __init__(self, features: int, heads: int, rng: np.random.Generator):
+        if features % heads:
+            raise ValueError(f"MultiHeadAttention: {features} features cannot be cut into {heads} equal heads")
+        self.heads = heads
+        self.query_key_value = Linear(features, 3 * features, rng)
+        self.output = Linear(features, features, rng)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        n, t, features = x.shape
+        qkv = self.query_key_value(x).reshape(n, t, 3, self.heads, features // self.heads)
+        q, k, v = (qkv[:, :, i].transpose(0, 2, 1, 3) for i in range(3))  # each (N, heads, T, features / heads)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.output(mixed.transpose(0, 2, 1, 3).reshape(n, t, features))
+
+
+class Dropout(Module):
+    """Zero each value with probability p and scale the rest by 1 / (1 - p); `rng=None` when evaluating."""
+
+    def __init__(self, p: float):
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p must be at least 0 and below 1; given {p}")
+        self.p = p
+
+    def __call__(self, x: Tensor, rng: np.random.Generator | None) -> Tensor:
+        return x if rng is None else F.dropout(x, self.p, rng)

@@ -1,0 +1,135 @@
+"""Data parallelism on threads, with bits that do not depend on how many threads there are.
+
+The batch is cut into shards small enough for the cache.  Shards are dealt to a fixed number of lanes like cards:
+shard i goes to lane i mod LANES.  A lane owns a gradient buffer and works through its shards in order, each forward
+and backward; a thread takes one whole lane at a time.  At the end the lanes' buffers are added in lane order.  So
+every sum is taken in the same order whatever the threads do, and no kernel needs to know that threads exist.
+
+This scales because kernels and BLAS release Python's global lock while they compute, and because a shard's
+activations never leave the cache of the core that works on it.
+"""
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from nn import runtime
+from nn.kernels.flat import add_lanes
+from nn.tensor import Parameter, Tensor, gradients_into, no_grad
+
+LANES = 8
+
+
+def derive_rng(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
+    """The generator for one purpose at one place, such as `derive_rng(seed, "noise", step, shard)`.
+
+    A function of its arguments alone, so that no generator's state ever needs to be stored.
+    """
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *numbers])))
+
+
+def default_threads() -> int:
+    """The number of cores that this process may use, at most one per lane."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(LANES, cores or 1))
+
+
+class FlatParameters:
+    """Parameters side by side in one flat array, so that an optimiser is a formula on vectors.
+
+    After construction every `parameter.data` is a view into `values`.  `gradient` is the reduced gradient of the last
+    `accumulate`; `lanes` (LANES, size) are the buffers that it is summed from.
+    """
+
+    ALIGN = 16  # floats: each parameter starts on a cache line of its own
+
+    def __init__(self, parameters: list[Parameter]):
+        self.parameters = parameters
+        starts, size = [], 0
+        for parameter in parameters:
+            starts.append(size)
+            size += -(-parameter.size // self.ALIGN) * self.ALIGN
+        dtype = parameters[0].dtype
+        self.values = np.zeros(size, dtype)
+        self.gradient = np.zeros(size, dtype)
+        self.slices = [slice(start, start + p.size) for start, p in zip(starts, parameters, strict=True)]
+        for parameter, view in zip(parameters, self.views(self.values), strict=True):
+            view[...] = parameter.data
+            parameter.data = view
+        self.lanes = np.zeros((LANES, size), dtype)
+        self._sinks = [
+            {id(p): view for p, view in zip(parameters, self.views(lane), strict=True)} for lane in self.lanes
+        ]
+
+    def views(self, flat: np.ndarray) -> list[np.ndarray]:
+        """The part of an array laid out like `values` that belongs to each parameter, in its shape."""
+        return [flat[part].reshape(p.shape) for part, p in zip(self.slices, self.parameters, strict=True)]
+
+    def accumulate(
+        self, loss: Callable[[int], tuple[Tensor, dict[str, float]]], shards: int, threads: Threads
+    ) -> tuple[float, dict[str, float]]:
+        """Set `gradient` to the gradient of the sum of `loss(shard)` over all shards.
+
+        Returns that sum and the sums of the metrics; each shard's loss is a single number.
+        """
+        losses: list[float] = [0.0] * shards
+        metrics: list[dict[str, float]] = [{}] * shards
+
+        def work(lane: int) -> None:
+            self.lanes[lane].fill(0)
+            with gradients_into(self._sinks[lane]):
+                for shard in range(lane, shards, LANES):
+                    value, metrics[shard] = loss(shard)
+                    losses[shard] = value.item()
+                    value.backward()
+
+        used = min(LANES, shards)
+        threads.map(work, range(used))
+        add_lanes(self.lanes[:used], self.gradient)
+        names = metrics[0].keys()
+        return sum(losses), {name: sum(m[name] for m in metrics) for name in names}
+
+
+class Threads:
+    """A fixed set of worker threads.  With one thread, work runs in the calling thread itself."""
+
+    def __init__(self, count: int | None = None):
+        self.count = default_threads() if count is None else count
+        if self.count < 1:
+            raise ValueError(f"the number of threads must be at least 1; given {count}")
+        self._pool = ThreadPoolExecutor(self.count, "lane") if self.count > 1 else None
+
+    def map(self, work: Callable, items) -> list:
+        """[work(item) for item in items] on all threads; the first exception, if any, is raised here."""
+        with runtime.single_threaded_blas():
+            if self._pool is None:
+                return [work(item) for item in items]
+            return list(self._pool.map(work, items))
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+
+def map_shards(
+    function: Callable[[slice], np.ndarray], count: int, shard_size: int, threads: Threads | None = None
+) -> np.ndarray:
+    """`function(part)` for each slice of `count` examples, without gradients, joined along axis 0.
+
+    The slices depend on `count` and `shard_size` alone.  Without `threads`, uses `default_threads()` of its own.
+    """
+
+    def work(start: int) -> np.ndarray:
+        with no_grad():
+            return function(slice(start, min(start + shard_size, count)))
+
+    pool = threads or Threads()
+    try:
+        return np.concatenate(pool.map(work, range(0, count, shard_size)))
+    finally:
+        if threads is None:
+            pool.close()
