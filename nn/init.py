@@ -1,0 +1,42 @@
+"""Where weights start: large enough that the signal survives many layers, small enough that it does not explode.
+
+A unit that sums `fan_in` inputs of variance 1 with weights of variance v has variance fan_in * v; the initialisers
+choose v so that this stays 1, forwards (fan_in) or backwards (fan_out).  The last two axes of a shape are always
+(in, out); axes in front are those of a convolution kernel.  All return float32.
+"""
+import math
+
+import numpy as np
+
+
+def he(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Normal with variance 2 / fan_in; the 2 because a relu halves the variance (He et al. 2015, eq. 10)."""
+    fan_in, _ = fans(shape)
+    return rng.standard_normal(shape, dtype=np.float32) * np.float32(math.sqrt(2 / fan_in))
+
+
+def xavier(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Uniform with variance 2 / (fan_in + fan_out), between the two wishes (Glorot and Bengio 2010, eq. 16)."""
+    bound = math.sqrt(6 / np.sum(fans(shape)))
+    return rng.uniform(-bound, bound, shape).astype(np.float32)
+
+
+def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """A random matrix (fan_in, out) with orthonormal columns, or rows if those are fewer (Saxe et al. 2014).
+
+    Lengths are kept exactly, so it suits layers that have to be invertible.  Uniform over all such matrices: the Q of
+    a Gaussian matrix, with the signs that QR leaves open fixed (Mezzadri 2007, section 5).
+    """
+    fan_in, _ = fans(shape)
+    rows, columns = max(fan_in, shape[-1]), min(fan_in, shape[-1])
+    q, r = np.linalg.qr(rng.standard_normal((rows, columns)))
+    q *= np.sign(np.diag(r))
+    return (q if fan_in == rows else q.T).reshape(shape).astype(np.float32)
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(fan_in, fan_out): how many inputs each unit sums, and how many units each input reaches."""
+    if len(shape) < 2:
+        raise ValueError(f"an initialiser needs a shape (..., in, out); given {shape}")
+    window = math.prod(shape[:-2])
+    return window * shape[-2], window * shape[-1]

@@ -1,0 +1,324 @@
+"""Arithmetic and other functions that work on each number by itself.
+
+For y = f(x) elementwise the Jacobian is diagonal, so the gradient is dL/dx = dL/dy * f'(x).  Where inputs broadcast,
+these gradients have the shape of the output; the engine sums them back.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from nn.tensor import Function, Tensor
+
+
+class Add(Function):
+    """y = a + b;  da = dy,  db = dy."""
+
+    @staticmethod
+    def forward(ctx, a, b):
+        return a + b
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, grad
+
+
+def add(a, b) -> Tensor:
+    """a + b, broadcast as NumPy does."""
+    return Add.apply(a, b)
+
+
+class Sub(Function):
+    """y = a - b;  da = dy,  db = -dy."""
+
+    @staticmethod
+    def forward(ctx, a, b):
+        return a - b
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, -grad if ctx.needs[1] else None
+
+
+def sub(a, b) -> Tensor:
+    """a - b, broadcast as NumPy does."""
+    return Sub.apply(a, b)
+
+
+class Mul(Function):
+    """y = a b;  da = dy b,  db = dy a."""
+
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save(a if ctx.needs[1] else None, b if ctx.needs[0] else None)
+        return a * b
+
+    @staticmethod
+    def backward(ctx, grad):
+        a, b = ctx.saved
+        return grad * b if ctx.needs[0] else None, grad * a if ctx.needs[1] else None
+
+
+def mul(a, b) -> Tensor:
+    """a * b elementwise, broadcast as NumPy does."""
+    return Mul.apply(a, b)
+
+
+class Div(Function):
+    """y = a / b;  da = dy / b,  db = -dy y / b."""
+
+    @staticmethod
+    def forward(ctx, a, b):
+        y = a / b
+        ctx.save(b, y if ctx.needs[1] else None)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        b, y = ctx.saved
+        da = grad / b
+        return da, -da * y if ctx.needs[1] else None
+
+
+def div(a, b) -> Tensor:
+    """a / b elementwise, broadcast as NumPy does."""
+    return Div.apply(a, b)
+
+
+class Neg(Function):
+    """y = -x;  dx = -dy."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return -x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return -grad
+
+
+def neg(x) -> Tensor:
+    """-x."""
+    return Neg.apply(x)
+
+
+class Pow(Function):
+    """y = x^p;  dx = dy p x^(p - 1),  dp = dy y log(x).
+
+    Where p = 0, y is constant in x and dx = 0, even at x = 0.  Where x = 0 and p >= 0, dp = 0: the limit of y log(x).
+    """
+
+    @staticmethod
+    def forward(ctx, x, p):
+        y = x * x if _is_number(p, 2) else x**p
+        ctx.save(x, p, y if ctx.needs[1] else None)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, p, y = ctx.saved
+        dx = dp = None
+        if ctx.needs[0]:
+            if _is_number(p, 2):
+                dx = grad * x * 2
+            elif isinstance(p, np.ndarray):
+                # x^(-1) is infinite at x = 0 and would make 0 * inf = NaN of the zero gradient there
+                dx = grad * p * x ** np.where(p == 0, 1, p - 1)
+            else:
+                dx = grad * (p * x ** (p - 1)) if p != 0 else np.zeros_like(grad)
+        if ctx.needs[1]:
+            flat = (x == 0) & (p >= 0)
+            dp = grad * y * np.log(np.where(flat, 1, x).astype(y.dtype, copy=False))
+        return dx, dp
+
+
+def pow(x, p) -> Tensor:
+    """x ** p elementwise; either may be a tensor, an array or a number."""
+    return Pow.apply(x, p)
+
+
+class Exp(Function):
+    """y = e^x;  dx = dy y."""
+
+    @staticmethod
+    def forward(ctx, x):
+        y = np.exp(x)
+        ctx.save(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        (y,) = ctx.saved
+        return grad * y
+
+
+def exp(x) -> Tensor:
+    """e ** x elementwise."""
+    return Exp.apply(x)
+
+
+class Log(Function):
+    """y = log(x);  dx = dy / x."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save(x)
+        return np.log(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved
+        return grad / x
+
+
+def log(x) -> Tensor:
+    """The natural logarithm, elementwise."""
+    return Log.apply(x)
+
+
+class Sqrt(Function):
+    """y = sqrt(x);  dx = dy / (2 y)."""
+
+    @staticmethod
+    def forward(ctx, x):
+        y = np.sqrt(x)
+        ctx.save(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        (y,) = ctx.saved
+        return grad / (y + y)
+
+
+def sqrt(x) -> Tensor:
+    """The square root, elementwise."""
+    return Sqrt.apply(x)
+
+
+class Abs(Function):
+    """y = |x|;  dx = dy sign(x), with sign(0) = 0."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save(x)
+        return np.abs(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved
+        return grad * np.sign(x)
+
+
+def abs(x) -> Tensor:
+    """|x| elementwise; its gradient at 0 is 0."""
+    return Abs.apply(x)
+
+
+class Clip(Function):
+    """y = min(max(x, low), high);  dx = dy where low <= x <= high, else 0.
+
+    On the bounds themselves the gradient flows.  A NaN is no number outside the bounds: it stays, and lets dy through.
+    """
+
+    @staticmethod
+    def forward(ctx, x, low, high):
+        ctx.save(x)
+        ctx.low, ctx.high = low, high
+        return np.clip(x, low, high)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved
+        if ctx.low is None:
+            outside = x > ctx.high
+        elif ctx.high is None:
+            outside = x < ctx.low
+        else:
+            outside = (x < ctx.low) | (x > ctx.high)
+        return np.where(outside, 0, grad), None, None
+
+
+def clip(x, low: float | None = None, high: float | None = None) -> Tensor:
+    """x limited to [low, high]; None leaves that side open.  Raises ValueError if both sides are open."""
+    if low is None and high is None:
+        raise ValueError("clip(x, low, high) needs at least one bound; both were None")
+    return Clip.apply(x, low, high)
+
+
+class Maximum(Function):
+    """y = max(a, b);  da = dy where a > b, dy / 2 where a = b, else 0;  db likewise.
+
+    A NaN in either input makes y NaN and lets dy through to both.
+    """
+
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save(a, b)
+        return np.maximum(a, b)
+
+    @staticmethod
+    def backward(ctx, grad):
+        a, b = ctx.saved
+        shared = np.where(a == b, grad * 0.5, grad)
+        return (
+            np.where(a < b, 0, shared) if ctx.needs[0] else None,
+            np.where(a > b, 0, shared) if ctx.needs[1] else None,
+        )
+
+
+def maximum(a, b) -> Tensor:
+    """The larger of a and b elementwise; where they are equal each gets half of the gradient."""
+    return Maximum.apply(a, b)
+
+
+class Minimum(Function):
+    """y = min(a, b);  da = dy where a < b, dy / 2 where a = b, else 0;  db likewise.
+
+    A NaN in either input makes y NaN and lets dy through to both.
+    """
+
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save(a, b)
+        return np.minimum(a, b)
+
+    @staticmethod
+    def backward(ctx, grad):
+        a, b = ctx.saved
+        shared = np.where(a == b, grad * 0.5, grad)
+        return (
+            np.where(a > b, 0, shared) if ctx.needs[0] else None,
+            np.where(a < b, 0, shared) if ctx.needs[1] else None,
+        )
+
+
+def minimum(a, b) -> Tensor:
+    """The smaller of a and b elementwise; where they are equal each gets half of the gradient."""
+    return Minimum.apply(a, b)
+
+
+class Where(Function):
+    """y = a where condition, else b;  da = dy where condition, else 0;  db = 0 where condition, else dy."""
+
+    @staticmethod
+    def forward(ctx, condition, a, b):
+        ctx.save(condition)
+        return np.where(condition, a, b)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (condition,) = ctx.saved
+        return (
+            None,
+            np.where(condition, grad, 0) if ctx.needs[1] else None,
+            np.where(condition, 0, grad) if ctx.needs[2] else None,
+        )
+
+
+def where(condition, a, b) -> Tensor:
+    """a where the boolean array `condition` holds, b elsewhere; a NaN on the side not taken does no harm."""
+    return Where.apply(condition, a, b)
+
+
+def _is_number(value, number) -> bool:
+    return not isinstance(value, np.ndarray) and value == number

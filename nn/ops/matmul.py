@@ -1,0 +1,75 @@
+"""Matrix products: matmul over stacks of matrices, and linear, the affine layer."""
+from __future__ import annotations
+
+import numpy as np
+
+from nn.tensor import Function, Tensor
+
+
+class MatMul(Function):
+    """Y = A B on the last two axes;  dA = dY B^T,  dB = A^T dY."""
+
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save(a if ctx.needs[1] else None, b if ctx.needs[0] else None)
+        ctx.one_b = b.ndim == 2
+        return a @ b
+
+    @staticmethod
+    def backward(ctx, grad):
+        a, b = ctx.saved
+        da = db = None
+        if ctx.needs[0]:
+            da = grad @ b.swapaxes(-1, -2)
+        if ctx.needs[1]:
+            if ctx.one_b:  # one matrix for the whole stack: one product instead of a stack to sum
+                db = _rows(a).T @ _rows(grad)
+            else:
+                db = a.swapaxes(-1, -2) @ grad
+        return da, db
+
+
+def matmul(a, b) -> Tensor:
+    """The matrix product of (..., m, k) and (..., k, n): (..., m, n); the axes in front broadcast.
+
+    Raises ValueError unless both have two axes or more and the two k are equal.
+    """
+    if len(a.shape) < 2 or len(b.shape) < 2 or a.shape[-1] != b.shape[-2]:
+        raise ValueError(f"matmul() needs shapes (..., m, k) and (..., k, n); given {a.shape} and {b.shape}")
+    return MatMul.apply(a, b)
+
+
+class Linear(Function):
+    """Y = X W + b;  dX = dY W^T,  dW = X^T dY,  db = the sum of dY over all rows."""
+
+    @staticmethod
+    def forward(ctx, x, w, b):
+        ctx.save(x if ctx.needs[1] else None, w if ctx.needs[0] else None)
+        y = _rows(x) @ w
+        if b is not None:
+            y += b
+        return y.reshape(*x.shape[:-1], w.shape[1])
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, w = ctx.saved
+        rows = _rows(grad)
+        return (
+            (rows @ w.T).reshape(*grad.shape[:-1], w.shape[0]) if ctx.needs[0] else None,
+            _rows(x).T @ rows if ctx.needs[1] else None,
+            rows.sum(axis=0) if ctx.needs[2] else None,
+        )
+
+
+def linear(x, w, b=None) -> Tensor:
+    """x (..., in), w (in, out), b (out,) or None: x w + b of shape (..., out)."""
+    if len(w.shape) != 2 or not x.shape or x.shape[-1] != w.shape[0]:
+        raise ValueError(f"linear() needs x (..., in) and w (in, out); given shapes {x.shape} and {w.shape}")
+    if b is not None and b.shape != w.shape[1:]:
+        raise ValueError(f"linear() needs a bias of shape {w.shape[1:]} for w of shape {w.shape}; given {b.shape}")
+    return Linear.apply(x, w, b)
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    """(..., k) as a matrix (rows, k)."""
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])

@@ -1,0 +1,146 @@
+"""Reductions over axes: sum, mean, max, var, logsumexp.
+
+`axis` is None (all axes), a number or a tuple of numbers, negative ones counting from the end; `keepdims` leaves
+axes of length 1 where they were.  Each forward reduces with the axes kept and drops them last, so that each backward
+can broadcast against the input.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from nn.tensor import Function, Tensor
+
+Axis = int | tuple[int, ...] | None
+
+
+class Sum(Function):
+    """y = sum_i x_i;  dx_i = dy."""
+
+    @staticmethod
+    def forward(ctx, x, axis, keepdims):
+        y = _keep_axes(ctx, x, x.sum(axis=axis, keepdims=True))
+        return y if keepdims else y.squeeze(axis)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _spread(grad, ctx)
+
+
+def sum(x, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The sum over `axis`."""
+    return Sum.apply(x, axis=axis, keepdims=keepdims)
+
+
+class Mean(Function):
+    """y = (1/n) sum_i x_i;  dx_i = dy / n."""
+
+    @staticmethod
+    def forward(ctx, x, axis, keepdims):
+        y = _keep_axes(ctx, x, x.mean(axis=axis, keepdims=True))
+        return y if keepdims else y.squeeze(axis)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _spread(grad / ctx.count, ctx)
+
+
+def mean(x, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The mean over `axis`."""
+    return Mean.apply(x, axis=axis, keepdims=keepdims)
+
+
+class Var(Function):
+    """y = (1/n) sum_i (x_i - m)^2 with m the mean;  dx_i = dy (2/n) (x_i - m).
+
+    How m depends on x adds nothing: sum_i (x_i - m) = 0.
+    """
+
+    @staticmethod
+    def forward(ctx, x, axis, keepdims):
+        m = x.mean(axis=axis, keepdims=True)
+        ctx.save(x, m)
+        centred = x - m
+        centred *= centred
+        y = _keep_axes(ctx, x, centred.mean(axis=axis, keepdims=True))
+        return y if keepdims else y.squeeze(axis)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, m = ctx.saved
+        dx = x - m
+        dx *= (grad * (2 / ctx.count)).reshape(ctx.kept_shape)
+        return dx
+
+
+def var(x, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The variance over `axis`, divided by n (not n - 1), as normalisation layers use it."""
+    return Var.apply(x, axis=axis, keepdims=keepdims)
+
+
+class Max(Function):
+    """y = max_i x_i;  dx_i = dy / k where x_i = y, else 0, with k the number of such i.
+
+    A NaN makes y NaN.
+    """
+
+    @staticmethod
+    def forward(ctx, x, axis, keepdims):
+        y = _keep_axes(ctx, x, x.max(axis=axis, keepdims=True))
+        ctx.axis = axis
+        ctx.save(x, y)
+        return y if keepdims else y.squeeze(axis)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, y = ctx.saved
+        is_max = ~(x < y)  # rather than x == y: where y is NaN all are chosen, instead of none, and k is never 0
+        k = is_max.sum(axis=ctx.axis, keepdims=True, dtype=grad.dtype)
+        return np.where(is_max, grad.reshape(ctx.kept_shape) / k, 0)
+
+
+def max(x, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The largest value over `axis`; where several are equal they share the gradient evenly."""
+    return Max.apply(x, axis=axis, keepdims=keepdims)
+
+
+class LogSumExp(Function):
+    """y = log sum_i e^(x_i), computed as m + log sum_i e^(x_i - m) with m = max_i x_i, so that nothing overflows.
+
+    dx_i = dy e^(x_i - y), the softmax.
+    """
+
+    @staticmethod
+    def forward(ctx, x, axis, keepdims):
+        m = x.max(axis=axis, keepdims=True)
+        m = np.where(np.isfinite(m), m, 0)  # a row of -inf gives -inf, not -inf - (-inf) = NaN
+        with np.errstate(divide="ignore"):
+            y = _keep_axes(ctx, x, m + np.log(np.exp(x - m).sum(axis=axis, keepdims=True)))
+        ctx.save(x, y)
+        return y if keepdims else y.squeeze(axis)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, y = ctx.saved
+        dx = x - np.where(y == -np.inf, 0, y)
+        np.exp(dx, out=dx)
+        dx *= grad.reshape(ctx.kept_shape)
+        return dx
+
+
+def logsumexp(x, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(x))) over `axis`, for x of any size."""
+    return LogSumExp.apply(x, axis=axis, keepdims=keepdims)
+
+
+def _keep_axes(ctx, x, y):
+    """Note for the backward what was reduced: the shape with the axes kept, and how many numbers went into each."""
+    ctx.shape, ctx.kept_shape = x.shape, y.shape
+    ctx.count = x.size // y.size if y.size else 0
+    return y
+
+
+def _spread(grad, ctx) -> np.ndarray:
+    """The gradient of each result, written to all the places that it was reduced from."""
+    dx = np.empty(ctx.shape, grad.dtype)
+    dx[...] = grad.reshape(ctx.kept_shape)
+    return dx
