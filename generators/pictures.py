@@ -1,0 +1,293 @@
+"""Pictures of pictures: grids, labelled rows and films, drawn with Pillow alone, and the files that `--out` writes.
+
+Images come as (N, H, W, C) or (N, H, W), float in [0, 1] or uint8, C = 1 or 3. A picture shows their pixels as they
+are, enlarged without smoothing, on black, which is the paper of the data itself (ink is white in MNIST); the HTML
+gallery turns gray pictures over to black ink on white paper for a reader in daylight.
+
+    write_samples("grid.png", images, captions)         # .png a grid, .gif a film, .npz the arrays
+    rows({"real": real, "rebuilt": rebuilt}, columns=["seven", "two"]).save("pair.png")
+"""
+
+import bisect
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+TEXT, FAINT = 205, 140  # gray levels of captions and of row and column titles
+TILE = 84  # pixels that an image is enlarged to, about: three times 28
+LINES = 4  # lines that a caption may take below its image
+
+
+class PictureError(ValueError):
+    """What was asked for cannot be drawn or written; the message is one sentence fit for a user."""
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """(N, H, W, C) or (N, H, W), float in [0, 1] or uint8 -> uint8 (N, H, W, C), rounded to the nearest level."""
+    images = np.asarray(images)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:]:
+        raise PictureError(f"images must have shape (N, H, W, 1) or (N, H, W, 3), not {images.shape}")
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise PictureError(f"images must be uint8 or float in [0, 1], not {images.dtype}")
+    if images.size and not (images.min() >= -1e-3 and images.max() <= 1.001):  # written so that NaN fails too
+        raise PictureError(f"float images must lie in [0, 1], not in [{images.min():.3g}, {images.max():.3g}]")
+    return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+
+
+def grid(
+    images: np.ndarray,
+    columns: int | None = None,
+    captions: Sequence[str] | None = None,
+    title: str = "",
+    scale: int | None = None,
+) -> Image.Image:
+    """All images as one picture, row by row, each above its caption; near-square unless `columns` says otherwise.
+
+    `scale` is a whole number of screen pixels for each image pixel; by default as many as give a tile of 84.
+    """
+    tiles = to_uint8(images)
+    count, height, width, channels = tiles.shape
+    if count == 0:
+        raise PictureError("a grid needs at least one image")
+    if captions is not None and len(captions) != count:
+        raise PictureError(f"{count} images need {count} captions, not {len(captions)}")
+    scale = scale or _scale(height, width)
+    columns = min(columns or _near_square(count), count)
+    height, width, gap = height * scale, width * scale, _gap(scale)
+    font, title_font = _font(width / 7), _font(max(15, width / 5))
+    texts = [_wrap(caption, font, width) for caption in captions] if captions is not None else [[]] * count
+
+    # Each row of tiles is as tall as its longest caption needs.
+    row_texts = [texts[start : start + columns] for start in range(0, count, columns)]
+    text_heights = [max(map(len, row)) * _line(font) + (gap * 2 if any(row) else 0) for row in row_texts]
+    margin = gap * 3
+    top = margin + (_line(title_font) + gap * 2 if title else 0)
+    picture = _paper(
+        2 * margin + columns * (width + gap) - gap, top + margin + sum(height + gap + t for t in text_heights) - gap,
+        channels,
+    )
+    draw = ImageDraw.Draw(picture)
+    if title:
+        _text(draw, (margin, margin), _shorten(title, title_font, picture.width - 2 * margin), title_font, TEXT)
+    y = top
+    for row, text_height in enumerate(text_heights):
+        for column, lines in enumerate(row_texts[row]):
+            x = margin + column * (width + gap)
+            picture.paste(_tile(tiles[row * columns + column], scale), (x, y))
+            for number, line in enumerate(lines):
+                position = (x + width / 2, y + height + gap + number * _line(font))
+                _text(draw, position, line, font, TEXT, anchor="ma")
+        y += height + gap + text_height
+    return picture
+
+
+def rows(
+    images: Mapping[str, np.ndarray], columns: Sequence[str] = (), title: str = "", scale: int | None = None
+) -> Image.Image:
+    """One row of images for each title: families side by side, a film strip, an edit before and after.
+
+    `images` maps a row's title to (N, H, W, C); rows may differ in length, not in the size of their images. `columns`
+    are titles above the columns. A film strip is one row, or two: what is there and what is predicted.
+    """
+    strips = {name: to_uint8(strip) for name, strip in images.items()}
+    shapes = {strip.shape[1:] for strip in strips.values()}
+    count = max((len(strip) for strip in strips.values()), default=0)
+    if len(shapes) != 1 or count == 0:
+        raise PictureError(f"rows need at least one image, and images of one shape, not of {sorted(shapes)}")
+    if len(columns) > count:
+        raise PictureError(f"{len(columns)} column titles for at most {count} images in a row")
+    (height, width, channels), = shapes
+    scale = scale or _scale(height, width)
+    height, width, gap = height * scale, width * scale, _gap(scale)
+    font, title_font = _font(max(13, width / 6)), _font(max(15, width / 5))
+    margin = gap * 4
+    heads = [_wrap(head, font, width) for head in columns]
+    head_height = max(map(len, heads), default=0) * _line(font) + (gap * 2 if heads else 0)
+    side = max(font.getlength(name) for name in strips)
+    left = margin + (math.ceil(side) + margin if side else 0)
+    title_height = _line(title_font) + margin if title else 0
+    top = margin + title_height + head_height
+    picture = _paper(
+        left + count * (width + gap) - gap + margin, top + len(strips) * (height + gap) - gap + margin, channels
+    )
+    draw = ImageDraw.Draw(picture)
+    _text(draw, (margin, margin), _shorten(title, title_font, picture.width - 2 * margin), title_font, TEXT)
+    for column, lines in enumerate(heads):
+        x = left + column * (width + gap) + width / 2
+        for number, line in enumerate(lines):
+            y = margin + title_height + head_height - gap * 2 - (len(lines) - number) * _line(font)
+            _text(draw, (x, y), line, font, FAINT, anchor="ma")
+    for row, (name, strip) in enumerate(strips.items()):
+        y = top + row * (height + gap)
+        _text(draw, (left - margin, y + height / 2), name, font, TEXT, anchor="rm")
+        for column, image in enumerate(strip):
+            picture.paste(_tile(image, scale), (left + column * (width + gap), y))
+    return picture
+
+
+# Films
+
+
+def gif_bytes(frames: np.ndarray | Sequence[Image.Image], milliseconds: int = 80, hold: int = 1200) -> bytes:
+    """A GIF that plays for ever and rests on its last frame for `hold` ms; `frames` are images, or ready pictures of
+    one size (`grid` of each moment, say)."""
+    if isinstance(frames, np.ndarray):
+        tiles = to_uint8(frames)
+        frames = [_tile(image, _scale(*image.shape[:2], target=2 * TILE)) for image in tiles]
+    if len(frames) == 0:
+        raise PictureError("a film needs at least one frame")
+    if len({frame.size for frame in frames}) != 1:
+        raise PictureError("the frames of a film must have one size")
+    durations = [milliseconds] * (len(frames) - 1) + [hold]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    return file.getvalue()
+
+
+def save_gif(
+    frames: np.ndarray | Sequence[Image.Image], path: str | Path, milliseconds: int = 80, hold: int = 1200
+) -> None:
+    """Write `gif_bytes` to a file."""
+    write_atomically(path, gif_bytes(frames, milliseconds, hold))
+
+
+# Files
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def write_samples(
+    path: str | Path,
+    images: np.ndarray,
+    captions: Sequence[str] | None = None,
+    labels: Sequence[int] | None = None,
+    columns: int | None = None,
+) -> None:
+    """Write images as the ending of `path` says: `.png` a grid with captions, `.gif` a film, `.npz` the arrays.
+
+    The arrays are `images` uint8 (N, H, W) or (N, H, W, 3), `captions` of fixed-width text and `labels` int64, -1
+    where no class is known; no pickle is in them. Raises PictureError for another ending or lengths that disagree.
+    """
+    tiles = to_uint8(images)
+    ending = check_ending(path)
+    captions = [""] * len(tiles) if captions is None else list(captions)
+    labels = np.full(len(tiles), -1) if labels is None else np.asarray(labels)
+    if not len(tiles) == len(captions) == len(labels):
+        raise PictureError(f"{len(tiles)} images came with {len(captions)} captions and {len(labels)} labels")
+    if ending == ".gif":
+        return save_gif(tiles, path)
+    if ending == ".png":
+        # A caption that all share stands once, above them.
+        if len(set(captions)) == 1:
+            picture = grid(tiles, columns, title=captions[0])
+        else:
+            picture = grid(tiles, columns, captions)
+        return write_atomically(path, png_bytes(picture))
+    file = io.BytesIO()
+    arrays = {"captions": np.array(captions, dtype=np.str_), "labels": labels.astype(np.int64)}
+    np.savez_compressed(file, images=tiles[..., 0] if tiles.shape[-1] == 1 else tiles, **arrays)
+    write_atomically(path, file.getvalue())
+
+
+def check_ending(path: str | Path) -> str:
+    """The ending of `path` in lower case; PictureError unless it is one that `write_samples` knows.
+
+    To be called before the work, so that nobody waits for samples that cannot be written.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in (".png", ".gif", ".npz"):
+        raise PictureError(
+            f"cannot tell what to write from the name {str(path)!r}: "
+            "end it in .png for a grid, .gif for a film or .npz for the arrays"
+        )
+    return ending
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part; missing folders are made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+# Drawing
+
+
+def _near_square(count: int) -> int:
+    """Columns for `count` tiles: 8 -> 4, 9 -> 3, 10 -> 5, 64 -> 8; rows that come out full are preferred."""
+    side = math.ceil(math.sqrt(count))
+    return next((columns for columns in range(side, 2 * side + 1) if count % columns == 0), side)
+
+
+def _scale(height: int, width: int, target: int = TILE) -> int:
+    return max(1, round(target / max(height, width)))
+
+
+def _gap(scale: int) -> int:
+    return max(2, 2 * scale)
+
+
+def _paper(width: int, height: int, channels: int) -> Image.Image:
+    return Image.new("L" if channels == 1 else "RGB", (math.ceil(width), math.ceil(height)), 0)
+
+
+def _tile(image: np.ndarray, scale: int) -> Image.Image:
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def _font(size: float) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(max(11, round(size)))
+
+
+def _line(font: ImageFont.FreeTypeFont) -> int:
+    return round(font.size * 1.3)
+
+
+def _text(draw, position, text, font, level, anchor="la") -> None:
+    draw.text(position, text, font=font, fill=level if draw.im.mode == "L" else (level,) * 3, anchor=anchor)
+
+
+def _shorten(text: str, font, width: float) -> str:
+    """`text`, or as much of it as fits with an ellipsis."""
+    if font.getlength(text) <= width:
+        return text
+    kept = bisect.bisect_right(range(1, len(text)), width, key=lambda length: font.getlength(text[:length] + "…"))
+    return text[:kept].rstrip(" ,") + "…"
+
+
+def _wrap(text: str, font, width: float) -> list[str]:
+    """`text` in lines that fit `width`, broken at spaces; what does not fit LINES lines ends in an ellipsis."""
+    lines: list[str] = []
+    words = text.split()
+    for number, word in enumerate(words):
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(joined) <= width:
+            lines[-1] = joined
+        elif len(lines) < LINES:
+            lines.append(word)
+        else:
+            lines[-1] = " ".join([lines[-1], *words[number:]])
+            break
+    return [_shorten(line, font, width) for line in lines]
