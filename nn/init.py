@@ -9,10 +9,25 @@ import math
 import numpy as np
 
 
+def zeros(shape: tuple[int, ...]) -> np.ndarray:
+    """For biases, and for a last layer that should do nothing at first."""
+    return np.zeros(shape, np.float32)
+
+
+def ones(shape: tuple[int, ...]) -> np.ndarray:
+    """For scales."""
+    return np.ones(shape, np.float32)
+
+
+def normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Normal with variance 1: for embeddings, where each unit "sums" the one row that was looked up."""
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
 def he(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Normal with variance 2 / fan_in; the 2 because a relu halves the variance (He et al. 2015, eq. 10)."""
     fan_in, _ = fans(shape)
-    return rng.standard_normal(shape, dtype=np.float32) * np.float32(math.sqrt(2 / fan_in))
+    return normal(shape, rng) * np.float32(math.sqrt(2 / fan_in))
 
 
 def xavier(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

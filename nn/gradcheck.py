@@ -1,0 +1,212 @@
+"""Does an op's `backward` compute the gradient of its `forward`?
+
+For y = f(x), a random direction v and a random cotangent u, both of these are the number u^T J v:
+
+    <u, f(x + h v) - f(x - h v)> / 2h   (numerically, only with forward)
+    <backward(u), v>                    (with backward)
+
+One number of each tells right from wrong, whatever the sizes of x and y: a backward that is wrong anywhere gives
+another number for almost every u and v.  A cotangent of ones would not do: for softmax, J^T 1 = 0, and a backward that
+returns nothing but zeros would pass.  Only if the numbers differ is the whole Jacobian worth its price, to say where.
+
+Works in float64 with a fourth-order difference (Richardson's extrapolation of the two central ones with steps h and
+2h), whose error is near 1e-12, so that a tolerance of 1e-6 has a wide margin.  Inputs should be away from kinks and
+ties by more than 2h times the direction, which has entries of size about 1.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from nn.tensor import Function, Tensor, no_grad
+
+STEP = 1e-3  # truncation grows as h^4, rounding as 1e-16 / h; they meet near here
+
+
+class GradientError(AssertionError):
+    """A gradient is wrong; the message says which entry, or which rule of ops was broken."""
+
+
+def gradcheck(function: Callable, inputs: Sequence, rng: np.random.Generator, tolerance: float = 1e-6) -> float:
+    """Compare the gradient of function(*inputs) with numerical differentiation; the largest relative error found.
+
+    function  takes tensors, returns a tensor or a tuple of tensors; the same every time (no fresh random numbers)
+    inputs    arrays of any shape; those of float64 are checked, integers and other things passed as they are.  A
+              float64 Parameter (of a layer that `function` calls) is checked too, in its place
+    Raises GradientError if the relative error, |difference| / the larger of the two, exceeds `tolerance`, if `function`
+    changes an input or the gradient it is given, or if gradients share memory with each other or with these.
+    Raises TypeError for a float32 input.
+    """
+    probe = _Probe(function, inputs)
+    before = [value.copy() for value in probe.values]
+    outputs = probe.run(probe.values)
+    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(outputs, probe.run(probe.values), strict=True)):
+        raise GradientError("the function gave two results for the same inputs; make its random numbers the same")
+    cotangents = [rng.standard_normal(y.shape) for y in outputs]
+    given = [u.copy() for u in cotangents]
+    gradients = probe.pull_back(given)
+    _check_untouched("input", probe.values, before)
+    _check_untouched("incoming gradient", given, cotangents)
+    _check_separate(gradients, probe.values, given)
+
+    worst = 0.0
+    noise = _rounding_noise(cotangents, outputs)
+    for i, value in enumerate(probe.values):
+        direction = rng.standard_normal(value.shape)
+        analytic = _inner([gradients[i]], [direction])
+        numeric = _inner(cotangents, probe.push_forward(i, direction))
+        error = _relative_error(analytic, numeric, noise)
+        if not error <= tolerance:  # so that a NaN fails
+            raise GradientError(_describe(probe, i, tolerance, analytic, numeric))
+        worst = max(worst, float(error))
+    return worst
+
+
+class _Pairing(Function):
+    """s = sum_k <u_k, y_k>;  dy_k = u_k.  Makes one number, to call backward on, of all outputs and their cotangents."""
+
+    @staticmethod
+    def forward(ctx, *outputs, cotangents):
+        ctx.cotangents = cotangents
+        return np.asarray(_inner(cotangents, outputs))
+
+    @staticmethod
+    def backward(ctx, grad):
+        return tuple(ctx.cotangents)  # grad is 1
+
+
+class _Probe:
+    """The function under test as a map from its float64 inputs, a list of arrays, to a list of arrays."""
+
+    def __init__(self, function: Callable, inputs: Sequence):
+        self.function, self.inputs, self.places = function, list(inputs), []
+        for place, x in enumerate(self.inputs):
+            if isinstance(x, Tensor) and not x.requires_grad or not isinstance(x, Tensor | np.ndarray):
+                continue
+            if x.dtype.kind == "f" and x.dtype != np.float64:
+                raise TypeError(f"gradcheck needs float64; input {place} is {x.dtype}. Convert it with .astype()")
+            if x.dtype == np.float64:
+                self.places.append(place)
+        if not self.places:
+            raise TypeError("gradcheck was given no float64 array to check")
+        self.values = [x.data if isinstance(x, Tensor) else x for x in (self.inputs[i] for i in self.places)]
+
+    def run(self, values: list[np.ndarray]) -> list[np.ndarray]:
+        """The outputs at these values of the float64 inputs."""
+        with no_grad():
+            return [y.data for y in self._call(values)[1]]
+
+    def pull_back(self, cotangents: list[np.ndarray]) -> list[np.ndarray]:
+        """J^T u, by backward: the gradient of sum_k <cotangent k, output k> with respect to each input."""
+        leaves, outputs = self._call(self.values)
+        previous = [leaf.grad for leaf in leaves]
+        for leaf in leaves:
+            leaf.grad = None
+        total = _Pairing.apply(*outputs, cotangents=cotangents)
+        if total.requires_grad:
+            total.backward()
+        gradients = [np.zeros_like(leaf.data) if leaf.grad is None else leaf.grad for leaf in leaves]
+        for leaf, grad in zip(leaves, previous, strict=True):
+            leaf.grad = grad
+        return gradients
+
+    def push_forward(self, i: int, direction: np.ndarray) -> list[np.ndarray]:
+        """J_i v, by differences: how fast each output changes as input i moves along `direction`."""
+
+        def central(step):
+            ends = []
+            for sign in (1, -1):
+                values = list(self.values)
+                values[i] = values[i] + sign * step * direction
+                ends.append(self.run(values))
+            return [(a - b) / (2 * step) for a, b in zip(*ends, strict=True)]
+
+        return [(4 * near - far) / 3 for near, far in zip(central(STEP), central(2 * STEP), strict=True)]
+
+    def _call(self, values: list[np.ndarray]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """The leaves that hold these values, and the function's outputs; parameters get their own arrays back after."""
+        arguments = list(self.inputs)
+        borrowed = []
+        for place, value in zip(self.places, values, strict=True):
+            if isinstance(arguments[place], Tensor):
+                borrowed.append((arguments[place], arguments[place].data))
+                arguments[place].data = value
+            else:
+                arguments[place] = Tensor(value, requires_grad=True)
+        try:
+            outputs = self.function(*arguments)
+        finally:
+            for parameter, array in borrowed:
+                parameter.data = array
+        return [arguments[place] for place in self.places], outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def _describe(probe: _Probe, i: int, tolerance: float, analytic: float, numeric: float) -> str:
+    """Where the gradient of input i is wrong: by both whole Jacobians, (outputs, inputs)."""
+    x, outputs = probe.values[i], probe.run(probe.values)
+    columns = [probe.push_forward(i, _one_hot(x.shape, j)) for j in range(x.size)]
+    for k, y in enumerate(outputs):
+        numbers = np.array([column[k].ravel() for column in columns]).T  # (y.size, x.size)
+        ours = np.empty_like(numbers)
+        for row in range(y.size):
+            cotangents = [np.zeros_like(other) for other in outputs]
+            cotangents[k] = _one_hot(y.shape, row)
+            ours[row] = probe.pull_back(cotangents)[i].ravel()
+        bound = tolerance * np.maximum(np.abs(ours), np.abs(numbers)) + 1e-9 * (1 + np.abs(numbers).max())
+        wrong = np.argwhere(~(np.abs(ours - numbers) <= bound))
+        if len(wrong):
+            row, column = wrong[0]
+            a, b = ours[row, column], numbers[row, column]
+            ratio = f"ratio {a / b:.6g}" if b else "no ratio"
+            return (
+                f"the gradient of output {k} at {_index(y.shape, row)} with respect to input {probe.places[i]} at "
+                f"{_index(x.shape, column)} is wrong: backward says {a:.9g}, numerical differentiation {b:.9g} "
+                f"({ratio}); {len(wrong)} of {ours.size} entries of this Jacobian are wrong"
+            )
+    return (
+        f"the gradient with respect to input {probe.places[i]} is right for gradients that arrive at one output entry "
+        f"alone, and wrong for a random one ({analytic:.9g} by backward, {numeric:.9g} by numerical differentiation): "
+        "backward is not linear in the gradient that it is given"
+    )
+
+
+def _check_untouched(name: str, arrays: list[np.ndarray], copies: list[np.ndarray]) -> None:
+    for i, (array, copy) in enumerate(zip(arrays, copies, strict=True)):
+        if not np.array_equal(array, copy, equal_nan=True):
+            raise GradientError(f"{name} {i} was changed in place, from {_index(array.shape, np.argmax(array != copy))} on")
+
+
+def _check_separate(gradients: list[np.ndarray], values: list[np.ndarray], cotangents: list[np.ndarray]) -> None:
+    for i, grad in enumerate(gradients):
+        others = [("input", values), ("incoming gradient", cotangents), ("gradient", gradients[:i])]
+        for name, arrays in others:
+            for j, array in enumerate(arrays):
+                if np.shares_memory(grad, array):
+                    raise GradientError(f"gradient {i} shares memory with {name} {j}; adding to one would change both")
+
+
+def _relative_error(a: float, b: float, noise: float) -> float:
+    """|a - b| over the larger of the two; 0 where the difference is no more than rounding can explain."""
+    difference = np.abs(a - b)
+    return 0.0 if difference <= noise else difference / np.maximum(np.abs(a), np.abs(b))
+
+
+def _rounding_noise(cotangents: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> float:
+    """What rounding the outputs to float64 can do to a numerical derivative: it decides where the true one is 0."""
+    return 4 * np.finfo(np.float64).eps / STEP * _inner([np.abs(u) for u in cotangents], [np.abs(y) for y in outputs])
+
+
+def _inner(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
+    """<a, b>, summed over all entries of all arrays."""
+    return float(np.sum([np.vdot(x, y) for x, y in zip(a, b, strict=True)]))
+
+
+def _one_hot(shape: tuple[int, ...], position: int) -> np.ndarray:
+    array = np.zeros(shape)
+    array.flat[position] = 1
+    return array
+
+
+def _index(shape: tuple[int, ...], position: int) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(position, shape))
