@@ -1,5 +1,5 @@
 """For every test: the runtime before NumPy, one hypothesis profile, and an honest word about what was skipped."""
-from nn import runtime  # noqa: I001  (first: it prepares the process before NumPy is imported)
+import nn  # noqa: F401, I001  (first: it prepares the process before NumPy is imported)
 
 from hypothesis import HealthCheck, settings
 
@@ -14,11 +14,6 @@ settings.register_profile(
 settings.load_profile("inkling")
 
 NEEDS = {"INKLING_DATA": "real MNIST and Fashion-MNIST (set INKLING_DATA)", "torch": "PyTorch (extra: bench)"}
-
-
-def pytest_report_header() -> str:
-    about = runtime.describe()
-    return f"{about['processor']}, {about['blas']} ({about['blas_core']}), numpy {about['numpy']}, numba {about['numba']}"
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -6,6 +6,7 @@ process holds a shared `flock` on the folder that it uses; only a folder that no
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import shutil
 import stat
@@ -100,10 +101,6 @@ def _is_private(folder: Path) -> bool:
 
 def _hold(folder: Path) -> None:
     """Take the shared lock; if another process removed the folder meanwhile, make it again and start over."""
-    try:
-        import fcntl
-    except ImportError:
-        return
     while True:
         descriptor = os.open(folder / ".in-use", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -119,10 +116,6 @@ def _hold(folder: Path) -> None:
 
 def _prune(parent: Path) -> None:
     """Remove all but the most recently used folders, passing over those that a process holds."""
-    try:
-        import fcntl
-    except ImportError:
-        return
     folders = sorted(parent.glob("numba-*"), key=_last_use, reverse=True)
     for folder in folders[KEEP:]:
         try:

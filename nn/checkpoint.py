@@ -1,0 +1,237 @@
+"""Named arrays and a little metadata in one file: written whole or not at all, read with suspicion.
+
+A checkpoint is an `.npz`: an uncompressed zip of `.npy` members (so `np.load` opens it too) and one `inkling.json` with
+the format's version and the metadata. Nothing in it can run code: no pickle, no object arrays, no compression. A
+reader allocates nothing before it has checked the sizes that the file claims against the size that it has.
+"""
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import re
+import secrets
+import stat
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+FORMAT = 1
+MAX_BYTES = 2**32 - 1  # of the whole file: a plain zip, without the 64-bit extension
+MAX_DIRECTORY = 4 << 20
+MAX_META = 4 << 20
+MAX_DIMENSIONS = 16
+META = "inkling.json"
+
+_END = struct.Struct("<4s4H2LH")  # the zip's last record: signature, disks, counts, directory size, offset, comment
+_NPY = b"\x93NUMPY\x01\x00"
+_HEADER = re.compile(
+    r"\{'descr': '(?P<dtype>[<|](?:b1|[iu][1248]|f[248]))', 'fortran_order': False, "
+    r"'shape': \((?P<shape>(?:\d{1,18}, )*(?:\d{1,18},?)?)\), \} *\n"
+)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be written, read or used, in one sentence for the user."""
+
+
+def save(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: dict) -> None:
+    """Write `arrays` and the JSON-able `meta` to `path`, atomically.
+
+    At every moment `path` holds the old file or the new one, whole; also after a crash or a power cut.
+    Raises CheckpointError where it cannot be written (a full disk, a read-only folder); the old file is intact then.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        try:
+            descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            with os.fdopen(descriptor, "w+b") as file:
+                _write(file, arrays, meta)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:  # Ctrl-C too
+            part.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise CheckpointError(
+            f"Cannot save {path}: {error.strerror or error}; what was saved there before is intact."
+        ) from error
+
+
+def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
+    """What `save` wrote: arrays by name, and the metadata.
+
+    Raises CheckpointError for a file that is missing, truncated, damaged, foreign, of another format version, or that
+    claims to hold more than its size allows.
+    """
+    path = Path(path)
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise CheckpointError(f"{path} is not a file, so not a checkpoint.")
+        with open(path, "rb") as file:
+            return _read(file)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise CheckpointError(f"There is no checkpoint {path}: train one first, or check the path.") from None
+    except OSError as error:
+        raise CheckpointError(f"Cannot read the checkpoint {path}: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def lock(folder: str | os.PathLike) -> Iterator[None]:
+    """Hold `folder` (made if need be) for one run; a second one gets a CheckpointError at once.
+
+    The lock is the kernel's (`flock`), so that of a killed process vanishes with it. What such a process left
+    half-written is cleared away.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "a+b")  # noqa: SIM115  (closed below, after the whole run)
+    except OSError as error:
+        raise CheckpointError(f"Cannot write into the folder {folder}: {error.strerror or error}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CheckpointError(
+                f"Another run is writing into {folder}: wait until it ends, or choose another folder."
+            ) from None
+        except OSError as error:
+            raise CheckpointError(f"Cannot lock the folder {folder}: {error.strerror or error}.") from error
+        for part in folder.glob(".*.part"):
+            part.unlink(missing_ok=True)
+        yield
+
+
+# ---- writing
+
+
+def _write(file: BinaryIO, arrays: dict[str, np.ndarray], meta: dict) -> None:
+    text = json.dumps({"format": FORMAT, "meta": meta}).encode()
+    if len(text) > MAX_META:
+        raise CheckpointError(f"The metadata takes {len(text)} bytes, more than the {MAX_META} that a reader accepts.")
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=False) as archive:
+        archive.writestr(zipfile.ZipInfo(META), text)
+        for name, array in arrays.items():
+            array = np.asarray(array, order="C")
+            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            if array.dtype.kind not in "biuf":
+                raise CheckpointError(f"The array {name!r} has dtype {array.dtype}; only numbers can be saved.")
+            try:
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
+                    np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+            except (zipfile.LargeZipFile, RuntimeError) as error:
+                raise CheckpointError(f"The arrays take more than the {MAX_BYTES} bytes of one checkpoint.") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming itself survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# ---- reading
+
+
+def _read(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict]:
+    size = os.fstat(file.fileno()).st_size
+    _check_end(file, size)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = _check_members(archive.infolist(), size)
+            meta = _read_meta(archive, members)
+            arrays = {name[: -len(".npy")]: _read_array(archive, members[name]) for name in members if name != META}
+    except CheckpointError:
+        raise
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError,
+            struct.error, OverflowError, LookupError, OSError) as error:
+        # all that zipfile is known to raise on bytes that are no zip
+        raise CheckpointError("the file is damaged or cut short; use an earlier copy, or train anew.") from error
+    return arrays, meta
+
+
+def _check_end(file: BinaryIO, size: int) -> None:
+    """Look at the zip's last record by hand, since zipfile reads a directory of whatever size it claims."""
+    if size < _END.size or size > MAX_BYTES:
+        raise CheckpointError(f"a file of {size} bytes is not an Inkling checkpoint, or one cut short.")
+    tail = min(size, _END.size + 20)  # where the 64-bit extension would stand
+    file.seek(-tail, os.SEEK_END)
+    end = file.read(tail)
+    signature, _, _, _, entries, directory, offset, comment = _END.unpack(end[-_END.size :])
+    if signature != b"PK\x05\x06":
+        raise CheckpointError("not an Inkling checkpoint, or one cut short.")
+    if end.startswith(b"PK\x06\x07") or comment or directory > MAX_DIRECTORY or offset + directory + _END.size != size:
+        raise CheckpointError("not an Inkling checkpoint: its table of contents is not one that Inkling writes.")
+
+
+def _check_members(infos: list[zipfile.ZipInfo], size: int) -> dict[str, zipfile.ZipInfo]:
+    members = {info.filename: info for info in infos}
+    if META not in members:
+        raise CheckpointError(f"not an Inkling checkpoint (it has no {META}).")
+    if len(members) != len(infos):
+        raise CheckpointError("the file is damaged: it names the same array twice.")
+    for info in infos:
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
+            raise CheckpointError(f"{info.filename} is compressed or encrypted, which Inkling's checkpoints never are.")
+        if info.filename != META and not info.filename.endswith(".npy"):
+            raise CheckpointError(f"{info.filename} does not belong into an Inkling checkpoint.")
+    if sum(info.file_size for info in infos) > size:
+        raise CheckpointError(f"its members claim more bytes than the file's {size}.")
+    return members
+
+
+def _read_meta(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> dict:
+    if members[META].file_size > MAX_META:
+        raise CheckpointError(f"its metadata claims {members[META].file_size} bytes, more than {MAX_META}.")
+    try:
+        document = json.loads(archive.read(members[META]))
+    except RecursionError:
+        document = None
+    if not isinstance(document, dict) or "format" not in document:
+        raise CheckpointError("not an Inkling checkpoint: its metadata names no format.")
+    if document["format"] != FORMAT:
+        raise CheckpointError(f"the checkpoint has format {document['format']!r:.20}, this Inkling reads {FORMAT}.")
+    if not isinstance(document.get("meta"), dict):
+        raise CheckpointError("the file is damaged: it has no metadata.")
+    return document["meta"]
+
+
+def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(info) as member:
+        if member.read(len(_NPY)) != _NPY:
+            raise CheckpointError(f"{info.filename} is not an array of the kind that Inkling writes.")
+        length = int.from_bytes(member.read(2), "little")
+        header = _HEADER.fullmatch(member.read(length).decode("latin-1"))
+        if header is None:
+            raise CheckpointError(f"{info.filename} holds no plain numbers: its header is not one that Inkling writes.")
+        shape = tuple(int(number) for number in re.findall(r"\d+", header["shape"]))
+        dtype = np.dtype(header["dtype"])
+        claimed = math.prod(shape) * dtype.itemsize
+        held = info.file_size - len(_NPY) - 2 - length
+        if claimed != held or len(shape) > MAX_DIMENSIONS:
+            raise CheckpointError(f"{info.filename} claims shape {shape}, {claimed} bytes, but holds {held}.")
+        array = np.empty(shape, dtype)
+        # zipfile checks the member's CRC at its end, and raises where a bit has flipped
+        content = memoryview(array.reshape(-1).view(np.uint8))
+        while content:
+            count = member.readinto(content)
+            if not count:
+                raise EOFError
+            content = content[count:]
+        if member.read(1):
+            raise EOFError
+    return array
