@@ -1,0 +1,57 @@
+"""Parts of networks that more than one family uses."""
+from __future__ import annotations
+
+import numpy as np
+
+from nn import functional as F
+from nn import init
+from nn.modules import Conv2d, GroupNormSiLU, Linear, Module
+from nn.tensor import Tensor
+
+
+def squeeze(x: Tensor) -> Tensor:
+    """Space to channels: every 2x2 patch of pixels becomes one pixel of four times the channels.
+
+    (N, H, W, C) -> (N, H/2, W/2, 4C), nothing lost; the order is row of the patch, column of the patch, channel
+    (Dinh et al. 2017, section 3.6).
+    """
+    n, h, w, c = x.shape
+    patches = F.reshape(x, (n, h // 2, 2, w // 2, 2, c))  # (n, row, i, column, j, c)
+    return F.reshape(F.transpose(patches, (0, 1, 3, 2, 4, 5)), (n, h // 2, w // 2, 4 * c))
+
+
+def unsqueeze(x: Tensor) -> Tensor:
+    """The inverse of `squeeze`: (N, H, W, 4C) -> (N, 2H, 2W, C)."""
+    n, h, w, c = x.shape
+    patches = F.reshape(x, (n, h, w, 2, 2, c // 4))  # (n, row, column, i, j, c)
+    return F.reshape(F.transpose(patches, (0, 1, 3, 2, 4, 5)), (n, 2 * h, 2 * w, c // 4))
+
+
+class ResidualBlock(Module):
+    """x + conv(act(conv(act(x)) + W condition)), act being GroupNorm and SiLU (He et al. 2016, pre-activation).
+
+    x (N, H, W, in_channels), condition (N, condition_features) -> (N, H, W, out_channels).  The second convolution
+    starts at zero, so the block starts as the identity (or as a 1x1 convolution where the channels change).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        condition_features: int,
+        rng: np.random.Generator,
+        groups: int = 8,
+    ):
+        self.norm1 = GroupNormSiLU(groups, in_channels)
+        self.conv1 = Conv2d(in_channels, out_channels, 3, rng)
+        self.condition = Linear(condition_features, out_channels, rng)
+        self.norm2 = GroupNormSiLU(groups, out_channels)
+        self.conv2 = Conv2d(out_channels, out_channels, 3, rng)
+        self.conv2.weight.data = init.zeros(self.conv2.weight.shape)
+        self.skip = Conv2d(in_channels, out_channels, 1, rng) if in_channels != out_channels else None
+
+    def __call__(self, x: Tensor, condition: Tensor) -> Tensor:
+        h = self.conv1(self.norm1(x))
+        h = h + F.reshape(self.condition(condition), (len(h), 1, 1, -1))
+        h = self.conv2(self.norm2(h))
+        return h + (x if self.skip is None else self.skip(x))

@@ -1,0 +1,242 @@
+"""One training loop for every family.
+
+A family says what a step is made of; the loop does it, and knows no family by name:
+
+    for phase in family.phases(step):            # a VAE has one phase, a GAN two
+        gradient = sum over shards of d phase.loss(shard) / d phase.parameters
+        clip it, AdamW, update the moving average of the weights
+
+Everything random in a step comes from generators derived from (seed, purpose, step, ...), so a step depends on the
+weights and the step's number alone: stop anywhere, go on, and the bits are the same as if nothing had happened.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from datasets.batches import Batch, Batches
+from generators.text import Vocabulary
+from nn.modules import Module
+from nn.optim import EMA, AdamW, clip_scale, cosine_decay, gradient_norm, warmup
+from nn.parallel import FlatParameters, Threads, derive_rng
+from nn.tensor import NonFiniteError, Parameter, Tensor, finite_checks
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How the parameters of a phase are updated: AdamW, a warm-up, then a cosine from `rate` to `final` * `rate`."""
+
+    rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    warmup_steps: int = 100
+    final: float = 0.0
+
+
+@dataclass(frozen=True)
+class FamilyConfig:
+    """What every family's config has; a family's own config adds its sizes and weights."""
+
+    vocabulary: tuple[str, ...] = ()  # the words that captions are made of
+    image_size: int = 28
+    channels: int = 1
+    batch_size: int = 128
+    shard_size: int = 16  # images that one thread works on at a time: small enough for the cache
+    ema_decay: float = 0.999
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a batch.  Losses are sums over its examples divided by `batch_size`, the size of the whole batch."""
+
+    images: np.ndarray  # (n, H, W, C) float32 in [0, 1]
+    tokens: np.ndarray  # (n, L) int64, the captions
+    false_tokens: np.ndarray | None  # (n, L), captions that contradict the images, for families that ask for them
+    labels: np.ndarray  # (n,) int64
+    indices: np.ndarray  # (n,) int64, positions in the data set
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One update within a step: whose parameters, by which loss, and how.
+
+    loss(shard, rng) -> (the sum of per-example losses / shard.batch_size, metrics normalised in the same way)
+    """
+
+    name: str
+    parameters: list[Parameter]
+    loss: Callable[[Shard, np.random.Generator], tuple[Tensor, dict[str, float]]]
+    optimiser: OptimiserConfig
+
+
+class Family(Module):
+    """What the loop and the command line need to know of a way to make images.
+
+    Besides what stands here a family has `sample(captions, rng, threads=None, ...)`, which returns images (N, H, W, C)
+    float32 in [0, 1], and as many of `reconstruct`, `interpolate`, `edit` and `denoise` as its idea allows.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[FamilyConfig]]
+    wants_false_captions: ClassVar[bool] = False
+
+    def __init__(self, config: FamilyConfig):
+        self.config = config
+        self.vocabulary = Vocabulary(config.vocabulary)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (self.config.image_size, self.config.image_size, self.config.channels)
+
+    def phases(self, step: int) -> list[Phase]:
+        raise NotImplementedError
+
+    def prepare(self, images: np.ndarray, tokens: np.ndarray, rng: np.random.Generator) -> None:
+        """Called once, before the first step, with the whole first batch: for what is initialised from data."""
+
+
+class Diverged(RuntimeError):
+    """Training met a NaN or an infinity; the message says at which step and where it began."""
+
+
+class _PhaseState:
+    """The flat parameters of one phase, with their optimiser and average."""
+
+    def __init__(self, phase: Phase, ema_decay: float):
+        self.flat = FlatParameters(phase.parameters)
+        self.ema = EMA(self.flat.values, ema_decay)
+        self.optimiser = AdamW(
+            self.flat.values, phase.optimiser.betas, weight_decay=phase.optimiser.weight_decay, ema=self.ema
+        )
+
+
+class Trainer:
+    """A family in training: `step()` makes one step; `state()` is all that a checkpoint must hold.
+
+    total_steps: the length of the whole run, which the learning rate's schedule needs to know.
+    """
+
+    def __init__(self, family: Family, dataset, seed: int, total_steps: int, threads: Threads):
+        self.family, self.dataset, self.seed = family, dataset, seed
+        self.total_steps, self.threads = total_steps, threads
+        self.step_number = 0
+        self.batches = Batches(dataset, family.config.batch_size, seed)
+        self.phase_states = {p.name: _PhaseState(p, family.config.ema_decay) for p in family.phases(0)}
+
+    def step(self) -> dict[str, float]:
+        """One step: every phase of the family on one batch.  Returns the metrics; raises Diverged at a NaN."""
+        step = self.step_number
+        batch = self.batches.at(step)
+        tokens = self.family.vocabulary.encode(batch.captions)
+        if step == 0:
+            self.family.prepare(batch.images, tokens, derive_rng(self.seed, "prepare"))
+        shards = self._shards(batch, tokens)
+        metrics: dict[str, float] = {}
+        for phase in self.family.phases(step):
+            metrics |= self._update(phase, shards)
+        self.step_number += 1
+        return metrics
+
+    def _update(self, phase: Phase, shards: list[Shard]) -> dict[str, float]:
+        step, config, state = self.step_number, phase.optimiser, self.phase_states[phase.name]
+
+        def loss(index: int) -> tuple[Tensor, dict[str, float]]:
+            return phase.loss(shards[index], derive_rng(self.seed, phase.name, step, index))
+
+        value, metrics = state.flat.accumulate(loss, len(shards), self.threads)
+        norm = gradient_norm(state.flat.gradient)
+        if not (np.isfinite(value) and np.isfinite(norm)):
+            raise Diverged(self._explain(loss, len(shards), value))
+        rate = config.rate * warmup(step, config.warmup_steps) * cosine_decay(step, self.total_steps, config.final)
+        state.optimiser.step(state.flat.gradient, rate, clip_scale(norm, config.clip_norm))
+        prefix = "" if len(self.phase_states) == 1 else f"{phase.name}_"
+        return {f"{prefix}loss": value, **metrics, f"{prefix}gradient_norm": norm, f"{prefix}rate": rate}
+
+    def _shards(self, batch: Batch, tokens: np.ndarray) -> list[Shard]:
+        false_tokens = None
+        if self.family.wants_false_captions:
+            rng = derive_rng(self.seed, "false captions", self.step_number)
+            false_tokens = self.family.vocabulary.encode(
+                self.dataset.contradicting(batch.indices, batch.captions, rng)
+            )
+        size, count = self.family.config.shard_size, len(tokens)
+        shards = []
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            false = None if false_tokens is None else false_tokens[part]
+            shards.append(
+                Shard(batch.images[part], tokens[part], false, batch.labels[part], batch.indices[part], count)
+            )
+        return shards
+
+    def _explain(self, loss: Callable, shards: int, value: float) -> str:
+        """Where the first NaN of this step began, found by computing its shards again with every op checked."""
+        where = "the sum of the gradients, which grew beyond what float32 can hold"
+        for name, parameter in self.family.named_parameters():
+            if not np.isfinite(parameter.data).all():
+                where = f"the parameter {name!r}, which the last update made non-finite"
+                return self._sentence(where)
+        try:
+            with finite_checks():
+                for shard in range(shards):
+                    loss(shard)[0].backward()
+        except NonFiniteError as error:
+            where = str(error)
+        finally:
+            for parameter in self.family.parameters():
+                parameter.grad = None
+        return self._sentence(where)
+
+    def _sentence(self, where: str) -> str:
+        return (
+            f"training diverged at step {self.step_number}: {where}. "
+            "A lower learning rate (--rate) or a smaller --clip usually helps"
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Every array that the next step depends on, and the averaged weights, by name."""
+        arrays = {f"weights/{name}": array for name, array in self.family.state().items()}
+        for name, state in self.phase_states.items():
+            arrays |= {f"optimiser/{name}/{key}": array for key, array in state.optimiser.state().items()}
+            arrays[f"ema_count/{name}"] = state.ema.count
+        return arrays | {f"ema/{name}": array for name, array in self.averaged_state().items()}
+
+    def load_state(self, arrays: dict[str, np.ndarray], step: int) -> None:
+        """Continue from what `state()` gave after `step` steps."""
+        self.family.load_state(part_of(arrays, "weights/"))
+        average = part_of(arrays, "ema/")
+        names = {id(parameter): name for name, parameter in self.family.named_parameters()}
+        for phase, state in self.phase_states.items():
+            for view, parameter in zip(state.flat.views(state.ema.average), state.flat.parameters, strict=True):
+                view[...] = average[names[id(parameter)]]
+            for key, array in state.optimiser.state().items():
+                array[...] = arrays[f"optimiser/{phase}/{key}"]
+            state.ema.count[...] = arrays[f"ema_count/{phase}"]
+        self.step_number = step
+
+    def averaged_state(self) -> dict[str, np.ndarray]:
+        """The family's state with the moving average in the place of every trained weight: what sampling uses."""
+        state = dict(self.family.state())
+        names = {id(parameter): name for name, parameter in self.family.named_parameters()}
+        for phase in self.phase_states.values():
+            for view, parameter in zip(phase.flat.views(phase.ema.average), phase.flat.parameters, strict=True):
+                state[names[id(parameter)]] = view
+        return state
+
+
+def part_of(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The entries whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def train(trainer: Trainer) -> Iterator[dict[str, float]]:
+    """Step until the run's end, yielding the metrics of each step with its number."""
+    while trainer.step_number < trainer.total_steps:
+        step = trainer.step_number
+        yield {"step": step, **trainer.step()}
