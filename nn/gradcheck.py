@@ -51,12 +51,12 @@ def gradcheck(function: Callable, inputs: Sequence, rng: np.random.Generator, to
     _check_separate(gradients, probe.values, given)
 
     worst = 0.0
-    noise = _rounding_noise(cotangents, outputs)
+    smallest = _rounding_noise(cotangents, outputs) / tolerance  # a derivative below it is 0 as far as we can tell
     for i, value in enumerate(probe.values):
         direction = rng.standard_normal(value.shape)
         analytic = _inner([gradients[i]], [direction])
         numeric = _inner(cotangents, probe.push_forward(i, direction))
-        error = _relative_error(analytic, numeric, noise)
+        error = np.abs(analytic - numeric) / np.maximum(max(abs(analytic), abs(numeric)), smallest)
         if not error <= tolerance:  # so that a NaN fails
             raise GradientError(_describe(probe, i, tolerance, analytic, numeric))
         worst = max(worst, float(error))
@@ -64,7 +64,7 @@ def gradcheck(function: Callable, inputs: Sequence, rng: np.random.Generator, to
 
 
 class _Pairing(Function):
-    """s = sum_k <u_k, y_k>;  dy_k = u_k.  Makes one number, to call backward on, of all outputs and their cotangents."""
+    """s = sum_k <u_k, y_k>;  dy_k = u_k.  Makes of all outputs one number to call backward on."""
 
     @staticmethod
     def forward(ctx, *outputs, cotangents):
@@ -174,7 +174,8 @@ def _describe(probe: _Probe, i: int, tolerance: float, analytic: float, numeric:
 def _check_untouched(name: str, arrays: list[np.ndarray], copies: list[np.ndarray]) -> None:
     for i, (array, copy) in enumerate(zip(arrays, copies, strict=True)):
         if not np.array_equal(array, copy, equal_nan=True):
-            raise GradientError(f"{name} {i} was changed in place, from {_index(array.shape, np.argmax(array != copy))} on")
+            first = _index(array.shape, np.argmax(array != copy))
+            raise GradientError(f"{name} {i} was changed in place, first at {first}")
 
 
 def _check_separate(gradients: list[np.ndarray], values: list[np.ndarray], cotangents: list[np.ndarray]) -> None:
@@ -186,14 +187,8 @@ def _check_separate(gradients: list[np.ndarray], values: list[np.ndarray], cotan
                     raise GradientError(f"gradient {i} shares memory with {name} {j}; adding to one would change both")
 
 
-def _relative_error(a: float, b: float, noise: float) -> float:
-    """|a - b| over the larger of the two; 0 where the difference is no more than rounding can explain."""
-    difference = np.abs(a - b)
-    return 0.0 if difference <= noise else difference / np.maximum(np.abs(a), np.abs(b))
-
-
 def _rounding_noise(cotangents: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> float:
-    """What rounding the outputs to float64 can do to a numerical derivative: it decides where the true one is 0."""
+    """What rounding the outputs to float64 may add to a numerical derivative."""
     return 4 * np.finfo(np.float64).eps / STEP * _inner([np.abs(u) for u in cotangents], [np.abs(y) for y in outputs])
 
 
