@@ -1,0 +1,86 @@
+"""From a name to a family, from a config to JSON and back, and from a run's folder to a model that can sample."""
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import typing
+from pathlib import Path
+
+import numpy as np
+
+from generators.training import Family, FamilyConfig, part_of
+from nn import checkpoint
+from nn.checkpoint import CheckpointError
+
+FAMILIES = {
+    "vae": "generators.vae:VAE",
+    "realnvp": "generators.realnvp:RealNVP",
+    "ddpm": "generators.ddpm:DDPM",
+    "gan": "generators.gan:GAN",
+    "regression": "generators.regression:Regression",
+    "classifier": "generators.classifier:Classifier",
+}
+
+
+def family(name: str) -> type[Family]:
+    """The class of a family; its module is imported only now, so that a run loads no more than it uses."""
+    module, _, attribute = FAMILIES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def build(name: str, config: FamilyConfig, rng: np.random.Generator) -> Family:
+    """A new model with weights drawn from `rng`."""
+    return family(name)(config, rng)
+
+
+def config_to_json(config) -> dict:
+    """A config dataclass as plain JSON values."""
+    return dataclasses.asdict(config)
+
+
+def config_from_json(kind: type, values: dict):
+    """The inverse of `config_to_json`.  Raises CheckpointError on an unknown name or a value of another type."""
+    hints = typing.get_type_hints(kind)
+    if not isinstance(values, dict) or (unknown := sorted(values.keys() - hints.keys())):
+        named = f"{unknown[0]!r}" if isinstance(values, dict) else repr(values)
+        raise CheckpointError(f"the config of this checkpoint has {named}, which {kind.__name__} does not know")
+    return kind(**{name: _from_json(hints[name], value, name) for name, value in values.items()})
+
+
+def _from_json(hint, value, name: str):
+    if dataclasses.is_dataclass(hint):
+        return config_from_json(hint, value)
+    origin = typing.get_origin(hint) or hint
+    if origin is tuple and isinstance(value, list | tuple):
+        inner = typing.get_args(hint)
+        return tuple(_from_json(inner[0] if inner else object, element, name) for element in value)
+    accepted = (int, float) if origin is float else origin
+    if origin is not object and (not isinstance(value, accepted) or (isinstance(value, bool) and origin is not bool)):
+        raise CheckpointError(f"{name!r} in the config of this checkpoint is {value!r}; expected {origin.__name__}")
+    return value
+
+
+def load(run: str | Path) -> Family:
+    """The model of a run's folder (or of a checkpoint file), with its averaged weights, ready to sample.
+
+    Raises CheckpointError, in one sentence, if there is no checkpoint or it is not one of ours.
+    """
+    path = Path(run)
+    if path.is_dir():
+        path = path / "checkpoint.npz"
+    arrays, meta = checkpoint.load(path)
+    return restore(arrays, meta, path)
+
+
+def restore(arrays: dict[str, np.ndarray], meta: dict, path: Path) -> Family:
+    """The model described by what `checkpoint.load` returned."""
+    name = meta.get("family")
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise CheckpointError(f"{path} holds a model of family {name!r}; known are {', '.join(FAMILIES)}")
+    kind = family(name)
+    try:
+        model = kind(config_from_json(kind.Config, meta.get("config")), np.random.default_rng(0))
+        model.load_state(part_of(arrays, "ema/"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} does not fit this version of Inkling: {error}") from error
+    return model
