@@ -195,8 +195,9 @@ def _cpu_field(name: str) -> str | None:
 def _keep_memory() -> None:
     """Let glibc reuse the memory of large arrays: serve them from the heap, and do not give its top back.
 
-    A chain of 100 ops on arrays of 0.8 MB takes 380 ms with warm pages and up to 1,500 ms with fresh ones. One arena,
-    so that what one thread freed another can reuse. Elsewhere than on glibc nothing is changed.
+    Two threads making and freeing the arrays of a training step ran 3 to 8 times as fast over 360 steps each, where
+    glibc's defaults slow down with time. One arena, so that what one thread freed another can reuse: resident memory
+    stayed at 83 MB, and crept from 80 to 129 MB with an arena a thread. Elsewhere than on glibc nothing is changed.
     """
     try:
         if not os.confstr("CS_GNU_LIBC_VERSION"):
