@@ -3,7 +3,7 @@ import numpy as np
 
 
 def conv2d(x, w, b=None, stride=1, padding=0):
-    """y[n,i,j,o] = b[o] + the sum over u, v, c of x[n, stride i + u - padding, stride j + v - padding, c] w[u,v,c,o]."""
+    """y[n,i,j,o] = b[o] + sum over u, v, c of x[n, stride i + u - padding, stride j + v - padding, c] w[u,v,c,o]."""
     n, height, width, _ = x.shape
     kh, kw, _, out = w.shape
     rows = (height + 2 * padding - kh) // stride + 1

@@ -34,30 +34,34 @@ def vjp(f, arrays, cotangents):
     return gradients
 
 
-def relative_error(actual, expected):
-    """The largest |difference| over the largest |expected|; NaN where one has a NaN and the other has not."""
+def relative_error(actual, expected, floor=0.0):
+    """The largest |difference| over the largest |expected|, or over `floor` if that is larger; NaN agrees with NaN."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape, f"the shape is {actual.shape}, expected {expected.shape}"
-    if actual.size == 0:
-        return 0.0
-    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))  # also equal infinities
-    with np.errstate(invalid="ignore"):
-        difference = np.where(same, 0, np.abs(actual.astype(np.float64) - expected))
-    finite = np.abs(expected[np.isfinite(expected)])
-    return float(difference.max() / max(finite.max(initial=0), np.finfo(np.float64).tiny) if difference.any() else 0.0)
+    difference = _difference(actual, expected).max(initial=0)
+    return float(difference / _scale(expected, floor)) if difference else 0.0
 
 
-def assert_close(actual, expected, tolerance, what="the result"):
+def assert_close(actual, expected, tolerance, what="the result", floor=0.0):
     """Fail with the first wrong index and both values if the relative error exceeds `tolerance`."""
-    error = relative_error(actual, expected)
+    error = relative_error(actual, expected, floor)
     if error <= tolerance:
         return
-    expected = np.asarray(expected)
-    actual = np.asarray(actual)
-    finite = np.abs(expected[np.isfinite(expected)]).max(initial=0)
-    agree = np.isclose(actual, expected, rtol=0, atol=tolerance * finite, equal_nan=True)
-    index = tuple(int(i) for i in np.argwhere(~agree)[0])
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    wrong = ~(_difference(actual, expected) <= tolerance * _scale(expected, floor))
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
     raise AssertionError(
-        f"{what} is wrong at {np.sum(~agree)} of {agree.size} places, first at {index}: {actual[index]:.9g}, expected "
+        f"{what} is wrong at {wrong.sum()} of {wrong.size} places, first at {index}: {actual[index]:.9g}, expected "
         f"{expected[index]:.9g}; relative error {error:.2g}, allowed {tolerance:.2g}"
     )
+
+
+def _difference(actual, expected):
+    """|actual - expected|, 0 where both are the same infinity or both NaN."""
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+    with np.errstate(invalid="ignore"):
+        return np.where(same, 0, np.abs(np.asarray(actual, np.float64) - expected))
+
+
+def _scale(expected, floor):
+    return max(np.abs(expected[np.isfinite(expected)]).max(initial=0), floor, np.finfo(np.float64).tiny)

@@ -1,0 +1,133 @@
+"""What holds for every op, whatever it computes: checked at random shapes, one test a property."""
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nn import functional as F
+from nn.gradcheck import gradcheck
+from tests.nn.ops.cases import CASES
+from tests.nn.ops.run import as_dtype, backward, forward, is_float
+from tests.oracles.numeric import assert_close, vjp
+
+every_op = pytest.mark.parametrize("case", CASES, ids=str)
+seeds = given(seed=st.integers(0, 10**6))
+few = settings(max_examples=6)
+
+
+def drawn(case, seed):
+    """Inputs, options, and a random cotangent for each output."""
+    rng = np.random.default_rng(seed)
+    arrays, options = case.draw(rng)
+    return arrays, options, [rng.standard_normal(y.shape) for y in forward(case.function, arrays, **options)]
+
+
+def test_every_public_op_is_in_the_table():
+    """Catches: an op that is added to nn.functional and never tested."""
+    assert {case.name.partition(".")[0] for case in CASES} == set(F.__all__)
+
+
+@every_op
+@few
+@seeds
+def test_backward_is_the_derivative_of_forward(case, seed):
+    """Catches: any wrong gradient, by its first wrong entry; judged by differences of forward alone."""
+    arrays, options, cotangents = drawn(case, seed)
+    expected = vjp(lambda *a: forward(case.function, a, **options), arrays, cotangents)
+    gradients = backward(case.function, arrays, cotangents, **options)
+    for i, (ours, truth) in enumerate(zip(gradients, expected, strict=True)):
+        if truth is not None:
+            assert_close(ours, truth, 1e-6, f"the gradient of input {i}", floor=1e-4)
+
+
+@every_op
+@few
+@seeds
+def test_gradcheck_passes(case, seed):
+    """Catches: a gradient that is wrong for several outputs at once; a gradcheck that rejects what is right."""
+    rng = np.random.default_rng(seed)
+    arrays, options = case.draw(rng)
+    gradcheck(lambda *inputs: case.function(*inputs, **options), arrays, rng)
+
+
+@every_op
+@few
+@seeds
+def test_backward_is_linear(case, seed):
+    """Catches: a backward that ignores, squares or thresholds the gradient that it is given."""
+    arrays, options, u = drawn(case, seed)
+    rng = np.random.default_rng(seed + 1)
+    v = [rng.standard_normal(part.shape) for part in u]
+    both = backward(case.function, arrays, [2 * a - 3 * b for a, b in zip(u, v, strict=True)], **options)
+    of_u = backward(case.function, arrays, u, **options)
+    of_v = backward(case.function, arrays, v, **options)
+    for together, a, b in zip(both, of_u, of_v, strict=True):
+        if together is not None:
+            assert_close(together, 2 * a - 3 * b, 1e-11, floor=1)
+
+
+@every_op
+@few
+@seeds
+def test_nothing_is_changed_or_shared(case, seed):
+    """Catches: an op that works in place on its inputs or on the gradient it is given; gradients that share memory."""
+    arrays, options, cotangents = drawn(case, seed)
+    for array in [*(a for a in arrays if isinstance(a, np.ndarray)), *cotangents]:
+        array.flags.writeable = False  # an attempt to write raises
+    gradients = [g for g in backward(case.function, arrays, cotangents, **options) if g is not None]
+    for i, gradient in enumerate(gradients):
+        others = [*(a for a in arrays if is_float(a)), *cotangents, *gradients[:i]]
+        assert not any(np.shares_memory(gradient, other) for other in others)
+
+
+@every_op
+@few
+@seeds
+def test_float32_takes_the_same_path(case, seed):
+    """Catches: a stray float64 constant that turns float32 into float64; precision lost by a careless formula."""
+    arrays, options, cotangents = drawn(case, seed)
+    singles = as_dtype(arrays, np.float32)
+    exact = as_dtype(singles, np.float64)
+    u = as_dtype(cotangents, np.float32)
+    for ours, truth in zip(
+        forward(case.function, singles, **options), forward(case.function, exact, **options), strict=True
+    ):
+        assert ours.dtype == np.float32 and truth.dtype == np.float64
+        assert_close(ours, truth, 5e-5)
+    ours_back = backward(case.function, singles, u, **options)
+    truth_back = backward(case.function, exact, as_dtype(u, np.float64), **options)
+    for ours, truth in zip(ours_back, truth_back, strict=True):
+        if ours is not None:
+            assert ours.dtype == np.float32 and truth.dtype == np.float64
+            assert_close(ours, truth, 5e-5, floor=1)
+
+
+@every_op
+@few
+@seeds
+def test_a_gradient_does_not_depend_on_which_others_are_wanted(case, seed):
+    """Catches: an op that, with one input constant, skips work that another input's gradient needs."""
+    arrays, options, cotangents = drawn(case, seed)
+    floats = [i for i, a in enumerate(arrays) if is_float(a)]
+    full = backward(case.function, arrays, cotangents, **options)
+    for i in floats:
+        others = [j for j in floats if j != i]
+        alone = backward(case.function, arrays, cotangents, constant=others, **options)
+        np.testing.assert_allclose(alone[i], full[i], rtol=1e-12, atol=1e-12)
+        assert all(alone[j] is None for j in others)
+
+
+@every_op
+@few
+@seeds
+def test_strided_inputs_give_the_same(case, seed):
+    """Catches: a kernel that reads the memory of a view as if it were contiguous."""
+    arrays, options, cotangents = drawn(case, seed)
+    views = [np.array(a, order="F") if is_float(a) else a for a in arrays]
+    strided = [np.array(u, order="F") for u in cotangents]
+    for a, b in zip(forward(case.function, arrays, **options), forward(case.function, views, **options), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    plain = backward(case.function, arrays, cotangents, **options)
+    for a, b in zip(plain, backward(case.function, views, strided, **options), strict=True):
+        if a is not None:
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
