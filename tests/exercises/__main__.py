@@ -1,0 +1,6 @@
+"""python -m tests.exercises"""
+import sys
+
+from tests.exercises.cli import main
+
+sys.exit(main())

@@ -1,0 +1,158 @@
+"""What a judging test is made of: one call of the learner's code, and what should have come out.
+
+    trial = Trial("unbroadcast(grad, (1, 3))", "where an axis was broadcast", grad=grad)
+    trial.expect(trial.run(unbroadcast, grad, (1, 3)), grad.sum(0, keepdims=True))
+
+A trial that fails raises `Wrong`, which carries a lesson: a small table that report.py prints.  NumPy alone is used
+here, and nothing of the library: what is right is computed by the tests themselves and by tests/oracles.
+"""
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from tests.exercises import causes
+from tests.exercises.report import explain
+
+observations: list[tuple[tuple[str, ...], bool]] = []  # every trial so far: its tags, and whether it was right
+
+
+_HELD = np.ndarray | list | tuple | dict  # inputs that could be changed in place
+
+
+class Wrong(AssertionError):
+    """The answer is wrong; `lesson` says how."""
+
+    def __init__(self, lesson: dict):
+        self.lesson = lesson
+        super().__init__("\n" + "\n".join(explain(lesson)))
+
+
+class Trial:
+    """One call.
+
+    call      how to show it, as in `Mul.backward(ctx, grad)`
+    tags      what is special about it, as a phrase that completes "wrong only ...": `with stride`
+    mutable   names of the inputs that the call is meant to change
+    inputs    name -> what goes in: to be shown, and checked to be unchanged afterwards
+    """
+
+    def __init__(self, call: str, *tags: str, mutable: tuple[str, ...] = (), **inputs):
+        self.call, self.tags, self.mutable, self.inputs = call, tags, mutable, inputs
+        self.before = copy.deepcopy({n: v for n, v in inputs.items() if isinstance(v, _HELD)})
+
+    def run(self, function: Callable, *args, **kwargs):
+        """Call `function`; an exception of its own, or a changed input, is a wrong answer."""
+        try:
+            result = function(*args, **kwargs)
+        except (NotImplementedError, MemoryError, Wrong):
+            raise
+        except Exception as error:
+            observations.append((self.tags, False))
+            error.trial = {**self._lesson("raised"), "inputs": self._shown(self.before)}
+            raise
+        for name, value in self.before.items():
+            if name not in self.mutable and not _equal(self.inputs[name], value):
+                self._fail("mutated", name=name, causes=[f"the input {name} was changed in place; work on a copy"])
+        return result
+
+    def expect(
+        self,
+        actual,
+        expected,
+        name: str = "the result",
+        *,
+        rtol: float = 1e-6,
+        atol: float = 1e-9,
+        dtype=None,
+        instead: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Raise Wrong unless `actual` has the shape of `expected` and its values, to within the tolerances.
+
+        dtype    the type of number it must have; not looked at if None
+        instead  cause -> what this mistake would have given, for mistakes that leave no pattern of their own
+        """
+        if actual is None:
+            self._fail("nothing", name=name, shape=str(np.shape(expected)))
+        if hasattr(actual, "requires_grad"):
+            actual = actual.data  # a Tensor
+        try:
+            array, expected = np.asarray(actual), np.asarray(expected)
+        except ValueError:
+            array = np.asarray(None)
+        if array.dtype.kind not in "fiub":
+            self._fail("type", name=name, actual=type(actual).__name__, shape=str(np.shape(expected)))
+        if array.shape != expected.shape:
+            cause = causes.of_shape(array.shape, expected.shape, self.before)
+            shapes = {"actual": str(array.shape), "expected": str(expected.shape)}
+            self._fail("shape", name=name, **shapes, causes=[cause] if cause else [])
+        if dtype is not None and array.dtype != dtype:
+            cause = "a Python list, a NumPy float64 scalar or a default dtype came in on the way"
+            self._fail("dtype", name=name, actual=str(array.dtype), expected=str(np.dtype(dtype)), causes=[cause])
+        right = causes.close(array, expected, rtol, atol)
+        if right.all():
+            observations.append((self.tags, True))
+            return
+        index = tuple(int(i) for i in np.argwhere(~right)[0])
+        with np.errstate(all="ignore"):
+            guesses = causes.of_values(array, expected, self.before, dict(instead or {}), rtol, atol)
+        self._fail(
+            "value",
+            name=name,
+            shape=str(array.shape),
+            dtype=str(array.dtype),
+            index=str(list(index)) if index else "",
+            actual=_number(array[index]),
+            expected=_number(expected[index]),
+            wrong=int((~right).sum()),
+            total=int(right.size),
+            causes=guesses,
+        )
+
+    def require(self, condition: bool, message: str, cause: str = "") -> None:
+        """Raise Wrong with this message unless the condition holds: for what is not a matter of values."""
+        if not condition:
+            self._fail("rule", message=message, causes=[cause] if cause else [])
+        observations.append((self.tags, True))
+
+    def _fail(self, kind: str, **details):
+        observations.append((self.tags, False))
+        raise Wrong({"causes": [], **self._lesson(kind), **details})
+
+    def _lesson(self, kind: str) -> dict:
+        inputs = self._shown({**self.inputs, **self.before})
+        return {"kind": kind, "call": self.call, "inputs": inputs, "tags": self.tags}
+
+    @staticmethod
+    def _shown(inputs: dict) -> list[tuple[str, str]]:
+        return [(name, describe(value)) for name, value in inputs.items()]
+
+
+def describe(value) -> str:
+    """A value in one line: type and shape of an array, and the numbers where they are few."""
+    if isinstance(value, np.ndarray):
+        numbers = ""
+        if value.size <= 6:
+            numbers = " = " + " ".join(np.array2string(value, precision=4, separator=", ").split())
+        return f"{value.dtype} {value.shape}{numbers}"
+    if isinstance(value, list | tuple) and any(isinstance(v, np.ndarray) for v in value):
+        return "[" + "; ".join(describe(v) for v in value) + "]"
+    text = repr(value)
+    return text if len(text) <= 90 else text[:87] + "..."
+
+
+def _equal(now, before) -> bool:
+    if isinstance(before, np.ndarray):
+        return isinstance(now, np.ndarray) and np.array_equal(now, before, equal_nan=before.dtype.kind == "f")
+    if isinstance(before, list | tuple):
+        return len(now) == len(before) and all(_equal(a, b) for a, b in zip(now, before, strict=True))
+    if isinstance(before, dict):
+        return now.keys() == before.keys() and all(_equal(now[k], v) for k, v in before.items())
+    same = now == before
+    return bool(same) if isinstance(same, bool | np.bool_) else True
+
+
+def _number(value) -> str:
+    return f"{float(value):.8g}" if np.asarray(value).dtype.kind == "f" else str(value)
