@@ -1,0 +1,239 @@
+"""The diffusion model: one denoiser, used again and again, turns noise into a picture.
+
+To paint a picture at one stroke is hard; to make a slightly noisy picture slightly cleaner is easy.  So take real
+images, add noise of every strength from "hardly any" to "nothing else left", and train one network to tell, from the
+noisy image, the strength and the caption, what the noise is:
+
+    training      x_t = sqrt(ab_t) x_0 + sqrt(1 - ab_t) eps         network(x_t, t, caption) ~ eps
+    generating    x_T = pure noise,  then x_T -> ... -> x_t -> ... -> x_0,  each time with a little less noise
+
+The squared error of that guess, averaged over t, is a weighted bound on the log-likelihood (Ho et al. 2020, eq. 14),
+so this plain regression trains a generative model.  Why is it not a blur, as every other regression from captions to
+pixels?  The first guess, from pure noise, *is* the blurred average of all images that fit the caption.  But only a
+small step is taken towards it, then the network looks again; what chance has begun to show it makes clearer, and at
+the end nothing is left to average over.  What the caption leaves out comes from the noise.
+
+Where to read on:
+    generators/diffusion.py  the mathematics: schedule, noising, one step back, the samplers, inversion
+    generators/unet.py       the network
+    here                     the loss (`DDPM.loss`), guidance (`DDPM.denoiser`), and all that can be done with them
+
+Sources: Sohl-Dickstein et al. 2015; Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Nichol and Dhariwal 2021 (cosine
+schedule); Ho and Salimans 2022 (guidance); Salimans and Ho 2022 (v-prediction); Hang et al. 2023 (min-SNR weights).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from generators import diffusion
+from generators.text import TextEncoder, drop_captions
+from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
+from generators.unet import UNet
+from nn import functional as F
+from nn.parallel import Threads, derive_rng, map_shards
+from nn.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class DDPMConfig(FamilyConfig):
+    widths: tuple[int, ...] = (32, 64, 128)  # channels at 28x28, 14x14, 7x7
+    blocks: int = 2  # residual blocks on the way up, at each size
+    heads: int = 4  # of the attention at the coarsest size
+    features: int = 128  # numbers in the embedding of time and caption
+    time_steps: int = 1000  # T
+    schedule: str = "cosine"  # or "linear"
+    prediction: str = "v"  # or "noise": what the network is asked for
+    weighting: str = "min-snr"  # or "simple": how the errors at different t are weighted
+    snr_limit: float = 5.0  # g of min-SNR
+    caption_dropout: float = 0.1  # share of training captions replaced by the empty one, for guidance
+    ema_decay: float = 0.999
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-3, warmup_steps=200))
+
+
+class DDPM(Family):
+    """A U-Net that denoises, and its uses.  Images are in [0, 1] outside and in [-1, 1] inside."""
+
+    name = "ddpm"
+    Config = DDPMConfig
+
+    def __init__(self, config: DDPMConfig, rng: np.random.Generator):
+        super().__init__(config)
+        multiple = 2 ** (len(config.widths) - 1)
+        if config.image_size % multiple:
+            raise ValueError(f"ddpm: the image size must be a multiple of {multiple}; given {config.image_size}")
+        for option, known in (("prediction", ("noise", "v")), ("weighting", ("simple", "min-snr"))):
+            if getattr(config, option) not in known:
+                raise ValueError(f"ddpm: the {option} is one of {known}; given {getattr(config, option)!r}")
+        diffusion.schedule(config.schedule, config.time_steps)  # refuses an unknown name now rather than later
+        self.text = TextEncoder(len(self.vocabulary), config.features, rng)
+        self.network = UNet(config.channels, config.widths, config.features, rng, config.blocks, config.heads)
+
+    @property
+    def alpha_bar(self) -> np.ndarray:
+        """ab_0 .. ab_T, float64 (T + 1,)."""
+        return diffusion.schedule(self.config.schedule, self.config.time_steps)
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def phases(self, step: int) -> list[Phase]:
+        return [Phase("ddpm", self.parameters(), self.loss, self.config.optimiser)]
+
+    def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The weighted squared error of the network's guess at random times (Ho et al. 2020, algorithm 1)."""
+        config, alpha_bar = self.config, self.alpha_bar
+        x0 = shard.images * 2 - 1
+        t = diffusion.draw_times(len(x0), config.time_steps, rng)
+        eps = rng.standard_normal(x0.shape, dtype=np.float32).astype(x0.dtype)
+        tokens = drop_captions(shard.tokens, config.caption_dropout, rng)
+
+        x_t = diffusion.q_sample(x0, t, eps, alpha_bar)
+        target = diffusion.training_target(x0, t, eps, alpha_bar, config.prediction)
+        errors = F.mse(self.network(Tensor(x_t), t, self.text(tokens)), target)  # (n,)
+
+        weights = np.full(len(t), 1 / shard.batch_size)
+        if config.weighting == "min-snr":
+            weights *= diffusion.loss_weight(t, alpha_bar, config.prediction, config.snr_limit)
+        metrics = {"squared_error": float(errors.data.sum()) / shard.batch_size}
+        return F.sum(errors * weights.astype(x0.dtype)), metrics
+
+    # --- generating --------------------------------------------------------------------------------------------------
+
+    def denoiser(self, tokens: np.ndarray, guidance: float, clip: bool = True) -> diffusion.PredictClean:
+        """The function (x_t, t) -> guess of x_0 that the samplers ask for, for images with these captions.
+
+        guidance: the w of `guide`; with 0 the captions are not looked at, with 1 the empty caption is not
+        clip: keep the guess where images are, in [-1, 1]; better for sampling, but then it cannot be inverted
+        """
+        conditional, unconditional = self.text(tokens), self.text(np.zeros_like(tokens))
+
+        def predict_clean(x_t: np.ndarray, t: int) -> np.ndarray:
+            x, times = Tensor(x_t), np.full(len(x_t), t)
+            if guidance == 0:
+                output = self.network(x, times, unconditional).data
+            elif guidance == 1:
+                output = self.network(x, times, conditional).data
+            else:
+                output = diffusion.guide(
+                    self.network(x, times, unconditional).data, self.network(x, times, conditional).data, guidance
+                )
+            x0 = diffusion.clean_image(output, x_t, t, self.alpha_bar, self.config.prediction)
+            return np.clip(x0, -1, 1) if clip else x0
+
+        return predict_clean
+
+    def noise(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """x_T for `count` images, (count, H, W, C)."""
+        return rng.standard_normal((count, *self.image_shape), dtype=np.float32)
+
+    def sample(
+        self,
+        captions: list[str],
+        rng: np.random.Generator,
+        threads: Threads | None = None,
+        steps: int = 50,
+        guidance: float = 1.0,
+        eta: float = 0.0,
+    ) -> np.ndarray:
+        """One new image per caption, (N, H, W, C) in [0, 1].
+
+        steps: how many times the network is used, up to T; guidance: how strictly the caption is followed
+        eta: how much of the noise is drawn anew at each step: 0 none (DDIM, here with second-order steps), 1 as much
+             as the noising itself would have (the ancestral sampler of Ho et al. 2020)
+        """
+        times = diffusion.time_steps(self.config.time_steps, steps)
+        tokens, start = self.vocabulary.encode(captions), self.noise(len(captions), rng)
+        seed = int(rng.integers(2**63))
+        step = diffusion.posterior if eta == 1 else partial(diffusion.ddim_step, eta=eta)
+
+        def paint(part: slice) -> np.ndarray:
+            shard_rng = derive_rng(seed, "sampling", part.start)
+            denoiser = self.denoiser(tokens[part], guidance)
+            return diffusion.sample(
+                denoiser, start[part], times, self.alpha_bar, step, shard_rng, second_order=eta == 0
+            )
+
+        return to_unit(map_shards(paint, len(captions), self.config.shard_size, threads))
+
+    def denoise(
+        self,
+        captions: list[str],
+        rng: np.random.Generator,
+        steps: int = 50,
+        threads: Threads | None = None,
+        guidance: float = 1.0,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The film of `sample` with eta = 0: the noisy images, and what the network took them for.
+
+        Both (steps + 1, N, H, W, C) in [0, 1], from pure noise to the finished images, which are the last of both.
+        """
+        times = diffusion.time_steps(self.config.time_steps, steps)
+        tokens, start = self.vocabulary.encode(captions), self.noise(len(captions), rng)
+
+        def film(part: slice) -> np.ndarray:
+            denoiser = self.denoiser(tokens[part], guidance)
+            frames = diffusion.reverse_process(denoiser, start[part], times, self.alpha_bar, second_order=True)
+            return np.stack([np.stack(pair, axis=1) for pair in frames], axis=1)  # (n, steps + 1, 2, H, W, C)
+
+        frames = to_unit(map_shards(film, len(captions), self.config.shard_size, threads))
+        return np.moveaxis(frames[:, :, 0], 1, 0), np.moveaxis(frames[:, :, 1], 1, 0)
+
+    # --- images into noise and back ----------------------------------------------------------------------------------
+    # The deterministic sampler is a map from noise to images that can be run in both directions, so the noise of an
+    # image is to diffusion what z is to the VAE and the flow.
+
+    def encode(
+        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int = 50
+    ) -> np.ndarray:
+        """The noise x_T (N, H, W, C) that becomes `images` under these captions."""
+        times = diffusion.time_steps(self.config.time_steps, steps)
+        tokens, x0 = self.vocabulary.encode(captions), images * 2 - 1
+
+        def read(part: slice) -> np.ndarray:
+            return diffusion.invert(self.denoiser(tokens[part], 1.0, clip=False), x0[part], times, self.alpha_bar)
+
+        return map_shards(read, len(images), self.config.shard_size, threads)
+
+    def decode(
+        self, noise: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int = 50
+    ) -> np.ndarray:
+        """The images (N, H, W, C) that the noise becomes; the inverse of `encode` with as many steps."""
+        times = diffusion.time_steps(self.config.time_steps, steps)
+        tokens = self.vocabulary.encode(captions)
+
+        def paint(part: slice) -> np.ndarray:
+            return diffusion.sample(self.denoiser(tokens[part], 1.0, clip=False), noise[part], times, self.alpha_bar)
+
+        return to_unit(map_shards(paint, len(noise), self.config.shard_size, threads))
+
+    def reconstruct(
+        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int = 50
+    ) -> np.ndarray:
+        """The images after the way into noise and back, (N, H, W, C)."""
+        return self.decode(self.encode(images, captions, threads, steps), captions, threads, steps)
+
+    def interpolate(
+        self,
+        first: np.ndarray,
+        second: np.ndarray,
+        captions: list[str],
+        steps: int,
+        threads: Threads | None = None,
+    ) -> np.ndarray:
+        """From each first image to its second in `steps` pictures, (steps, N, H, W, C), along the sphere of noises."""
+        start, end = self.encode(first, captions, threads), self.encode(second, captions, threads)
+        fractions = np.linspace(0, 1, steps)
+        return np.stack([self.decode(diffusion.slerp(start, end, f), captions, threads) for f in fractions])
+
+    def edit(
+        self, images: np.ndarray, captions: list[str], new_captions: list[str], threads: Threads | None = None
+    ) -> np.ndarray:
+        """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption."""
+        return self.decode(self.encode(images, captions, threads), new_captions, threads)
+
+
+def to_unit(x: np.ndarray) -> np.ndarray:
+    """[-1, 1], or a little beyond, -> [0, 1]."""
+    return np.clip(x * 0.5 + 0.5, 0, 1)

@@ -1,0 +1,270 @@
+"""The mathematics of diffusion: how an image becomes noise, and how to walk back.  Arrays and numbers only, no network.
+
+Forwards is easy.  An image x_0 is faded a little and a little noise is added, T times over, until nothing of it is
+left.  Sums of Gaussians are Gaussian, so any number of these steps is one step (Ho et al. 2020, eq. 4):
+
+    x_t = sqrt(ab_t) x_0 + sqrt(1 - ab_t) eps,   eps ~ N(0, I)                          (`q_sample`)
+
+The *schedule* ab_0, ..., ab_T ("alpha bar") says how much of the image's variance is left: ab_0 = 1, nothing has
+happened; ab_T near 0, all is noise; in between it only falls.  Arrays have T + 1 entries, so that entry t belongs to
+time t and no index is ever shifted.
+
+Backwards needs to know x_0, which is what we are after.  But if something can *guess* it from x_t, then the rest is
+arithmetic: x_t and the guess give eps, and from both follows the distribution of the slightly cleaner x_s, s < t.  So
+a sampler here asks for one thing, a function `predict_clean(x_t, t) -> x_0`, and knows nothing of how it guesses.
+Every guess is replaced by a better one at the next step, since a less noisy image is easier to guess from.
+
+Shapes: images x (N, ...); t is a whole number for all of them, or an array (N,).  float32 stays float32.
+"""
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+import numpy as np
+
+PredictClean = Callable[[np.ndarray, int], np.ndarray]  # (x_t, t) -> the guess of x_0
+Step = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, float]]  # -> mean and variance of x_s
+
+# --- the schedule ----------------------------------------------------------------------------------------------------
+
+
+def linear_alpha_bar(steps: int) -> np.ndarray:
+    """ab_0 .. ab_T for noise variances beta_t that grow evenly (Ho et al. 2020, section 4): float64 (T + 1,).
+
+    Each step keeps 1 - beta_t of the variance, so ab_t is the product of what all steps up to t keep.  The paper's
+    beta from 1e-4 to 0.02 is for T = 1000; with fewer steps each has to add more.
+    """
+    scale = 1000 / steps
+    beta = np.linspace(scale * 1e-4, scale * 0.02, steps)
+    return np.concatenate([[1.0], np.cumprod(1 - np.minimum(beta, 0.999))])
+
+
+def cosine_alpha_bar(steps: int) -> np.ndarray:
+    """ab_0 .. ab_T that fall along cos^2, slowly at both ends (Nichol and Dhariwal 2021, eq. 17): float64 (T + 1,).
+
+    The linear schedule destroys small images too early, and its last steps teach nothing.  No step may add more than
+    beta = 0.999, so that ab_T is small and not zero.
+    """
+    offset = 0.008  # the first step's noise is about half a gray level, not less
+    f = np.cos((np.arange(steps + 1) / steps + offset) / (1 + offset) * math.pi / 2) ** 2
+    beta = np.minimum(1 - f[1:] / f[:-1], 0.999)
+    return np.concatenate([[1.0], np.cumprod(1 - beta)])
+
+
+SCHEDULES = {"linear": linear_alpha_bar, "cosine": cosine_alpha_bar}
+
+
+@lru_cache
+def schedule(name: str, steps: int) -> np.ndarray:
+    """`alpha_bar` of a schedule by name, read-only.  Raises ValueError where there is no such schedule."""
+    if name not in SCHEDULES:
+        raise ValueError(f"the schedule is one of {', '.join(map(repr, SCHEDULES))}; given {name!r}")
+    alpha_bar = SCHEDULES[name](steps)
+    alpha_bar.flags.writeable = False
+    return alpha_bar
+
+
+def signal_and_noise(alpha_bar: np.ndarray, t: int | np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """sqrt(ab_t) and sqrt(1 - ab_t), in x's dtype and in a shape that multiplies the images x."""
+    shape = (-1,) + (1,) * (x.ndim - 1)
+    signal, noise = np.sqrt(alpha_bar[t]), np.sqrt(1 - alpha_bar[t])
+    return np.reshape(signal, shape).astype(x.dtype), np.reshape(noise, shape).astype(x.dtype)
+
+
+# --- forwards: what the network is trained on ------------------------------------------------------------------------
+
+
+def q_sample(x0: np.ndarray, t: np.ndarray, eps: np.ndarray, alpha_bar: np.ndarray) -> np.ndarray:
+    """x_t = sqrt(ab_t) x_0 + sqrt(1 - ab_t) eps (Ho et al. 2020, eq. 4); x0 and eps (N, ...), t (N,)."""
+    signal, noise = signal_and_noise(alpha_bar, t, x0)
+    return signal * x0 + noise * eps
+
+
+def draw_times(count: int, steps: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` times from 1 to `steps`, both included, each uniform, together spread evenly: int64 (count,).
+
+    One random offset, then equal distances around the circle, so that no shard sees only clean or only noisy images:
+    less chance in the loss than with independent draws (Kingma et al. 2021, appendix I.1).
+    """
+    fractions = (rng.random() + np.arange(count) / count) % 1.0
+    return np.minimum(np.floor(fractions * steps).astype(np.int64), steps - 1) + 1
+
+
+def training_target(x0: np.ndarray, t: np.ndarray, eps: np.ndarray, alpha_bar: np.ndarray, kind: str) -> np.ndarray:
+    """What the network should say of x_t: eps itself ("noise"; Ho et al. 2020), or ("v"; Salimans and Ho 2022, sec. 4)
+
+    v = sqrt(ab_t) eps - sqrt(1 - ab_t) x_0,
+
+    which is the noise where the image is clear and minus the image where it is all noise: always the part that is
+    hard to see, and always of variance one.
+    """
+    if kind == "noise":
+        return eps
+    signal, noise = signal_and_noise(alpha_bar, t, x0)
+    return signal * eps - noise * x0
+
+
+def clean_image(
+    output: np.ndarray, x_t: np.ndarray, t: int | np.ndarray, alpha_bar: np.ndarray, kind: str
+) -> np.ndarray:
+    """The x_0 that a network's output means: `training_target` and `q_sample`, solved for x_0."""
+    signal, noise = signal_and_noise(alpha_bar, t, x_t)
+    if kind == "noise":
+        return (x_t - noise * output) / signal
+    return signal * x_t - noise * output
+
+
+def loss_weight(t: np.ndarray, alpha_bar: np.ndarray, kind: str, limit: float) -> np.ndarray:
+    """min-SNR-g: weights for the squared error of the network's output, float64 (N,) (Hang et al. 2023, section 3.4).
+
+    With SNR = ab_t / (1 - ab_t), an error in eps is an error in x_0 over SNR, an error in v one over SNR + 1.  The
+    weights min(SNR, g) / SNR and min(SNR, g) / (SNR + 1) make both min(SNR, g) times the squared error in x_0, so
+    that the nearly clean images, of which there is little to learn, do not drown the rest.
+    """
+    snr = alpha_bar[t] / (1 - alpha_bar[t])
+    return np.minimum(snr, limit) / (snr if kind == "noise" else snr + 1)
+
+
+# --- backwards: one step ---------------------------------------------------------------------------------------------
+
+
+def implied_noise(x_t: np.ndarray, x0: np.ndarray, ab_t: float) -> np.ndarray:
+    """The eps that leads from x_0 to x_t."""
+    return (x_t - math.sqrt(ab_t) * x0) * (1 / math.sqrt(1 - ab_t))
+
+
+def posterior(x_t: np.ndarray, x0: np.ndarray, ab_t: float, ab_s: float) -> tuple[np.ndarray, float]:
+    """Mean and variance of q(x_s | x_t, x_0), s < t (Ho et al. 2020, eq. 6 and 7): one step of their sampler.
+
+    From s to t the variance beta = 1 - ab_t / ab_s of noise was added.  At s = 0 the variance is zero and the mean x_0.
+    """
+    alpha = ab_t / ab_s
+    beta = 1 - alpha
+    mean = (math.sqrt(ab_s) * beta / (1 - ab_t)) * x0 + (math.sqrt(alpha) * (1 - ab_s) / (1 - ab_t)) * x_t
+    return mean, beta * (1 - ab_s) / (1 - ab_t)
+
+
+def ddim_step(
+    x_t: np.ndarray, x0: np.ndarray, ab_t: float, ab_s: float, eta: float = 0.0
+) -> tuple[np.ndarray, float]:
+    """Mean and variance of x_s given x_t and a guess of x_0 (Song et al. 2021, eq. 12 and 16).
+
+    Take the image out of x_t; what is left is its noise; put both together again in the proportions of time s.  A
+    share of the noise, of variance sigma^2, may be fresh: none for eta = 0, where x_T decides everything, as much as
+    in `posterior` for eta = 1.
+    """
+    variance = eta**2 * (1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s)
+    eps = implied_noise(x_t, x0, ab_t)
+    return math.sqrt(ab_s) * x0 + math.sqrt(max(0.0, 1 - ab_s - variance)) * eps, variance
+
+
+def guide(unconditional: np.ndarray, conditional: np.ndarray, weight: float) -> np.ndarray:
+    """Classifier-free guidance: e_u + w (e_c - e_u) (Ho and Salimans 2022, eq. 6, with their w plus 1).
+
+    From what the network says without the caption towards what it says with it, and for w > 1 beyond, so that the
+    picture shows the caption more plainly than the average one would.  Grouped so that w = 0 and w = 1 are exact.
+    """
+    return (1 - weight) * unconditional + weight * conditional
+
+
+def extrapolate(x0: np.ndarray, before: np.ndarray, ab_before: float, ab_t: float, ab_s: float) -> np.ndarray:
+    """The guess of x_0 that the step from t to s needs on average, from this guess and the one before it.
+
+    A long step is wrong because the guess is held fixed while it ought to improve on the way.  In the time
+    lambda = log(signal / noise) guesses change smoothly, so go on along the straight line through the last two, to the
+    middle of the step: DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2), which with this guess is a DDIM step.
+    """
+
+    def log_snr(ab: float) -> float:
+        return 0.5 * math.log(ab / (1 - ab))
+
+    ratio = (log_snr(ab_s) - log_snr(ab_t)) / (log_snr(ab_t) - log_snr(ab_before))
+    return x0 + (0.5 * ratio) * (x0 - before)
+
+
+# --- backwards: all the way ------------------------------------------------------------------------------------------
+
+
+def time_steps(total: int, steps: int) -> list[int]:
+    """The times that a sampler visits, from `total` down to 0: `steps` + 1 whole numbers, as evenly as they can be."""
+    if not 1 <= steps <= total:
+        raise ValueError(f"the number of sampling steps must be from 1 to {total}; given {steps}")
+    return np.rint(np.linspace(total, 0, steps + 1)).astype(int).tolist()
+
+
+def reverse_process(
+    predict_clean: PredictClean,
+    x: np.ndarray,
+    times: list[int],
+    alpha_bar: np.ndarray,
+    step: Step = ddim_step,
+    rng: np.random.Generator | None = None,
+    second_order: bool = False,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """From noise x at times[0] to an image at times[-1] = 0; yields (x_t, the guess of x_0) for every t, 0 included.
+
+    step: `posterior`, or `ddim_step` with its eta; rng: for those that add noise
+    second_order: use `extrapolate`, except in the first step, which has no guess before it, and in the last
+    The last pair is the image, twice.
+    """
+    before = None
+    for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+        ab_t, ab_s = float(alpha_bar[t]), float(alpha_bar[s])
+        x0 = predict_clean(x, t)
+        yield x, x0
+        aim = x0
+        if second_order and before is not None and s > 0:
+            aim = extrapolate(x0, before, float(alpha_bar[times[i - 1]]), ab_t, ab_s)
+        before = x0
+        x, variance = step(x, aim, ab_t, ab_s)
+        if variance > 0:  # zero for s = 0: no noise on the finished image
+            x = x + math.sqrt(variance) * rng.standard_normal(x.shape).astype(x.dtype)
+    yield x, x
+
+
+def sample(*arguments, **options) -> np.ndarray:
+    """The image at the end of `reverse_process`, same arguments."""
+    image, _ = deque(reverse_process(*arguments, **options), maxlen=1).pop()
+    return image
+
+
+def invert(
+    predict_clean: PredictClean, x0: np.ndarray, times: list[int], alpha_bar: np.ndarray, iterations: int = 3
+) -> np.ndarray:
+    """The noise at times[0] from which `ddim_step` with eta = 0 leads to the images x0 (Song et al. 2021, section 4.3).
+
+    One step takes x_t to x_s = a x_t + b eps(x_t).  Here x_s is known and x_t is wanted:
+
+        x_t = (x_s - b eps(x_t)) / a
+
+    which has the unknown on both sides, so put in a guess, get a better one, and so on (a fixed-point iteration; Pan
+    et al. 2023).  Starting the guess from x_s and stopping at once would be the usual "DDIM inversion".
+    """
+    x = x0
+    for t, s in zip(times[-2::-1], times[:0:-1], strict=True):
+        ab_t, ab_s = float(alpha_bar[t]), float(alpha_bar[s])
+        a = math.sqrt(ab_s / ab_t)
+        b = math.sqrt(1 - ab_s) - a * math.sqrt(1 - ab_t)
+        x_s = x
+        for _ in range(iterations):
+            eps = implied_noise(x, predict_clean(x, t), ab_t)
+            x = (x_s - b * eps) * (1 / a)
+    return x
+
+
+def slerp(first: np.ndarray, second: np.ndarray, fraction: float) -> np.ndarray:
+    """The point at `fraction` of the way from first to second (N, ...) along the great circle (Shoemake 1985).
+
+    Gaussian noise in many dimensions lies close to a sphere; a straight line between two such points would cut
+    through its inside, where no noise is.
+    """
+    shape = (-1,) + (1,) * (first.ndim - 1)
+    u, v = (x.reshape(len(x), -1).astype(np.float64) for x in (first, second))
+    cosine = np.sum(u * v, axis=1) / (np.linalg.norm(u, axis=1) * np.linalg.norm(v, axis=1))
+    angle = np.maximum(np.arccos(np.clip(cosine, -1, 1)), 1e-6)  # so that equal points give themselves, not 0/0
+    weights = np.sin((1 - fraction) * angle) / np.sin(angle), np.sin(fraction * angle) / np.sin(angle)
+    w_first, w_second = (w.reshape(shape).astype(first.dtype) for w in weights)
+    return w_first * first + w_second * second
