@@ -198,7 +198,7 @@ def _sigmoid(x):
 
 
 def _normal_cdf(x):
-    scaled = np.ascontiguousarray(x * (1 / math.sqrt(2)))
+    scaled = np.asarray(x * (1 / math.sqrt(2)), order="C")
     erf = np.empty_like(scaled)
     kernels.erf(scaled.ravel(), erf.ravel())
     return 0.5 * (1 + erf)

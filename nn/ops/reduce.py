@@ -104,26 +104,26 @@ def max(x, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 class LogSumExp(Function):
-    """y = log sum_i e^(x_i), computed as m + log sum_i e^(x_i - m) with m = max_i x_i, so that nothing overflows.
+    """y = log sum_i e^(x_i) = m + log s  with  m = max_i x_i,  s = sum_i e^(x_i - m),  so that nothing overflows.
 
-    dx_i = dy e^(x_i - y), the softmax.
+    dx_i = dy e^(x_i - m) / s, the softmax.  Not dy e^(x_i - y): next to a large m, y has lost the digits of log s.
     """
 
     @staticmethod
     def forward(ctx, x, axis, keepdims):
         m = x.max(axis=axis, keepdims=True)
         m = np.where(np.isfinite(m), m, 0)  # a row of -inf gives -inf, not -inf - (-inf) = NaN
+        s = _keep_axes(ctx, x, np.exp(x - m).sum(axis=axis, keepdims=True))
+        ctx.save(x, m, s)
         with np.errstate(divide="ignore"):
-            y = _keep_axes(ctx, x, m + np.log(np.exp(x - m).sum(axis=axis, keepdims=True)))
-        ctx.save(x, y)
+            y = m + np.log(s)
         return y if keepdims else y.squeeze(axis)
 
     @staticmethod
     def backward(ctx, grad):
-        x, y = ctx.saved
-        dx = x - np.where(y == -np.inf, 0, y)
-        np.exp(dx, out=dx)
-        dx *= grad.reshape(ctx.kept_shape)
+        x, m, s = ctx.saved
+        dx = np.exp(x - m)
+        dx *= grad.reshape(ctx.kept_shape) / np.where(s == 0, 1, s)
         return dx
 
 

@@ -215,13 +215,13 @@ def draw_group_norm(rng):
 
 
 def draw_layer_norm(rng):
-    shape = (*lengths(rng, int(rng.integers(1, 3))), 2 + int(rng.integers(0, 4)))
+    shape = (*lengths(rng, int(rng.integers(1, 3))), 5 + int(rng.integers(0, 4)))
     return [normal(rng, *shape), positive(rng, shape[-1]), normal(rng, shape[-1])], {}
 
 
 def draw_batch_norm(rng):
     n, height, width, channels = lengths(rng, 4, most=3)
-    return [normal(rng, n + 2, height, width, channels), positive(rng, channels), normal(rng, channels)], {}
+    return [normal(rng, n + 4, height, width, channels), positive(rng, channels), normal(rng, channels)], {}
 
 
 def draw_embedding(rng):

@@ -1,0 +1,1 @@
+"""Ours against PyTorch's: the same inputs, forward and backward.  The only tests that need torch."""
