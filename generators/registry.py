@@ -65,11 +65,16 @@ def load(run: str | Path) -> Family:
 
     Raises CheckpointError, in one sentence, if there is no checkpoint or it is not one of ours.
     """
+    return open_run(run)[0]
+
+
+def open_run(run: str | Path) -> tuple[Family, dict]:
+    """The model as `load` gives it, and what the checkpoint says about the run: its plan, step and machine."""
     path = Path(run)
     if path.is_dir():
         path = path / "checkpoint.npz"
     arrays, meta = checkpoint.load(path)
-    return restore(arrays, meta, path)
+    return restore(arrays, meta, path), meta
 
 
 def restore(arrays: dict[str, np.ndarray], meta: dict, path: Path) -> Family:

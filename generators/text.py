@@ -11,23 +11,13 @@ The embedding is trained together with the network that uses it.
 """
 from __future__ import annotations
 
-import difflib
-
 import numpy as np
 
+from datasets.captions import check, words
 from nn import functional as F
 from nn import init
 from nn.modules import Linear, Module
 from nn.tensor import Parameter, Tensor
-
-
-class VocabularyError(ValueError):
-    """A caption has a word that the model was not trained with."""
-
-
-def split_words(caption: str) -> list[str]:
-    """The words of a caption, in lower case; commas and spaces separate them."""
-    return caption.lower().replace(",", " ").split()
 
 
 class Vocabulary:
@@ -43,7 +33,7 @@ class Vocabulary:
     def encode(self, captions: list[str]) -> np.ndarray:
         """Captions -> tokens (N, L) int64, L the number of words of the longest (at least 1), padded with 0.
 
-        Raises VocabularyError naming an unknown word and the nearest known ones.
+        Raises datasets.captions.CaptionError naming an unknown word and the nearest known ones.
         """
         rows = [self._encode_one(caption) for caption in captions]
         length = max([1, *map(len, rows)])
@@ -54,12 +44,10 @@ class Vocabulary:
 
     def _encode_one(self, caption: str) -> list[int]:
         try:
-            return [self._ids[word] for word in split_words(caption)]
-        except KeyError as error:
-            word = error.args[0]
-        near = difflib.get_close_matches(word, self.words, n=3, cutoff=0.5)
-        known = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it knows: {', '.join(self.words)}"
-        raise VocabularyError(f"the model does not know the word {word!r} of the caption {caption!r}; {known}")
+            return [self._ids[word] for word in words(caption)]
+        except KeyError:
+            check(caption, self.words)  # raises the error that explains
+            raise
 
 
 class TextEncoder(Module):

@@ -12,6 +12,7 @@ weights and the step's number alone: stop anywhere, go on, and the bits are the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -97,6 +98,10 @@ class Family(Module):
     def phases(self, step: int) -> list[Phase]:
         raise NotImplementedError
 
+    def attend(self, dataset):
+        """The part of a data set that this family learns from; called once, before training."""
+        return dataset
+
     def prepare(self, images: np.ndarray, tokens: np.ndarray, rng: np.random.Generator) -> None:
         """Called once, before the first step, with the whole first batch: for what is initialised from data."""
 
@@ -123,6 +128,7 @@ class Trainer:
     """
 
     def __init__(self, family: Family, dataset, seed: int, total_steps: int, threads: Threads):
+        dataset = family.attend(dataset)
         self.family, self.dataset, self.seed = family, dataset, seed
         self.total_steps, self.threads = total_steps, threads
         self.step_number = 0
@@ -196,7 +202,7 @@ class Trainer:
     def _sentence(self, where: str) -> str:
         return (
             f"training diverged at step {self.step_number}: {where}. "
-            "A lower learning rate (--rate) or a smaller --clip usually helps"
+            "A lower learning rate usually helps (--set optimiser.rate=...)"
         )
 
     def state(self) -> dict[str, np.ndarray]:
@@ -228,6 +234,19 @@ class Trainer:
             for view, parameter in zip(phase.flat.views(phase.ema.average), phase.flat.parameters, strict=True):
                 state[names[id(parameter)]] = view
         return state
+
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Inside this block the family has the averaged weights."""
+        kept = [state.flat.values.copy() for state in self.phase_states.values()]
+        for state in self.phase_states.values():
+            state.flat.values[...] = state.ema.average
+        try:
+            yield
+        finally:
+            for state, values in zip(self.phase_states.values(), kept, strict=True):
+                state.flat.values[...] = values
 
 
 def part_of(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ by which such models are compared.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -155,11 +155,9 @@ class VAE(Family):
         self.decoder = Decoder(config, rng)
 
     @classmethod
-    def suited(cls, config: VAEConfig, images: np.ndarray) -> VAEConfig:
-        """The config with the likelihood that fits images uint8: ink on paper is almost binary, photographs are gray."""
-        from dataclasses import replace
-
-        gray = np.mean((images > 25) & (images < 230))
+    def suited(cls, config: VAEConfig, dataset) -> VAEConfig:
+        """The config with the likelihood that fits the images: ink on paper is almost binary, photographs are gray."""
+        gray = np.mean((dataset.images > 25) & (dataset.images < 230))
         return replace(config, likelihood="logistic" if gray > 0.2 else "bernoulli")
 
     # --- training ----------------------------------------------------------------------------------------------

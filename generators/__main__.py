@@ -1,0 +1,6 @@
+"""`python -m generators` is the program `inkling`."""
+import sys
+
+from generators.cli import main
+
+sys.exit(main())

@@ -1,0 +1,206 @@
+"""The command line: `inkling`, or `python -m generators`.
+
+Parses, checks, and hands over to `commands.py`.  Whatever is wrong with the input ends in one sentence and exit
+status 2, without a traceback; a traceback is a bug of ours.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+EXAMPLES = """\
+Four ways to make an image from a sentence.  To begin:
+
+  inkling train vae --out runs/vae --minutes 2
+  inkling sample runs/vae --caption "a bold seven with a bar" -n 16 --out sevens.png
+
+Each command explains itself: inkling train --help
+"""
+
+
+class UsageError(ValueError):
+    """The command line asks for something that cannot be done; the message is one sentence that says what can."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise UsageError(f"{message} (see: {self.prog} --help)")
+
+
+def _positive(kind):
+    def parse(text: str):
+        value = kind(text)
+        if not 0 < value < 1e9:
+            raise ValueError
+        return value
+
+    parse.__name__ = f"positive {'whole number' if kind is int else 'number'}"
+    return parse
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise ValueError
+    return value
+
+
+_seed.__name__ = "whole number of at least 0"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, as argparse sees it."""
+    top = _Parser("inkling", description=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    _add_train(commands)
+    _add_pictures(commands)
+    _add_evaluate(commands)
+    _add_demo(commands)
+    return top
+
+
+def _command(commands, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.\n\nExample:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _threads(command) -> None:
+    command.add_argument(
+        "--threads", type=_positive(int), help="threads to use (default: all cores); the result is the same for any"
+    )
+
+
+def _add_train(commands) -> None:
+    train = _command(
+        commands, "train", "train a model from scratch and keep it in a folder",
+        "inkling train ddpm --data fashion --out runs/clothes --minutes 10",
+    )  # fmt: skip
+    train.add_argument("family", nargs="?", help="vae, realnvp, ddpm, gan, regression (the blurred baseline), or classifier (the judge)")
+    train.add_argument("--data", default="digits", help="digits (built in), mnist, fashion, or a folder of images (default: digits)")
+    train.add_argument("--limit", type=_positive(int), metavar="N", help="train on the first N images only")
+    train.add_argument("--out", metavar="FOLDER", help="where the run lives (default: runs/FAMILY-DATA)")
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=_positive(float), help="train about so long: measures the speed, then fixes the steps (default: 5)")
+    length.add_argument("--steps", type=_positive(int), help="train for so many steps")
+    train.add_argument("--seed", type=_seed, default=0, help="everything random follows from it (default: 0)")
+    _threads(train)
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out, after Ctrl-C or a crash")
+    train.add_argument("--save-every", type=_positive(float), default=60.0, metavar="SECONDS", help="between checkpoints (default: 60)")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE",
+        help="change the model's config, such as --set width=64 or --set optimiser.rate=1e-4; an unknown name lists them all",
+    )  # fmt: skip
+
+
+def _add_pictures(commands) -> None:
+    sample = _command(
+        commands, "sample", "paint new images from captions",
+        'inkling sample runs/vae --caption "a bold seven" --caption "two" -n 32 --out grid.png',
+    )  # fmt: skip
+    reconstruct = _command(
+        commands, "reconstruct", "send images through the model's noise and back",
+        "inkling reconstruct runs/vae --out pairs.png",
+    )  # fmt: skip
+    interpolate = _command(
+        commands, "interpolate", "walk from one image to another through the model's noise",
+        "inkling interpolate runs/vae --out walk.gif",
+    )  # fmt: skip
+    edit = _command(
+        commands, "edit", "keep an image's noise, change its caption",
+        'inkling edit runs/realnvp --caption "a bold digit" --out edits.png',
+    )  # fmt: skip
+    denoise = _command(
+        commands, "denoise", "film how noise becomes an image, step by step",
+        'inkling denoise runs/ddpm --caption "seven" --out film.gif',
+    )  # fmt: skip
+    for command, count in ((sample, 16), (reconstruct, 10), (interpolate, 6), (edit, 10), (denoise, 4)):
+        command.add_argument("run", help="the folder of a trained model")
+        command.add_argument("-n", type=_positive(int), default=count, metavar="N", help=f"how many images (default: {count})")
+        command.add_argument("--out", required=True, metavar="FILE", help="ending .png: a picture; .gif: a film; .npz: the arrays")
+        command.add_argument("--seed", type=_seed, default=0, help="another seed, other pictures (default: 0)")
+        _threads(command)
+    for command in (sample, edit, denoise):
+        command.add_argument("--caption", action="append", metavar="TEXT", help="what to paint; several are shared out in turn")
+    for command in (sample, denoise):
+        command.add_argument("--sample-steps", type=_positive(int), metavar="N", help="ddpm: denoising steps")
+        command.add_argument("--guidance", type=float, metavar="W", help="ddpm: weight of the caption; 1 is none, more obeys it more closely")
+    sample.add_argument("--temperature", type=_positive(float), metavar="T", help="realnvp: scale of the noise; below 1 is safer and duller")
+    for command in (reconstruct, interpolate, edit):
+        command.add_argument("--data", help="where the images come from (default: the test images of the model's data)")
+    interpolate.add_argument("--frames", type=_positive(int), default=12, metavar="N", help="pictures on the way (default: 12)")
+
+
+def _add_evaluate(commands) -> None:
+    evaluate = _command(
+        commands, "evaluate", "measure a trained model with a judge",
+        "inkling evaluate runs/ddpm --judge runs/classifier-digits",
+    )  # fmt: skip
+    evaluate.add_argument("run", help="the folder of a trained model")
+    evaluate.add_argument("--judge", metavar="FOLDER", help="a trained classifier (default: runs/classifier-DATA)")
+    evaluate.add_argument("-n", type=_positive(int), default=10_000, metavar="N", help="samples to draw (default: 10000)")
+    evaluate.add_argument("--seed", type=_seed, default=0)
+    evaluate.add_argument("--json", metavar="FILE", help="also write the figures there")
+    _threads(evaluate)
+
+
+def _add_demo(commands) -> None:
+    demo = _command(
+        commands, "demo", "train every family briefly on the built-in digits and show them on one page",
+        "inkling demo --out out/demo",
+    )  # fmt: skip
+    demo.add_argument("--out", default="out/demo", metavar="FOLDER", help="default: out/demo")
+    demo.add_argument("--minutes", type=_positive(float), default=7.0, help="for all families together (default: 7)")
+    demo.add_argument("--seed", type=_seed, default=0)
+    _threads(demo)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, or 2 after one sentence about what was wrong with the input."""
+    from datasets import CaptionError, DataError
+    from generators.pictures import PictureError
+    from generators.runs import RunError
+    from nn.checkpoint import CheckpointError
+
+    try:
+        _check_datasets()
+        top = parser()
+        options = top.parse_args(arguments)
+        if options.command is None:
+            top.print_help()
+            return 0
+        from generators import commands
+
+        return getattr(commands, options.command)(options) or 0
+    except (UsageError, DataError, CaptionError, CheckpointError, PictureError, RunError) as error:
+        message = str(error)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        message = f"{where}{error.strerror or error}"
+    except MemoryError:
+        message = "not enough memory for what was asked; try fewer images or a smaller model"
+    except KeyboardInterrupt:
+        message = "stopped"
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    print(f"inkling: {message}", file=sys.stderr)
+    return 130 if message == "stopped" else 2
+
+
+def _check_datasets() -> None:
+    """Another project's package is also named `datasets`; make sure that ours is the one imported."""
+    import datasets
+    import nn
+
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(nn.__file__)))
+    theirs = os.path.dirname(os.path.dirname(os.path.abspath(datasets.__file__ or "")))
+    if ours != theirs:
+        raise UsageError(
+            f"the package 'datasets' in {theirs} hides Inkling's own in {ours}; "
+            "uninstall it, or run Inkling in an environment of its own"
+        )

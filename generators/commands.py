@@ -1,0 +1,284 @@
+"""What each command of the command line does, once its options are parsed."""
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import datasets
+from datasets import captions as language
+from generators import pictures, runs
+from generators.cli import UsageError
+from generators.registry import FAMILIES, open_run
+from generators.training import Family
+from nn import checkpoint
+from nn.parallel import Threads, derive_rng
+
+
+def train(options: Namespace) -> int:
+    threads = Threads(options.threads)
+    if options.resume:
+        folder = _folder_to_resume(options)
+        with checkpoint.lock(folder):
+            return _finish(runs.Run.resume(folder, threads), options)
+    name = options.family
+    if name not in FAMILIES:
+        raise UsageError(f"train what? Given {name!r}; known are {', '.join(FAMILIES)}")
+    folder = Path(options.out or f"runs/{name}-{Path(options.data).name}")
+    dataset = _load_data(options.data, "train", options.limit)
+    config = runs.override(runs.default_config(name, dataset), _settings(options.set))
+    if len(dataset) < config.batch_size:
+        raise UsageError(
+            f"{options.data!r} has {len(dataset)} images, fewer than a batch of {config.batch_size}; "
+            f"add images, or use --set batch_size={max(1, len(dataset) // 2)}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with checkpoint.lock(folder):
+        if (folder / "checkpoint.npz").exists():
+            raise runs.RunError(f"{folder} holds a run already; go on with it with --resume, or choose another --out")
+        try:
+            minutes = options.minutes or 5.0
+            if options.steps is None:
+                print(f"Measuring the speed, to fit the run into {minutes:g} minutes ...", flush=True)
+            plan = runs.plan_run(
+                name, options.data, dataset, config, options.seed, threads, options.steps, minutes, options.limit
+            )
+            run = runs.start(folder, plan, dataset, threads)
+        except ValueError as error:
+            raise _as_usage_error(error) from error
+        return _finish(run, options)
+
+
+def _as_usage_error(error: ValueError) -> ValueError:
+    """A config that a family's constructor refuses is the user's; its message is already a sentence."""
+    return error if isinstance(error, runs.RunError) else UsageError(str(error))
+
+
+def _finish(run: runs.Run, options: Namespace) -> int:
+    plan = run.plan
+    print(
+        f"{plan.family} on {plan.data}: {run.model.parameter_count():,} parameters, "
+        f"{plan.steps - run.trainer.step_number:,} steps of {plan.config.batch_size} images, into {run.folder}",
+        flush=True,
+    )
+    with runs.diverged_as_run_error(run.folder):
+        for _ in run.go(options.save_every):
+            pass
+    done = run.trainer.step_number
+    if done < plan.steps:
+        print(f"Stopped at step {done:,} of {plan.steps:,}, saved. Go on with: inkling train --resume --out {run.folder}")
+        return 130
+    print(f"Done: {plan.steps:,} steps in {run.seconds / 60:.1f} minutes. See {run.folder / 'samples'}")
+    if hasattr(run.model, "sample"):
+        print(f'Try: inkling sample {run.folder} --caption "{run.dataset.captions([0])[0]}" --out grid.png')
+    return 0
+
+
+def sample(options: Namespace) -> int:
+    model, meta = _open(options.run, "sample")
+    captions, labels = _captions(options, model, meta)
+    extras = _sampler_options(options, model)
+    rng = derive_rng(options.seed, "sample")
+    pictures.check_ending(options.out)
+    images = in_blocks(
+        lambda part: model.sample(captions[part], rng, threads=options.pool, **extras), len(captions), options
+    )
+    _write(options.out, images, captions, labels)
+    return 0
+
+
+def reconstruct(options: Namespace) -> int:
+    model, meta = _open(options.run, "reconstruct")
+    images, captions, labels = _test_images(options, model, meta)
+    pictures.check_ending(options.out)
+    with_threads(options)
+    rebuilt = model.reconstruct(images, captions, threads=options.pool)
+    if Path(options.out).suffix == ".png":
+        pictures.write_atomically(
+            options.out, pictures.png_bytes(pictures.rows({"image": images, "rebuilt": rebuilt}, columns=captions))
+        )
+    else:
+        _write(options.out, rebuilt, captions, labels)
+    print(f"{options.out}: mean squared error {np.mean((images - rebuilt) ** 2):.5f} per pixel (white is 1)")
+    return 0
+
+
+def interpolate(options: Namespace) -> int:
+    model, meta = _open(options.run, "interpolate")
+    pictures.check_ending(options.out)
+    n, options.n = options.n, 2 * options.n
+    images, captions, labels = _test_images(options, model, meta)
+    with_threads(options)
+    # Under the empty caption: one sentence could not be true of both ends.
+    frames = model.interpolate(images[:n], images[n:], [""] * n, options.frames, threads=options.pool)
+    if Path(options.out).suffix == ".png":
+        strips = {f"{first} to {second}": strip for first, second, strip in zip(
+            captions[:n], captions[n:], frames.swapaxes(0, 1), strict=True)}  # fmt: skip
+        pictures.write_atomically(options.out, pictures.png_bytes(pictures.rows(strips)))
+    elif Path(options.out).suffix == ".gif":
+        there_and_back = [pictures.grid(frame, columns=n) for frame in [*frames, *frames[-2:0:-1]]]
+        pictures.save_gif(there_and_back, options.out)
+    else:
+        count = len(frames)
+        _write(options.out, frames.reshape(-1, *frames.shape[2:]), [""] * (count * n), np.tile(labels[:n], count))
+    return 0
+
+
+def edit(options: Namespace) -> int:
+    model, meta = _open(options.run, "edit")
+    if not options.caption:
+        raise UsageError('edit needs to know the change: for instance --caption "a bold digit"')
+    images, captions, labels = _test_images(options, model, meta)
+    pictures.check_ending(options.out)
+    wanted = [language.change(c, options.caption[i % len(options.caption)], model.vocabulary.words)
+              for i, c in enumerate(captions)]  # fmt: skip
+    with_threads(options)
+    edited = model.edit(images, captions, wanted, threads=options.pool)
+    if Path(options.out).suffix == ".png":
+        picture = pictures.rows({"image": images, "edited": edited}, columns=wanted)
+        pictures.write_atomically(options.out, pictures.png_bytes(picture))
+    else:
+        _write(options.out, edited, wanted, labels)
+    return 0
+
+
+def denoise(options: Namespace) -> int:
+    model, meta = _open(options.run, "denoise")
+    captions, labels = _captions(options, model, meta)
+    pictures.check_ending(options.out)
+    with_threads(options)
+    frames, clean = model.denoise(
+        captions, derive_rng(options.seed, "sample"), threads=options.pool, **_sampler_options(options, model)
+    )
+    if Path(options.out).suffix == ".npz":
+        _write(options.out, frames[-1], captions, labels)
+        return 0
+    if Path(options.out).suffix == ".gif":
+        n = len(captions)
+        film = [pictures.grid(np.concatenate([noisy, guess]), columns=n) for noisy, guess in zip(frames, clean, strict=True)]
+        pictures.save_gif(film, options.out)
+        return 0
+    shown = np.unique(np.linspace(0, len(frames) - 1, 10).round().astype(int))
+    strips = {}
+    for i, caption in enumerate(captions):
+        strips[f"{caption or 'anything'} ({i + 1})"] = frames[shown, i]
+        strips[f"the image it sees ({i + 1})"] = clean[shown, i]
+    pictures.write_atomically(options.out, pictures.png_bytes(pictures.rows(strips)))
+    return 0
+
+
+def evaluate(options: Namespace) -> int:
+    from generators import evaluate as evaluation
+
+    return evaluation.command(options)
+
+
+def demo(options: Namespace) -> int:
+    from generators import demo as show
+
+    return show.make(Path(options.out), options.minutes, options.seed, Threads(options.threads))
+
+
+# --- what the commands share ---------------------------------------------------------------------------------------
+
+
+def with_threads(options: Namespace) -> None:
+    options.pool = Threads(options.threads)
+
+
+def in_blocks(function, count: int, options: Namespace, block: int = 512) -> np.ndarray:
+    """`function(slice)` over blocks of the images, with a progress bar if there are several."""
+    with_threads(options)
+    starts = range(0, count, block)
+    bar = tqdm(starts, desc="sampling", unit="block", disable=len(starts) == 1)
+    return np.concatenate([function(slice(start, min(start + block, count))) for start in bar])
+
+
+def _open(run: str, verb: str) -> tuple[Family, dict]:
+    model, meta = open_run(run)
+    if not hasattr(model, verb):
+        able = [name for name in FAMILIES if _can(name, verb)]
+        raise UsageError(f"{run} holds a {model.name}, which cannot {verb}; {', '.join(able)} can")
+    return model, meta
+
+
+def _can(name: str, verb: str) -> bool:
+    from generators.registry import family
+
+    return hasattr(family(name), verb)
+
+
+def _folder_to_resume(options: Namespace) -> Path:
+    if options.family is not None and options.out is None:
+        options.out = f"runs/{options.family}-{Path(options.data).name}"
+    if options.out is None:
+        raise UsageError("--resume needs --out: the folder of the run to go on with")
+    if options.set or options.steps or options.minutes or options.limit:
+        raise UsageError("--resume goes on with the run as it was planned; leave out --set, --steps, --minutes, --limit")
+    folder = Path(options.out)
+    if not (folder / "checkpoint.npz").exists():
+        raise UsageError(f"there is no run to resume in {folder} (no checkpoint.npz)")
+    return folder
+
+
+def _settings(pairs: list[str]) -> dict[str, str]:
+    settings = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--set takes NAME=VALUE, such as --set optimiser.rate=1e-4; given {pair!r}")
+        settings[name] = value
+    return settings
+
+
+def _load_data(name: str, split: str, limit: int | None = None):
+    if name == "digits" and (limit is None or limit > 20_000):
+        print("Drawing the built-in digits ...", flush=True)
+    return datasets.load(name, split=split, limit=limit)
+
+
+def _data_name(meta: dict) -> str:
+    return str(meta.get("plan", {}).get("data", "digits"))
+
+
+def _captions(options: Namespace, model: Family, meta: dict) -> tuple[list[str], np.ndarray]:
+    """The captions to paint, and labels for the file: as asked, or with the frequencies of the data."""
+    if options.caption:
+        captions = [options.caption[i % len(options.caption)] for i in range(options.n)]
+        model.vocabulary.encode(captions[: len(options.caption)])  # complain before any work
+        return captions, np.full(options.n, -1)
+    dataset = datasets.load(_data_name(meta), split="train", limit=max(options.n, 1000))
+    chosen = derive_rng(options.seed, "captions").integers(0, len(dataset), options.n)
+    return dataset.captions(chosen), dataset.labels[chosen]
+
+
+def _test_images(options: Namespace, model: Family, meta: dict) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """n test images as float32 in [0, 1], with their fullest captions and labels."""
+    dataset = datasets.load(options.data or _data_name(meta), split="test")
+    if dataset.images.shape[1:] != model.image_shape:
+        raise UsageError(f"the images are {dataset.images.shape[1:]}, but the model was trained on {model.image_shape}")
+    if options.n > len(dataset):
+        raise UsageError(f"there are {len(dataset)} test images; asked for {options.n}")
+    chosen = derive_rng(options.seed, "test images").choice(len(dataset), options.n, replace=False)
+    return dataset.images[chosen].astype(np.float32) / 255, dataset.captions(chosen), dataset.labels[chosen]
+
+
+def _sampler_options(options: Namespace, model: Family) -> dict:
+    """Options that only some samplers have; a family that lacks one says so."""
+    given = {
+        "steps": getattr(options, "sample_steps", None),
+        "guidance": getattr(options, "guidance", None),
+        "temperature": getattr(options, "temperature", None),
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    accepted = model.sample.__code__.co_varnames[: model.sample.__code__.co_argcount]
+    if strange := [name for name in given if name not in accepted]:
+        raise UsageError(f"a {model.name} has no {strange[0]} to set")
+    return given
+
+
+def _write(path: str, images: np.ndarray, captions: list[str], labels: np.ndarray) -> None:
+    pictures.write_samples(path, images, captions, labels)
+    print(f"{path}: {len(images)} images")

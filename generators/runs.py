@@ -1,0 +1,299 @@
+"""A run and its folder: what training leaves on disk, so that it can be killed at any moment and lose nothing.
+
+    checkpoint.npz    weights, averaged weights, optimiser, step, config: one file, always whole
+    metrics.jsonl     one line a step
+    samples/          what the model painted on the way, under the same captions and noise each time
+
+A step depends on what the checkpoint holds and on its own number alone (see `training.py`), so a resumed run
+repeats the steps that were lost, bit for bit; the metrics of those steps are cut off first.
+"""
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import datasets
+from generators import pictures
+from generators.registry import build, config_from_json, config_to_json, family
+from generators.training import Diverged, Family, FamilyConfig, Trainer, train
+from nn import checkpoint, runtime
+from nn.checkpoint import CheckpointError
+from nn.parallel import Threads, derive_rng
+
+SAMPLES = 16  # pictures in a sample grid
+SAMPLE_GRIDS = 8  # grids painted over a run
+
+
+class RunError(ValueError):
+    """A run cannot start or go on as asked; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is: everything that its bits depend on, but for the code."""
+
+    family: str
+    data: str
+    seed: int
+    steps: int
+    config: FamilyConfig
+    fingerprint: int  # of the images and labels: training goes on only with the same ones
+    limit: int | None = None  # use only the first so many training images
+
+    def to_json(self) -> dict:
+        return {**dataclasses.asdict(self), "config": config_to_json(self.config)}
+
+    @classmethod
+    def from_json(cls, values: dict) -> Plan:
+        try:
+            plan = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+            return cls(**{**plan, "config": config_from_json(family(values["family"]).Config, values["config"])})
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"the checkpoint does not describe a run of this version of Inkling ({error})") from error
+
+
+def fingerprint(dataset) -> int:
+    """A checksum of a data set's images and labels."""
+    return zlib.crc32(dataset.labels.tobytes(), zlib.crc32(np.ascontiguousarray(dataset.images).tobytes()))
+
+
+def default_config(name: str, dataset) -> FamilyConfig:
+    """A family's default config for a data set: its own sizes and words."""
+    kind = family(name)
+    size, channels = dataset.images.shape[1], dataset.images.shape[3]
+    config = kind.Config(vocabulary=tuple(dataset.vocabulary), image_size=size, channels=channels)
+    return kind.suited(config, dataset) if hasattr(kind, "suited") else config
+
+
+def override(config: FamilyConfig, settings: dict[str, str]) -> FamilyConfig:
+    """The config with `settings` (dotted name -> text) put in.  Raises RunError on an unknown name or a bad value."""
+    for name, text in settings.items():
+        config = _override(config, name.split("."), text, name)
+    return config
+
+
+def _override(config, path: list[str], text: str, name: str):
+    known = [f.name for f in dataclasses.fields(config)]
+    if path[0] not in known:
+        raise RunError(f"the config has no {name!r}; it has {', '.join(known)}")
+    value = getattr(config, path[0])
+    if dataclasses.is_dataclass(value):
+        if len(path) == 1:
+            inner = ", ".join(f"{name}.{f.name}" for f in dataclasses.fields(value))
+            raise RunError(f"{name!r} is a group of settings; set one of {inner}")
+        return dataclasses.replace(config, **{path[0]: _override(value, path[1:], text, name)})
+    if len(path) > 1:
+        raise RunError(f"{path[0]!r} is a single setting, so there is no {name!r}")
+    return dataclasses.replace(config, **{path[0]: _parse(text, value, name)})
+
+
+def _parse(text: str, like, name: str):
+    if isinstance(like, str):
+        return text
+    try:
+        value = json.loads(text.lower() if text in ("True", "False") else text)
+    except json.JSONDecodeError:
+        value = None
+    if isinstance(like, float) and type(value) is int:
+        value = float(value)
+    if isinstance(like, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not type(like):
+        raise RunError(f"{name} is {like!r} by default; {text!r} is not a value of the same kind")
+    return value
+
+
+def plan_run(
+    name: str,
+    data: str,
+    dataset,
+    config: FamilyConfig,
+    seed: int,
+    threads: Threads,
+    steps: int | None,
+    minutes: float | None,
+    limit: int | None = None,
+) -> Plan:
+    """Fix the number of steps: `steps`, or as many as fit into `minutes` by the speed measured now, on a copy."""
+    if steps is None:
+        steps = max(1, round(60 * minutes / seconds_per_step(name, dataset, config, threads)))
+    return Plan(name, data, seed, steps, config, fingerprint(dataset), limit)
+
+
+def seconds_per_step(name: str, dataset, config: FamilyConfig, threads: Threads) -> float:
+    """The median time of a training step, on a model that is thrown away; the first steps, which compile, not counted."""
+    trainer = Trainer(build(name, config, derive_rng(0, "weights")), dataset, 0, 1000, threads)
+    for _ in range(2):
+        trainer.step()
+    times, begin = [], time.perf_counter()
+    while len(times) < 5 or (len(times) < 60 and time.perf_counter() - begin < 4):
+        start = time.perf_counter()
+        trainer.step()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+class Run:
+    """A run in its folder, new or resumed, whose lock the caller holds."""
+
+    def __init__(self, folder: Path, plan: Plan, dataset, threads: Threads):
+        self.folder, self.plan, self.dataset, self.threads = folder, plan, dataset, threads
+        model = build(plan.family, plan.config, derive_rng(plan.seed, "weights"))
+        self.trainer = Trainer(model, dataset, plan.seed, plan.steps, threads)
+        self.seconds = 0.0  # of training so far, over all resumptions
+
+    @property
+    def model(self) -> Family:
+        return self.trainer.family
+
+    @classmethod
+    def resume(cls, folder: Path, threads: Threads) -> Run:
+        """The run as its checkpoint left it.  Raises CheckpointError, DataError or RunError in one sentence."""
+        arrays, meta = checkpoint.load(folder / "checkpoint.npz")
+        plan = Plan.from_json(meta.get("plan", {}))
+        dataset = datasets.load(plan.data, split="train", limit=plan.limit)
+        if fingerprint(dataset) != plan.fingerprint:
+            raise RunError(
+                f"the data set {plan.data!r} is not the one that {folder} was trained on; "
+                "restore those images, or start a new run with another --out"
+            )
+        if meta.get("machine") != runtime.describe():
+            tqdm.write("This machine, BLAS or library version differs from the one that wrote the checkpoint: going on "
+                       "is fine, but the bits will not equal those of a run that never moved.")  # fmt: skip
+        run = cls(folder, plan, dataset, threads)
+        try:
+            run.trainer.load_state(arrays, meta["step"])
+            run.seconds = float(meta["seconds"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{folder / 'checkpoint.npz'} does not fit its own config: {error}") from error
+        _cut_metrics(folder / "metrics.jsonl", run.trainer.step_number)
+        return run
+
+    def save(self) -> None:
+        """Write the checkpoint: atomically, so that a kill leaves the old one or the new one, whole."""
+        meta = {
+            "family": self.plan.family,
+            "config": config_to_json(self.plan.config),
+            "plan": self.plan.to_json(),
+            "step": self.trainer.step_number,
+            "seconds": self.seconds,
+            "machine": runtime.describe(),
+        }
+        checkpoint.save(self.folder / "checkpoint.npz", self.trainer.state(), meta)
+
+    def paint_samples(self) -> None:
+        """A grid under the same captions and noise as every other time, with the averaged weights."""
+        if not hasattr(self.model, "sample"):
+            return
+        rng = derive_rng(self.plan.seed, "sample grid")
+        captions = self.dataset.captions(rng.integers(0, len(self.dataset), SAMPLES))
+        with self.trainer.averaged_weights():
+            images = self.model.sample(captions, rng, threads=self.threads)
+        path = self.folder / "samples" / f"step-{self.trainer.step_number:06d}.png"
+        path.parent.mkdir(exist_ok=True)
+        pictures.grid(images, captions=captions, title=f"{self.plan.family}, step {self.trainer.step_number}").save(path)
+
+    def go(self, save_every: float = 60.0, quiet: bool = False) -> Iterator[dict[str, float]]:
+        """Train to the end, yielding the metrics of each step; saves on the way, at the end and on Ctrl-C."""
+        every = max(1, self.plan.steps // SAMPLE_GRIDS)
+        saved_at = began = time.monotonic()
+        before = self.seconds
+        with _Stop() as stop, open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as log, self._bar(quiet) as bar:
+            for metrics in train(self.trainer):
+                log.write(json.dumps(metrics) + "\n")
+                bar.update()
+                bar.set_postfix_str(_summary(metrics), refresh=False)
+                yield metrics
+                if self.trainer.step_number % every == 0 and self.trainer.step_number < self.plan.steps:
+                    self.paint_samples()
+                now = time.monotonic()
+                self.seconds = before + now - began
+                if stop.asked or now - saved_at > save_every:
+                    log.flush()
+                    self.save()
+                    saved_at = now
+                if stop.asked:
+                    return
+            log.flush()
+        self.save()
+        self.paint_samples()
+
+    def _bar(self, quiet: bool) -> tqdm:
+        done, total = self.trainer.step_number, self.plan.steps
+        return tqdm(desc=self.plan.family, initial=done, total=total, unit="step", disable=quiet, dynamic_ncols=True)
+
+
+def start(folder: Path, plan: Plan, dataset, threads: Threads) -> Run:
+    """A new run in `folder`, with a checkpoint at step 0.  Raises RunError if the folder holds a run already."""
+    if (folder / "checkpoint.npz").exists():
+        raise RunError(f"{folder} holds a run already; go on with it with --resume, or choose another --out")
+    run = Run(folder, plan, dataset, threads)
+    (folder / "metrics.jsonl").write_text("")
+    run.save()
+    return run
+
+
+def read_metrics(folder: Path) -> dict[str, np.ndarray]:
+    """The columns of `metrics.jsonl`: name -> array over the steps."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {name: np.array([line[name] for line in lines]) for name in (lines[0] if lines else ())}
+
+
+def _cut_metrics(path: Path, step: int) -> None:
+    """Drop the lines of steps from `step` on, and a last line that a kill left half-written."""
+    kept = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                if json.loads(line)["step"] < step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                break
+    pictures.write_atomically(path, "".join(kept).encode())
+
+
+def _summary(metrics: dict[str, float]) -> str:
+    shown = [name for name in metrics if name.endswith("loss")]
+    return ", ".join(f"{name.replace('_', ' ')} {metrics[name]:.4g}" for name in shown)
+
+
+class _Stop:
+    """Ctrl-C and SIGTERM ask the loop to stop after the current step; a second Ctrl-C stops at once."""
+
+    def __enter__(self) -> _Stop:
+        self.asked = False
+        self.previous = {}
+        try:
+            for name in (signal.SIGINT, signal.SIGTERM):
+                self.previous[name] = signal.signal(name, self._ask)
+        except ValueError:  # not in the main thread: whoever runs us there handles signals
+            pass
+        return self
+
+    def _ask(self, name, frame) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *exception) -> None:
+        for name, handler in self.previous.items():
+            signal.signal(name, handler)
+
+
+@contextmanager
+def diverged_as_run_error(folder: Path) -> Iterator[None]:
+    """Tell where the last good checkpoint is when training meets a NaN."""
+    try:
+        yield
+    except Diverged as error:
+        raise RunError(f"{error}. The last good checkpoint is {folder / 'checkpoint.npz'}") from error
