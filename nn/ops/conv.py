@@ -6,7 +6,7 @@ The two are one linear map and its adjoint.  With y = A(w) x for a convolution,
 A transposed convolution is y = A(w)^T x with the channels of w exchanged, so its gradient with respect to x is an
 ordinary convolution.  How A is computed, and by which algorithm, is the matter of `nn/kernels/convolution.py`.
 """
-from nn.kernels.reference import convolution
+from nn.kernels import convolution
 from nn.tensor import Function
 
 
@@ -17,8 +17,7 @@ class Conv2d(Function):
     def forward(ctx, x, w, b, stride, padding):
         ctx.stride, ctx.padding = stride, padding
         ctx.save(x, w)
-        y = convolution.convolve(x, w, stride, padding)
-        return y if b is None else y + b
+        return convolution.convolve(x, w, b, stride, padding)
 
     @staticmethod
     def backward(ctx, grad):
@@ -68,7 +67,7 @@ class ConvTranspose2d(Function):
         x, w = ctx.saved
         dx = dw = db = None
         if ctx.needs[0]:
-            dx = convolution.convolve(grad, w.transpose(0, 1, 3, 2), ctx.stride, ctx.padding)
+            dx = convolution.convolve(grad, w.transpose(0, 1, 3, 2), None, ctx.stride, ctx.padding)
         if ctx.needs[1]:
             dw = convolution.weight_gradient(grad, x, w.shape[:2], ctx.stride, ctx.padding).transpose(0, 1, 3, 2)
         if ctx.needs[2]:

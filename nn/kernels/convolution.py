@@ -1,0 +1,137 @@
+"""Convolution and its two gradients on plain arrays: which algorithm, and the matrix products between its kernels.
+
+    choose          which algorithm; a function of shapes alone, so that results never depend on timing or cores
+    convolve        y = A(w) x + b
+    input_gradient  A(w)^T g: with stride 1 a convolution again, with the kernel flipped
+    weight_gradient dL/dw
+
+The matrix products are np.matmul on contiguous matrices, which reaches BLAS directly and releases the GIL.
+Images (N, H, W, C), weights (kh, kw, in, out).
+"""
+import numpy as np
+
+from nn.kernels.im2col import col2im, im2col
+from nn.kernels.scratch import scratch
+from nn.kernels.winograd import F2, F4
+
+VECTOR = 16  # channels must be a multiple of it for Winograd
+SMALL_PRODUCT = 1_000_000  # multiply-adds up to which OpenBLAS multiplies without packing: 106 against 94 GFLOP/s
+CHUNK_BYTES = 1 << 21  # of transformed images at a time: what a core's cache holds
+
+
+def choose(kernel, stride, padding, channels, out_height, out_width):
+    """The algorithm for a convolution with this kernel (kh, kw), channels (in, out) and output size.
+
+    "matmul"    1x1 kernels: the pixels are the rows of the matrix already
+    Winograd    3x3 kernels with stride 1 and many channels; F4 or F2, whichever multiplies less, counting what its
+                last tiles compute beyond the border
+    "im2col"    everything else
+    """
+    if kernel == (1, 1) and stride == 1 and padding == 0:
+        return "matmul"
+    if kernel == (3, 3) and stride == 1 and padding <= 2 and not any(c % VECTOR for c in channels):
+        return min((F2, F4), key=lambda method: method.size**2 * method.tiles(out_height, out_width))
+    return "im2col"
+
+
+def convolve(x, weight, bias, stride, padding):
+    """y[n,i,j,:] = sum over u, v of x[n, i*stride+u-padding, j*stride+v-padding, :] @ weight[u,v] + bias (or None)."""
+    x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
+    kernel, channels = weight.shape[:2], weight.shape[2:]
+    out_height, out_width = output_size(x.shape, kernel, stride, padding)
+    out = np.empty((x.shape[0], out_height, out_width, channels[1]), x.dtype)
+    method = choose(kernel, stride, padding, channels, out_height, out_width)
+    if method in (F2, F4):
+        _winograd(method, x, method.transform_weights(weight), bias, padding, out)
+        return out
+    patches = x if method == "matmul" else _patches(x, kernel, stride, padding, out_height, out_width)
+    np.matmul(patches.reshape(-1, patches.shape[-1]), weight.reshape(-1, channels[1]), out=out.reshape(-1, channels[1]))
+    if bias is not None:
+        out += bias
+    return out
+
+
+def input_gradient(grad, weight, shape, stride, padding):
+    """The gradient with respect to x, of this shape, given the gradient of y."""
+    kernel_height, kernel_width, channels, _ = weight.shape
+    if stride == 1 and kernel_height == kernel_width and padding < kernel_height:
+        flipped = weight[::-1, ::-1].transpose(0, 1, 3, 2)
+        return convolve(grad, flipped, None, 1, kernel_height - 1 - padding)
+    grad = np.ascontiguousarray(grad)
+    matrix = weight.reshape(-1, weight.shape[3]).T
+    pixels = grad.reshape(-1, grad.shape[3])
+    columns = scratch("columns", (len(pixels), matrix.shape[1]), grad.dtype)
+    np.matmul(pixels, matrix, out=columns)
+    out = np.empty(shape, grad.dtype)
+    col2im(columns, kernel_height, kernel_width, stride, padding, *grad.shape[1:3], out)
+    return out
+
+
+def weight_gradient(x, grad, kernel, stride, padding):
+    """The gradient with respect to the weights: sum over all places of x's patch times the gradient there."""
+    x, grad = np.ascontiguousarray(x), np.ascontiguousarray(grad)
+    channels = (x.shape[3], grad.shape[3])
+    method = choose(kernel, stride, padding, channels, *grad.shape[1:3])
+    out = np.empty((*kernel, *channels), x.dtype)
+    if method in (F2, F4):
+        _winograd_weight_gradient(method, x, grad, padding, out)
+        return out
+    patches = x if method == "matmul" else _patches(x, kernel, stride, padding, *grad.shape[1:3])
+    patches, pixels = patches.reshape(-1, patches.shape[-1]), grad.reshape(-1, channels[1])
+    np.matmul(patches.T, pixels, out=out.reshape(-1, channels[1]))
+    return out
+
+
+def output_size(shape, kernel, stride, padding):
+    """The height and width of a convolution of an image (N, H, W, C)."""
+    return tuple((size + 2 * padding - k) // stride + 1 for size, k in zip(shape[1:3], kernel, strict=True))
+
+
+def _patches(x, kernel, stride, padding, out_height, out_width):
+    columns = scratch("columns", (x.shape[0] * out_height * out_width, kernel[0] * kernel[1] * x.shape[3]), x.dtype)
+    im2col(x, *kernel, stride, padding, out_height, out_width, columns)
+    return columns
+
+
+def _winograd(method, x, weights, bias, padding, out):
+    """out = Winograd convolution of x with transformed weights (n^2, in, out), a few images at a time."""
+    channels, out_channels = weights.shape[1:]
+    if bias is None:
+        bias = np.zeros(out_channels, x.dtype)
+    for part, rows in _chunks(method, len(x), out.shape[1:3], channels, out_channels, x.itemsize):
+        inputs, input_planes = method.planes("image planes", rows, channels, x.dtype)
+        outputs, output_planes = method.planes("product planes", rows, out_channels, x.dtype)
+        padded = method.padded(*out.shape[1:3], channels, method.r - 1, x.dtype)
+        method.input(x[part], padding, padded, inputs)
+        np.matmul(input_planes, weights, out=output_planes)
+        method.output(outputs, bias, out[part])
+
+
+def _winograd_weight_gradient(method, x, grad, padding, out):
+    """The products of the planes of x and of grad, summed over tiles, brought back to 3x3."""
+    channels, out_channels = out.shape[2:]
+    height, width = grad.shape[1:3]
+    total = scratch("weight planes", (method.size**2, channels, out_channels), x.dtype)
+    term = scratch("weight planes of a chunk", total.shape, x.dtype)
+    for part, rows in _chunks(method, len(x), (height, width), channels, out_channels, x.itemsize):
+        inputs, input_planes = method.planes("image planes", rows, channels, x.dtype)
+        outputs, output_planes = method.planes("product planes", rows, out_channels, x.dtype)
+        method.input(x[part], padding, method.padded(height, width, channels, method.r - 1, x.dtype), inputs)
+        method.output_adjoint(grad[part], 0, method.padded(height, width, out_channels, 0, x.dtype), outputs)
+        np.matmul(input_planes.transpose(0, 2, 1), output_planes, out=term if part.start else total)
+        if part.start:
+            total += term
+    n, r = method.size, method.r
+    method.weights_adjoint(total.reshape(n, n, -1), out.reshape(r, r, -1))
+
+
+def _chunks(method, images, size, channels, out_channels, itemsize):
+    """(slice of images, tiles in it) for every chunk: as even as possible, each small enough for BLAS and cache."""
+    tiles = method.tiles(*size)
+    bytes_per_tile = method.size**2 * (channels + out_channels) * itemsize
+    most = min(SMALL_PRODUCT // (channels * out_channels), CHUNK_BYTES // bytes_per_tile)
+    per_chunk = -(-images // max(1, -(-images * tiles // max(most, 1))))
+    per_chunk = max(1, min(per_chunk, most // tiles))
+    for start in range(0, images, per_chunk):
+        stop = min(images, start + per_chunk)
+        yield slice(start, stop), (stop - start) * tiles

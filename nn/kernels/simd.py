@@ -1,0 +1,179 @@
+"""Vectors for Numba: sixteen float32 (or eight float64) numbers that one instruction adds or multiplies at once.
+
+LLVM turns a simple loop into vector instructions by itself, and the elementwise kernels rely on it.  It gives up on
+loops that touch many rows of an array (a Winograd tile has 36), because it cannot prove that no two overlap.  So the
+kernels that need it say what they mean: inside a `@kernel`,
+
+    v = load(x, i)                   the LANES numbers from x.ravel()[i] on
+    w = 2.0 * v - v / u              arithmetic on all lanes, between vectors, or a vector and a number
+    store(out, i, w)
+
+where x is C-contiguous and i a flat index, not checked against the bounds.  A vector is 64 bytes: an AVX-512 register
+and a cache line; on other machines LLVM cuts it into the pieces that they have.  `lanes(x)` is how many numbers of
+x's dtype that is, known at compile time.
+
+The arithmetic may contract a*b + c into one fused operation; nothing else is relaxed, and NaN stays NaN.
+"""
+import operator
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.datamodel.models import PrimitiveModel
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, register_model
+
+BYTES = 64
+
+
+class Vector(types.Type):
+    """The Numba type of a vector of `dtype`."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self.count = BYTES * 8 // dtype.bitwidth
+        super().__init__(f"Vector({dtype} x {self.count})")
+
+
+@register_model(Vector)
+class _VectorModel(PrimitiveModel):
+    def __init__(self, manager, vector):
+        element = manager.lookup(vector.dtype).get_value_type()
+        super().__init__(manager, vector, ir.VectorType(element, vector.count))
+
+
+def _llvm_type(context, vector):
+    return context.get_value_type(vector)
+
+
+def _splat(context, builder, vector, scalar):
+    """All lanes set to one number."""
+    llvm_type = _llvm_type(context, vector)
+    one = builder.insert_element(ir.Constant(llvm_type, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return builder.shuffle_vector(one, ir.Constant(llvm_type, ir.Undefined), zeros)
+
+
+def constant_vector(context, vector, number):
+    llvm_type = _llvm_type(context, vector)
+    return ir.Constant(llvm_type, [ir.Constant(llvm_type.element, float(number))] * vector.count)
+
+
+# ---- arithmetic ---------------------------------------------------------------------------------------------------
+
+
+def _define_operator(functions, emit):
+    """Teach Numba `vector op vector`, `vector op number` and `number op vector`."""
+
+    class Template(AbstractTemplate):
+        def generic(self, args, kws):
+            vectors = [a for a in args if isinstance(a, Vector)]
+            if len(args) == 2 and vectors and all(isinstance(a, Vector | types.Number) for a in args):
+                return signature(vectors[0], *(a if isinstance(a, Vector) else vectors[0].dtype for a in args))
+            return None
+
+    def lower(context, builder, sig, args):
+        pairs = zip(sig.args, args, strict=True)
+        a, b = (v if isinstance(t, Vector) else _splat(context, builder, sig.return_type, v) for t, v in pairs)
+        return getattr(builder, emit)(a, b, flags=("contract",))
+
+    for function in functions:
+        infer_global(function)(Template)
+        for kinds in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector)):
+            lower_builtin(function, *kinds)(lower)
+
+
+_define_operator((operator.add, operator.iadd), "fadd")
+_define_operator((operator.sub, operator.isub), "fsub")
+_define_operator((operator.mul, operator.imul), "fmul")
+_define_operator((operator.truediv, operator.itruediv), "fdiv")
+
+
+@infer_global(operator.neg)
+class _Negate(AbstractTemplate):
+    def generic(self, args, kws):
+        return signature(args[0], args[0]) if isinstance(args[0], Vector) else None
+
+
+@lower_builtin(operator.neg, Vector)
+def _negate(context, builder, sig, args):
+    return builder.fneg(args[0])
+
+
+# ---- memory -------------------------------------------------------------------------------------------------------
+
+
+def _pointer(context, builder, array_type, array, index, llvm_type):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), llvm_type.as_pointer())
+
+
+def load_vector(context, builder, vector, array_type, array, index):
+    llvm_type = _llvm_type(context, vector)
+    pointer = _pointer(context, builder, array_type, array, index, llvm_type)
+    loaded = builder.load(pointer, typ=llvm_type)
+    loaded.align = vector.dtype.bitwidth // 8
+    return loaded
+
+
+def store_vector(context, builder, value, array_type, array, index):
+    pointer = _pointer(context, builder, array_type, array, index, value.type)
+    builder.store(value, pointer, align=array_type.dtype.bitwidth // 8)
+
+
+@intrinsic
+def lanes(typing_context, array):
+    """How many of the array's numbers make a vector."""
+
+    def lower(context, builder, sig, args):
+        return context.get_constant(types.intp, Vector(array.dtype).count)
+
+    return types.intp(array), lower
+
+
+@intrinsic
+def load(typing_context, array, index):
+    """The vector that starts at the flat index of a contiguous array."""
+
+    def lower(context, builder, sig, args):
+        return load_vector(context, builder, sig.return_type, array, *args)
+
+    return Vector(array.dtype)(array, types.intp), lower
+
+
+@intrinsic
+def store(typing_context, array, index, vector):
+    """Write a vector at the flat index of a contiguous array."""
+
+    def lower(context, builder, sig, args):
+        store_vector(context, builder, args[2], array, args[0], args[1])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), lower
+
+
+@intrinsic
+def splat(typing_context, like, number):
+    """A vector of the same kind as the vector or array `like`, all lanes set to one number."""
+    vector = like if isinstance(like, Vector) else Vector(like.dtype)
+
+    def lower(context, builder, sig, args):
+        return _splat(context, builder, vector, args[1])
+
+    return vector(like, vector.dtype), lower
+
+
+@intrinsic
+def total(typing_context, vector):
+    """The sum of all lanes, in a tree: halves are added to halves."""
+
+    def lower(context, builder, sig, args):
+        value, count = args[0], vector.count
+        while count > 1:
+            count //= 2
+            mask = ir.VectorType(ir.IntType(32), count)
+            low = builder.shuffle_vector(value, value, ir.Constant(mask, list(range(count))))
+            high = builder.shuffle_vector(value, value, ir.Constant(mask, list(range(count, 2 * count))))
+            value = builder.fadd(low, high)
+        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+    return vector.dtype(vector), lower
