@@ -131,9 +131,10 @@ def test_nearest_finds_the_nearest_and_its_distance():
 def test_a_generator_that_copies_is_exposed():
     rng = np.random.default_rng(2)
     training, test, fresh = (rng.integers(0, 256, size=(n, 4, 4, 1), dtype=np.uint8) for n in (600, 400, 400))
-    copied = metrics.copying(training[:400], test, training)
+    unseen, repeated, honest = (metrics.nearest(images, training)[0] for images in (test, training[:400], fresh))
+    copied = metrics.copying(repeated, unseen)
     assert copied["copies"] == 1 and copied["nearest_mean"] == 0 and copied["nearest_median_test"] > 0.3
-    honest = metrics.copying(fresh, test, training)
+    honest = metrics.copying(honest, unseen)
     assert honest["copies"] < 0.05
     assert honest["nearest_mean"] == pytest.approx(honest["nearest_mean_test"], rel=0.05)
 

@@ -1,0 +1,220 @@
+"""All figures of a trained family, by one protocol: for `inkling evaluate` and `python -m bench quality`.
+
+The judge learnt from the first half of the training images (30,000 of 60,000). The next ones, which it never saw, say
+what real images score: the floor of each figure. As many samples as there are test images are drawn, under captions
+with the frequencies of the data, and rounded to bytes before anything is measured.
+
+    reference = Reference(judge, training, test, unseen)     # once for each data set
+    figures = evaluate(family, reference, seed=0)
+"""
+
+import json
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import datasets
+from datasets.dataset import Dataset
+from generators import metrics
+from generators.classifier import Classifier, Reading, accuracy, accuracy_score, cut, judged_count
+from generators.pictures import to_uint8, write_atomically
+from generators.registry import open_run
+from generators.training import Family
+from nn.parallel import Threads, derive_rng
+
+CHUNK = 500  # samples drawn at a time, to bound memory
+FULL = 2000  # samples drawn under full captions, and as many under combinations never trained on
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Real images as the judge reads them, and what they score among themselves: computed once, on demand."""
+
+    judge: Classifier
+    training: Dataset  # all that the generators saw
+    test: Dataset
+    unseen: Dataset | None = None  # combinations of attributes that are kept out of training, where there are any
+    threads: Threads | None = None
+
+    @cached_property
+    def fresh(self) -> Dataset:
+        """Training images that the judge has not seen, as many as there are test images or as there are."""
+        start = judged_count(len(self.training))
+        return cut(self.training, start, start + len(self.test))
+
+    @cached_property
+    def reading(self) -> Reading:
+        return self.judge.judge(self.test.images, self.threads)
+
+    @cached_property
+    def fresh_features(self) -> np.ndarray:
+        return self.judge.judge(self.fresh.images, self.threads).features
+
+    @cached_property
+    def moments(self) -> metrics.Moments:
+        return metrics.Moments.of(self.reading.features)
+
+    @cached_property
+    def test_distances(self) -> np.ndarray:
+        return metrics.nearest(self.test.images, self.training.images)[0]
+
+    @cached_property
+    def real_score(self) -> float:
+        """The accuracy score of real images."""
+        return accuracy_score(self.fresh.images, self.fresh.labels, self.test, self.threads or Threads())
+
+    @cached_property
+    def figures(self) -> dict:
+        """What real images and pure noise score, and how far the judge can be trusted."""
+        noise = derive_rng(0, "noise").integers(0, 256, self.test.images.shape, dtype=np.uint8)
+        precision, recall = metrics.precision_recall(self.reading.features, self.fresh_features)
+        ceilings = {"match_ceiling": accuracy(self.judge, self.test, self.threads)}
+        if self.unseen is not None:
+            ceilings["match_unseen_ceiling"] = accuracy(self.judge, self.unseen, self.threads)
+        return {
+            "judge": self.judge.weights_hash(),
+            "fid_floor": metrics.frechet_distance(self.fresh_features, self.moments),
+            "fid_noise": metrics.frechet_distance(self.judge.judge(noise, self.threads).features, self.moments),
+            "precision_real": precision,
+            "recall_real": recall,
+            "sharpness_real": metrics.sharpness(self.test.images),
+            **ceilings,
+        }
+
+
+def evaluate(
+    family: Family,
+    reference: Reference,
+    seed: int = 0,
+    count: int | None = None,
+    options: Mapping | None = None,
+    score: bool = False,
+    progress: Callable = iter,
+) -> dict:
+    """Every figure that a family can be given, as a dict of JSON values; those of `reference.figures` are beside them.
+
+    count: samples, by default as many as test images. options: for the family's `sample`. score: also the
+    classification accuracy score, which trains a classifier. progress: wraps the loop over chunks of samples.
+    """
+    test, judge = reference.test, reference.judge
+    count = count or len(test)
+    rng = derive_rng(seed, "evaluate")
+    # Every test image's caption once, or as evenly as the count allows: the frequencies are the data's own.
+    indices = np.concatenate([rng.permutation(len(test)) for _ in range(-(-count // len(test)))])[:count]
+    captions = test.captions(indices, rng)
+    start = time.perf_counter()
+    images = draw(family, captions, seed, reference.threads, options, progress)
+    seconds = time.perf_counter() - start
+    reading = judge.judge(images, reference.threads)
+    asked = judge.asked(captions)
+    precision, recall = metrics.precision_recall(reference.reading.features, reading.features)
+    fid = metrics.frechet_distance(reading.features, reference.moments)
+    figures = {
+        "family": family.name,
+        "parameters": family.parameter_count(),
+        "samples": count,
+        "sampling_seconds": seconds,
+        "fid": fid,
+        "fid_ratio": fid / reference.figures["fid_floor"],
+        "precision": precision,
+        "recall": recall,
+        "sharpness": metrics.sharpness(images),
+        **metrics.copying(metrics.nearest(images, reference.training.images)[0], reference.test_distances),
+        "match": metrics.caption_match(reading.values, asked),
+    }
+    for name, dataset in (("match_full", test), ("match_unseen", reference.unseen)):
+        if dataset is not None and dataset.attributes:
+            full = dataset.captions(np.arange(min(FULL, count, len(dataset))))
+            painted = draw(family, full, seed + 1, reference.threads, options, progress)
+            figures[name] = metrics.caption_match(judge.judge(painted, reference.threads).values, judge.asked(full))
+    if hasattr(family, "likelihood_figures"):
+        figures |= family.likelihood_figures(test, seed, reference.threads)
+    if score:
+        labels = asked[judge.config.names[0]]
+        known = labels >= 0
+        threads = reference.threads or Threads()
+        figures["accuracy_score"] = accuracy_score(images[known], labels[known], test, threads)
+        figures["accuracy_score_real"] = reference.real_score
+    return figures | reference.figures
+
+
+def draw(
+    family: Family,
+    captions: list[str],
+    seed: int,
+    threads: Threads | None = None,
+    options: Mapping | None = None,
+    progress: Callable = iter,
+) -> np.ndarray:
+    """One sample for each caption, uint8 (N, H, W, C), drawn in chunks with a generator each."""
+    chunks = [
+        to_uint8(
+            family.sample(captions[start : start + CHUNK], derive_rng(seed, "samples", start), threads, **options or {})
+        )
+        for start in progress(range(0, len(captions), CHUNK))
+    ]
+    return np.concatenate(chunks)
+
+
+def summary(figures: Mapping) -> list[tuple[str, str, str]]:
+    """(figure, its value, what real images score) for people to read, of what `evaluate` returned."""
+    lines = [
+        ("FID", f"{figures['fid']:.3f}", f"{figures['fid_floor']:.3f}"),
+        ("FID / floor", f"{figures['fid_ratio']:.1f}", "1"),
+        ("precision", f"{figures['precision']:.1%}", f"{figures['precision_real']:.1%}"),
+        ("recall", f"{figures['recall']:.1%}", f"{figures['recall_real']:.1%}"),
+        ("sharpness", f"{figures['sharpness']:.4f}", f"{figures['sharpness_real']:.4f}"),
+        ("distance to nearest", f"{figures['nearest_mean']:.2f}", f"{figures['nearest_mean_test']:.2f}"),
+        ("copies", f"{figures['copies']:.1%}", "1.0%"),
+    ]
+    titles = {"match": "caption match", "match_full": "full captions", "match_unseen": "never seen"}
+    for key, title in titles.items():
+        ceiling = figures.get("match_unseen_ceiling" if key == "match_unseen" else "match_ceiling", {})
+        for name, share in figures.get(key, {}).items():
+            lines.append((f"{title}: {name}", f"{share:.1%}", f"{ceiling[name]:.1%}" if name in ceiling else ""))
+    for key, title in (("bits_per_dimension", "bits per dimension"), ("nats", "log-likelihood bound, nats")):
+        if key in figures:
+            lines.append((title, f"{figures[key]:.3f}", ""))
+    if "accuracy_score" in figures:
+        lines.append(("accuracy score", f"{figures['accuracy_score']:.1%}", f"{figures['accuracy_score_real']:.1%}"))
+    return lines
+
+
+def command(options: Namespace) -> int:
+    """`inkling evaluate RUN`: the figures as a table, and as JSON where asked."""
+    from generators.cli import UsageError
+
+    family, meta = open_run(options.run)
+    if not hasattr(family, "sample"):
+        raise UsageError(f"{options.run} holds a {family.name}, which makes no images to evaluate")
+    data = str(meta.get("plan", {}).get("data", "digits"))
+    folder = Path(options.judge or f"runs/classifier-{Path(data).name}")
+    if not folder.exists():
+        advice = f"inkling train classifier --data {data} --out {folder}"
+        raise UsageError(f"there is no judge in {folder}; train one first: {advice}")
+    judge, _ = open_run(folder)
+    if not isinstance(judge, Classifier):
+        raise UsageError(f"{folder} holds a {judge.name}, not a classifier, so it cannot judge")
+    if judge.image_shape != family.image_shape:
+        raise UsageError(f"the judge in {folder} reads images of {judge.image_shape}, not {family.image_shape}")
+    threads = Threads(options.threads)
+    training, test = datasets.load(data, "train"), datasets.load(data, "test")
+    unseen = datasets.load(data, "unseen") if data == "digits" else None
+    reference = Reference(judge, training, test, unseen, threads)
+    progress = partial(tqdm, desc="sampling", unit="block", leave=False)
+    figures = evaluate(family, reference, options.seed, min(options.n, len(test)), progress=progress)
+    lines = [("", family.name, "real images"), *summary(figures)]
+    width = max(len(name) for name, *_ in lines)
+    for name, value, real in lines:
+        print(f"{name:<{width}}  {value:>12}  {real:>12}")
+    reading = figures["match_ceiling"][judge.config.names[0]]
+    print(f"\nJudge {figures['judge']}: reads {reading:.2%} of the test images rightly.")
+    if options.json:
+        write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())
+    return 0
