@@ -118,7 +118,7 @@ def lock(folder: str | os.PathLike) -> Iterator[None]:
 
 
 def _write(file: BinaryIO, arrays: dict[str, np.ndarray], meta: dict) -> None:
-    text = json.dumps({"format": FORMAT, "meta": meta}).encode()
+    text = json.dumps({"format": FORMAT, "arrays": list(arrays), "meta": meta}).encode()
     if len(text) > MAX_META:
         raise CheckpointError(f"The metadata takes {len(text)} bytes, more than the {MAX_META} that a reader accepts.")
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=False) as archive:
@@ -153,8 +153,10 @@ def _read(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict]:
     try:
         with zipfile.ZipFile(file) as archive:
             members = _check_members(archive.infolist(), size)
-            meta = _read_meta(archive, members)
-            arrays = {name[: -len(".npy")]: _read_array(archive, members[name]) for name in members if name != META}
+            names, meta = _read_meta(archive, members)
+            if [META, *(f"{name}.npy" for name in names)] != list(members):
+                raise CheckpointError("the file is damaged: it holds other arrays than it lists.")
+            arrays = {name: _read_array(archive, members[f"{name}.npy"]) for name in names}
     except CheckpointError:
         raise
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError,
@@ -187,14 +189,13 @@ def _check_members(infos: list[zipfile.ZipInfo], size: int) -> dict[str, zipfile
     for info in infos:
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
             raise CheckpointError(f"{info.filename} is compressed or encrypted, which Inkling's checkpoints never are.")
-        if info.filename != META and not info.filename.endswith(".npy"):
-            raise CheckpointError(f"{info.filename} does not belong into an Inkling checkpoint.")
     if sum(info.file_size for info in infos) > size:
         raise CheckpointError(f"its members claim more bytes than the file's {size}.")
     return members
 
 
-def _read_meta(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> dict:
+def _read_meta(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> tuple[list[str], dict]:
+    """The names of the arrays and the metadata, both from one member whose CRC has been checked."""
     if members[META].file_size > MAX_META:
         raise CheckpointError(f"its metadata claims {members[META].file_size} bytes, more than {MAX_META}.")
     try:
@@ -205,9 +206,10 @@ def _read_meta(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) ->
         raise CheckpointError("not an Inkling checkpoint: its metadata names no format.")
     if document["format"] != FORMAT:
         raise CheckpointError(f"the checkpoint has format {document['format']!r:.20}, this Inkling reads {FORMAT}.")
-    if not isinstance(document.get("meta"), dict):
-        raise CheckpointError("the file is damaged: it has no metadata.")
-    return document["meta"]
+    names, meta = document.get("arrays"), document.get("meta")
+    if not isinstance(names, list) or not isinstance(meta, dict):
+        raise CheckpointError("the file is damaged: its metadata is incomplete.")
+    return names, meta
 
 
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:

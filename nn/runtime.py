@@ -163,10 +163,10 @@ def _probe_openblas(library: Path) -> str:
     remembered = cachefolder.read_note(f"blas-{key}")
     if remembered is not None:
         return remembered
+    command = [sys.executable, "-I", "-S", "-c", _PROBE, str(library)]
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(library.parent)}  # some versions need libgfortran beside it
     try:
-        probe = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _PROBE, str(library)], capture_output=True, text=True, timeout=20
-        )
+        probe = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return ""
     chosen = probe.stdout.strip()

@@ -175,7 +175,8 @@ def test_a_pipe_does_not_hang(tmp_path):
 
 def crafted(path, members, compression=zipfile.ZIP_STORED, meta=None):
     """A zip like Inkling's, with members as given: name -> bytes."""
-    document = {"format": checkpoint.FORMAT, "meta": {}} if meta is None else meta
+    names = [name.removesuffix(".npy") for name in members]
+    document = {"format": checkpoint.FORMAT, "arrays": names, "meta": {}} if meta is None else meta
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr(zipfile.ZipInfo(checkpoint.META), json.dumps(document))
         for name, content in members.items():
@@ -252,6 +253,13 @@ def test_metadata_nested_without_end(tmp_path):
         load(path)
 
 
+@pytest.mark.parametrize("names", [[], ["x", "y"], ["y"], [1], [[]], {"x": 1}])
+def test_arrays_other_than_those_listed(tmp_path, names):
+    one = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", bytes(4))
+    with pytest.raises(CheckpointError):
+        load(crafted(tmp_path / "x.npz", {"x.npy": one}, meta={"format": 1, "arrays": names, "meta": {}}))
+
+
 def test_names_never_reach_the_file_system(tmp_path):
     one = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", bytes(4))
     path = crafted(tmp_path / "x.npz", {"../../escaped.npy": one})
@@ -277,10 +285,17 @@ def load_or_refuse(path, content):
     return True
 
 
-def test_cut_short_at_every_length(tmp_path, good_bytes):
+def test_cut_short_at_any_length(tmp_path, good_bytes):
     assert load_or_refuse(tmp_path / "x.npz", good_bytes)
-    for length in range(len(good_bytes)):
+    for length in range(0, len(good_bytes), 5):
         assert not load_or_refuse(tmp_path / "x.npz", good_bytes[:length])
+
+
+def test_any_one_bit_flipped_is_noticed_or_harmless(tmp_path, good_bytes):
+    for position in range(len(good_bytes)):
+        content = bytearray(good_bytes)
+        content[position] ^= 1 << position % 8
+        load_or_refuse(tmp_path / "x.npz", bytes(content))
 
 
 @settings(max_examples=150)
