@@ -236,22 +236,21 @@ def invert(
 ) -> np.ndarray:
     """The noise at times[0] from which `ddim_step` with eta = 0 leads to the images x0 (Song et al. 2021, section 4.3).
 
-    One step takes x_t to x_s = a x_t + b eps(x_t).  Here x_s is known and x_t is wanted:
+    With sqrt(ab) = cos(phi) and sqrt(1 - ab) = sin(phi), a step is a rotation by d = phi_t - phi_s, in the plane of
+    x and v (Salimans and Ho 2022, appendix D):
 
-        x_t = (x_s - b eps(x_t)) / a
+        x_s = cos(d) x_t - sin(d) v(x_t),  so  x_t = (x_s + sin(d) v(x_t)) / cos(d)
 
-    which has the unknown on both sides, so put in a guess, get a better one, and so on (a fixed-point iteration; Pan
-    et al. 2023).  Starting the guess from x_s and stopping at once would be the usual "DDIM inversion".
+    Here x_s is known and x_t is wanted, which stands on both sides.  So put in a guess, first x_s, get a better one,
+    and so on: a fixed-point iteration (Pan et al. 2023).  A single iteration is the usual "DDIM inversion".
     """
     x = x0
     for t, s in zip(times[-2::-1], times[:0:-1], strict=True):
-        ab_t, ab_s = float(alpha_bar[t]), float(alpha_bar[s])
-        a = math.sqrt(ab_s / ab_t)
-        b = math.sqrt(1 - ab_s) - a * math.sqrt(1 - ab_t)
+        phi_t, phi_s = (math.acos(math.sqrt(alpha_bar[i])) for i in (t, s))
         x_s = x
         for _ in range(iterations):
-            eps = implied_noise(x, predict_clean(x, t), ab_t)
-            x = (x_s - b * eps) * (1 / a)
+            v = (math.cos(phi_t) * x - predict_clean(x, t)) * (1 / math.sin(phi_t))
+            x = (x_s + math.sin(phi_t - phi_s) * v) * (1 / math.cos(phi_t - phi_s))
     return x
 
 

@@ -1,0 +1,221 @@
+"""The family: loss, captions and guidance, and what can be done with a model.
+
+Caught here: captions dropped for the whole batch at once; w = 1 that is not quite conditional; a time or caption that
+the network never sees; weights forgotten; samples that depend on the number of threads.
+"""
+import numpy as np
+import pytest
+
+from generators import diffusion
+from generators.ddpm import DDPM, DDPMConfig
+from generators.training import OptimiserConfig, Shard
+from nn.optim import AdamW
+from nn.parallel import FlatParameters, Threads
+from nn.tensor import Tensor
+
+WORDS = ("dark", "bright")
+TINY = DDPMConfig(
+    vocabulary=WORDS, image_size=8, shard_size=4, widths=(8, 16), blocks=1, heads=2, features=16, time_steps=50
+)
+
+
+def model(seed=0, dtype=np.float32, **changes):
+    """A tiny model with random weights everywhere, also where training would start from zero."""
+    rng = np.random.default_rng(seed)
+    made = DDPM(DDPMConfig(**{**vars(TINY), **changes}), rng).astype(dtype)
+    for parameter in made.parameters():
+        if not parameter.data.any():
+            parameter.data += (0.1 * rng.standard_normal(parameter.shape)).astype(dtype)
+    return made
+
+
+def shard(count=4, seed=0, batch_size=None, dtype=np.float32):
+    """Images that are dark or bright all over, and say so."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count)
+    images = (0.1 + 0.7 * labels[:, None, None, None] + 0.1 * rng.random((count, 8, 8, 1))).astype(dtype)
+    return Shard(images, labels[:, None] + 1, None, labels, np.arange(count), batch_size or count)
+
+
+def spy(made, outputs=None):
+    """Replace the network by one that notes what it is given, and says `outputs` (zeros)."""
+    calls = []
+
+    def network(x, t, caption):
+        calls.append((x.data, t, caption.data))
+        return Tensor(np.zeros_like(x.data) if outputs is None else outputs)
+
+    made.network = network
+    return calls
+
+
+def test_the_default_network_has_about_a_million_parameters():
+    count = DDPM(DDPMConfig(vocabulary=WORDS), np.random.default_rng(0)).parameter_count()
+    assert 0.9e6 < count < 1.25e6
+
+
+def test_time_and_caption_and_image_all_reach_the_output():
+    made = model()
+    x, t, tokens = np.zeros((2, 8, 8, 1), np.float32), np.array([5, 5]), np.array([[1], [1]])
+
+    def output(x=x, t=t, tokens=tokens):
+        return made.network(Tensor(x), t, made.text(tokens)).data
+
+    base = output()
+    assert base.shape == (2, 8, 8, 1)
+    np.testing.assert_array_equal(base[0], base[1])
+    for changed in (
+        output(x=x + np.float32([0, 0.1]).reshape(2, 1, 1, 1)),
+        output(t=np.array([5, 6])),
+        output(tokens=np.array([[1], [2]])),
+    ):
+        np.testing.assert_allclose(changed[0], base[0], atol=1e-5)
+        assert np.abs(changed[1] - base[1]).max() > 1e-4
+
+
+@pytest.mark.parametrize("weighting", ["simple", "min-snr"])
+@pytest.mark.parametrize("prediction", ["noise", "v"])
+def test_the_loss_is_the_weighted_squared_error_over_the_whole_batch(prediction, weighting):
+    made = model(prediction=prediction, weighting=weighting, dtype=np.float64)
+    calls, part = spy(made), shard(batch_size=12, dtype=np.float64)
+    loss, metrics = made.loss(part, np.random.default_rng(1))
+    (x_t, t, _), = calls
+    signal = np.sqrt(made.alpha_bar[t]).reshape(-1, 1, 1, 1)
+    noise = np.sqrt(1 - made.alpha_bar[t]).reshape(-1, 1, 1, 1)
+    x0 = part.images * 2 - 1
+    eps = (x_t - signal * x0) / noise
+    assert abs(eps.mean()) < 0.3 and 0.7 < eps.std() < 1.3
+    target = eps if prediction == "noise" else signal * eps - noise * x0
+    errors = (target**2).mean(axis=(1, 2, 3))  # the spy says zero
+    snr = (signal / noise).ravel() ** 2
+    weights = np.ones(4)
+    if weighting == "min-snr":
+        weights = np.minimum(snr, 5) / (snr + (prediction == "v"))
+    assert loss.item() == pytest.approx((weights * errors).sum() / 12)
+    assert metrics["squared_error"] == pytest.approx(errors.sum() / 12)
+
+
+def test_training_asks_for_the_first_and_the_last_time_and_nothing_outside():
+    made = model()
+    calls = spy(made)
+    for seed in range(100):
+        made.loss(shard(seed=seed), np.random.default_rng(seed))
+    assert set(np.concatenate([t for _, t, _ in calls])) == set(range(1, 51))
+
+
+def test_captions_are_dropped_image_by_image():
+    made = model(caption_dropout=0.5)
+    calls = spy(made)
+    part = shard(64)
+    empty = made.text(np.zeros((1, 1), np.int64)).data[0]
+    shares = []
+    for seed in range(20):
+        made.loss(part, np.random.default_rng(seed))
+        shares.append(np.mean([np.allclose(row, empty) for row in calls[-1][2]]))
+    assert all(0.2 < share < 0.8 for share in shares)
+    assert abs(np.mean(shares) - 0.5) < 4 * 0.5 / np.sqrt(64 * 20)  # four standard errors
+
+
+def test_guidance_zero_is_unconditional_and_one_conditional_exactly():
+    made = model()
+    x, t = np.random.default_rng(0).standard_normal((3, 8, 8, 1), np.float32), 20
+    tokens = np.array([[1], [2], [1]])
+    made_of = {
+        name: diffusion.clean_image(
+            made.network(Tensor(x), np.full(3, t), made.text(given)).data, x, t, made.alpha_bar, "v"
+        )
+        for name, given in (("caption", tokens), ("nothing", np.zeros_like(tokens)))
+    }
+    np.testing.assert_array_equal(made.denoiser(tokens, 0, clip=False)(x, t), made_of["nothing"])
+    np.testing.assert_array_equal(made.denoiser(tokens, 1, clip=False)(x, t), made_of["caption"])
+    beyond = made_of["nothing"] + 3 * (made_of["caption"] - made_of["nothing"])
+    np.testing.assert_allclose(made.denoiser(tokens, 3, clip=False)(x, t), beyond, atol=1e-5)
+    np.testing.assert_allclose(made.denoiser(tokens, 3)(x, t), np.clip(beyond, -1, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"eta": 1.0}, {"eta": 0.3, "guidance": 2.0}, {"steps": 50, "guidance": 0}])
+def test_samples_are_images_and_do_not_depend_on_the_threads(options):
+    made, captions = model(), ["dark", "bright", "", "dark bright", "dark", "bright"]
+    results = []
+    for count in (1, 2):
+        threads = Threads(count)
+        options = {"steps": 4} | options
+        results.append(made.sample(captions, np.random.default_rng(0), threads, **options))
+        threads.close()
+    assert results[0].shape == (6, 8, 8, 1) and results[0].dtype == np.float32
+    assert results[0].min() >= 0 and results[0].max() <= 1
+    np.testing.assert_array_equal(*results)
+    assert np.abs(results[0][0] - results[0][4]).max() > 1e-3  # the same caption twice, two images
+
+
+def test_the_film_ends_with_the_samples_of_the_same_seed():
+    made, captions = model(), ["dark"] * 5
+    noisy, clean = made.denoise(captions, np.random.default_rng(3), steps=6)
+    assert noisy.shape == clean.shape == (7, 5, 8, 8, 1)
+    np.testing.assert_array_equal(noisy[-1], made.sample(captions, np.random.default_rng(3), steps=6))
+    np.testing.assert_array_equal(noisy[-1], clean[-1])
+    assert noisy.min() >= 0 and clean.max() <= 1
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A tiny model after 150 steps on dark and bright images."""
+    made = DDPM(TINY, np.random.default_rng(0))
+    flat, threads = FlatParameters(made.parameters()), Threads(1)
+    optimiser, losses = AdamW(flat.values), []
+    for step in range(150):
+        parts = [shard(8, seed=2 * step + i, batch_size=16) for i in range(2)]
+        loss, _ = flat.accumulate(
+            lambda i, step=step, parts=parts: made.loss(parts[i], np.random.default_rng(2 * step + i)), 2, threads
+        )
+        optimiser.step(flat.gradient, 4e-3)
+        losses.append(loss)
+    return made, losses
+
+
+def test_training_learns_what_the_captions_mean(trained):
+    made, losses = trained
+    assert np.mean(losses[-20:]) < 0.4 * np.mean(losses[:20])
+    images = made.sample(["dark"] * 8 + ["bright"] * 8, np.random.default_rng(0), steps=10)
+    bright = images.mean(axis=(1, 2, 3)) > 0.5
+    assert bright[:8].sum() <= 1 and bright[8:].sum() >= 7  # so small a model may be wrong once in eight
+
+
+def test_images_survive_the_way_into_noise_and_back(trained):
+    made, part = trained[0], shard(6, seed=99)
+    captions = [WORDS[label] for label in part.labels]
+    again = made.reconstruct(part.images, captions)
+    assert -10 * np.log10(np.mean((again - part.images) ** 2)) > 30  # decibels
+
+
+def test_interpolation_ends_at_its_images_and_edits_follow_the_caption(trained):
+    made = trained[0]
+    first, second = shard(3, seed=1).images, shard(3, seed=2).images
+    path = made.interpolate(first, second, [""] * 3, steps=4)
+    assert path.shape == (4, 3, 8, 8, 1)
+    np.testing.assert_allclose(path[0], first, atol=0.05)
+    np.testing.assert_allclose(path[-1], second, atol=0.05)
+    part = shard(8, seed=5)
+    dark = part.images[part.labels == 0]
+    edited = made.edit(dark, ["dark"] * len(dark), ["bright"] * len(dark))
+    assert (edited.mean(axis=(1, 2, 3)) > dark.mean(axis=(1, 2, 3)) + 0.3).all()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"image_size": 9}, "multiple of 2; given 9"),
+        ({"prediction": "x"}, "prediction is one of"),
+        ({"weighting": "none"}, "weighting is one of"),
+        ({"schedule": "quadratic"}, "schedule is one of"),
+    ],
+)
+def test_an_impossible_config_is_refused_in_one_sentence(changes, message):
+    with pytest.raises(ValueError, match=message):
+        model(**changes)
+
+
+def test_the_optimiser_of_the_phase_is_that_of_the_config():
+    optimiser = OptimiserConfig(rate=7e-4)
+    (phase,) = model(optimiser=optimiser).phases(0)
+    assert phase.optimiser is optimiser and len(phase.parameters) == len(model().parameters())
