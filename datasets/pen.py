@@ -19,14 +19,14 @@ SIDE = 28  # pixels
 DIGIT, VARIANT, STROKE, SLANT, SIZE = range(5)  # columns of an array of attributes
 
 # Ranges of what the words mean. Neighbouring values leave a gap, so that a judge can tell them apart.
-EXTENT = np.array([[12.5, 14.5], [18.5, 20.5]])  # small, large: the longer side of the inked box, pixels
+EXTENT = np.array([[13.5, 15.5], [18.5, 20.5]])  # small, large: the longer side of the inked box, pixels
 WIDTH = np.array([[[1.1, 1.5], [2.5, 3.1]], [[1.2, 1.9], [3.1, 4.2]]])  # [size][thin, bold]: stroke width, pixels
-SHEAR = np.array([[-0.55, -0.30], [-0.08, 0.10], [0.32, 0.62]])  # left, upright, right: run over rise
+SHEAR = np.array([[-0.55, -0.32], [-0.07, 0.09], [0.34, 0.62]])  # left, upright, right: run over rise
 
 # Spreads of what has no word: what makes no two alike.
 POINT_JITTER = 0.022  # of the digit's height
-END_JITTER = 0.03  # additional, where a stroke begins or ends
-WAIST = 0.22  # moves the middle of the digit up or down
+END_JITTER = 0.025  # additional, where a stroke begins or ends
+WAIST = 0.28  # moves the middle of the digit up or down
 LEAN = 0.10  # bows the digit sideways
 WAVE = 0.018  # amplitude of two slow waves across the digit, of its height
 STRETCH = 0.10  # log of width over height
@@ -117,7 +117,7 @@ def skeleton(stream, hand, hands, points):
     points[:count] = 0.0
     total = 0.0
     for form in range(forms):
-        weight = uniform(stream)
+        weight = uniform(stream) ** 2
         total += weight
         for p in range(count):
             points[p, 0] += weight * hands.points[hand, form, p, 0]
@@ -231,7 +231,7 @@ def ink(path, begins, radius, length, out):
             for column in range(left, right):
                 px, py = column + 0.5 - x0, row + 0.5 - y0
                 s = min(max((px * dx + py * dy) / square, 0.0), 1.0)
-                distance = np.hypot(px - s * dx, py - s * dy)
+                distance = np.sqrt((px - s * dx) ** 2 + (py - s * dy) ** 2)
                 cover = min(max((r0 + s * dr - distance) / EDGE + 0.5, 0.0), 1.0)
                 grey = np.uint8(255.0 * cover + 0.5)
                 if grey > out[row, column]:
