@@ -1,53 +1,113 @@
-"""MNIST (LeCun et al. 1998) and Fashion-MNIST (Xiao et al. 2017); the caption of an image is the name of its class."""
+"""MNIST (LeCun et al. 1998) and Fashion-MNIST (Xiao et al. 2017); the caption of an image is the name of its class.
+
+The four IDX files of each are looked for in `INKLING_DATA` (folders mnist/ and fashion-mnist/, gzipped or not, any
+number of images), then in the cache (~/.cache/inkling), and are else downloaded into it.
+"""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from datasets import idx
+from datasets import download, idx
 from datasets.dataset import Dataset
 from datasets.errors import DataError
 
-CLASSES = {
-    "mnist": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
-    "fashion": (
-        "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot",
+SPLITS = {"train": "train", "test": "t10k"}
+
+
+@dataclass(frozen=True)
+class Source:
+    folder: str
+    classes: tuple[str, ...]
+    mirrors: tuple[str, ...]
+    sha256: dict[str, str]  # of each gzipped file
+
+
+SOURCES = {
+    "mnist": Source(
+        folder="mnist",
+        classes=("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+        mirrors=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        sha256={
+            "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        },
     ),
-}  # fmt: skip
-FOLDERS = {"mnist": "mnist", "fashion": "fashion-mnist"}
-PREFIXES = {"train": "train", "test": "t10k"}
+    "fashion": Source(
+        folder="fashion-mnist",
+        classes=("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"),
+        mirrors=(
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+            "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+        ),
+        sha256={
+            "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        },
+    ),
+}
 
 
 def load(name: str, split: str = "train", limit: int | None = None) -> Dataset:
-    """"mnist" or "fashion", its first `limit` images; files that you provide may hold any number."""
-    if split not in PREFIXES:
-        raise DataError(f"{name} has no split {split!r}; choose one of {', '.join(PREFIXES)}")
-    images_path = _find(name, f"{PREFIXES[split]}-images-idx3-ubyte")
-    labels_path = _find(name, f"{PREFIXES[split]}-labels-idx1-ubyte")
+    """The first `limit` images of a split of "mnist" or "fashion".
+
+    DataError if the files are damaged, do not fit each other, or are nowhere to be had.
+    """
+    if split not in SPLITS:
+        raise DataError(f"{name} has no split {split!r}; choose one of {', '.join(SPLITS)}")
+    source = SOURCES[name]
+    images_path, labels_path = _find(source, SPLITS[split])
     images, labels = idx.read(images_path, 3), idx.read(labels_path, 1)
     if images.shape[1:] != (28, 28):
         raise DataError(f"{images_path} holds images of {images.shape[1]}x{images.shape[2]} pixels; expected 28x28")
     if len(images) != len(labels):
         counts = f"{len(images)} images but {len(labels)} labels"
-        raise DataError(f"{images_path} and {labels_path.name} hold {counts}; fetch both again")
-    if labels.max() > 9:
-        raise DataError(f"{labels_path} holds the label {labels.max()}; expected 0 to 9")
+        raise DataError(f"{images_path} and {labels_path.name} hold {counts}; replace both")
+    if labels.max() >= len(source.classes):
+        raise DataError(f"{labels_path} holds the label {labels.max()}; expected 0 to {len(source.classes) - 1}")
     return Dataset(
         name=name,
         images=images[:limit, ..., None],
         labels=labels[:limit].astype(np.int64),
-        classes=CLASSES[name],
-        vocabulary=CLASSES[name],
+        classes=source.classes,
+        vocabulary=source.classes,
     )
 
 
-def _find(name, file):
-    """The path of an IDX file, gzipped or not, in INKLING_DATA."""
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/inkling`, by default `~/.cache/inkling`."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(given) if os.path.isabs(given) else Path.home() / ".cache") / "inkling"
+
+
+def _find(source, prefix):
+    """The paths of a split's images and labels, downloaded if they must be."""
+    files = [f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"]
     root = os.environ.get("INKLING_DATA")
     if root:
-        for candidate in (Path(root, FOLDERS[name], file + suffix) for suffix in ("", ".gz")):
-            if candidate.is_file():
-                return candidate
-    wanted = f"{FOLDERS[name]}/{file}(.gz)"
-    raise DataError(f"{wanted} is not in INKLING_DATA ({root or 'not set'}); set it to the folder that holds it")
+        if not Path(root).is_dir():
+            raise DataError(f"INKLING_DATA names {root!r}, which is not a folder; correct it or unset it")
+        folder = Path(root, source.folder)
+        candidates = [[folder / file, folder / f"{file}.gz"] for file in files]
+        found = [next((path for path in choices if path.is_file()), None) for choices in candidates]
+        if all(found):
+            return found
+        if any(found):  # half a split of one's own and half of a downloaded one would not fit each other
+            missing = files[found.index(None)]
+            raise DataError(f"{folder} holds no {missing}(.gz), but its counterpart; put it there too")
+    paths = []
+    for file in (f"{file}.gz" for file in files):
+        path = cache_folder() / source.folder / file
+        if not (path.is_file() and download.file_hash(path) == source.sha256[file]):
+            download.fetch(path, source.sha256[file], source.mirrors)
+        paths.append(path)
+    return paths
