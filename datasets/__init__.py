@@ -4,7 +4,9 @@
     dataset.captions([0, 1])        # ['a thin four ...', ...]
 """
 
-from datasets import captions, digits, mnist
+from pathlib import Path
+
+from datasets import captions, digits, folder, mnist
 from datasets.batches import Batch, Batches
 from datasets.dataset import Dataset
 from datasets.errors import CaptionError, DataError
@@ -12,7 +14,7 @@ from datasets.errors import CaptionError, DataError
 __all__ = ["Batch", "Batches", "CaptionError", "DataError", "Dataset", "captions", "load"]
 
 
-def load(name: str, split: str = "train", limit: int | None = None) -> Dataset:
+def load(name: str | Path, split: str = "train", limit: int | None = None) -> Dataset:
     """The data set "digits", "mnist" or "fashion", or a folder of images; at most `limit` images of a split.
 
     Splits are "train" and "test"; digits also have "unseen". DataError if there is no such data set or it is broken.
@@ -21,6 +23,8 @@ def load(name: str, split: str = "train", limit: int | None = None) -> Dataset:
         raise DataError(f"the limit is {limit}; it must be at least 1")
     if name == "digits":
         return digits.load(split, limit)
-    if name in mnist.CLASSES:
+    if name in mnist.SOURCES:
         return mnist.load(name, split, limit)
-    raise DataError(f"no data set {name!r}; choose digits, mnist or fashion, or name a folder of images")
+    if Path(name).is_dir():
+        return folder.load(name, split, limit)
+    raise DataError(f"no data set {str(name)!r}; choose digits, mnist or fashion, or name a folder of pictures")
