@@ -52,6 +52,11 @@ _MEANING = {
 }
 _LONGEST = max(map(len, _MEANING))
 _FILLERS = ("a", "an", "digit")
+_VARIANT_CODES = [[VARIANTS.index(variant) for variant in VARIANTS_OF[digit]] for digit in DIGITS]
+_HELD_OUT_CODES = {
+    (DIGITS.index(digit), ATTRIBUTES["stroke"].index(stroke), ATTRIBUTES["slant"].index(slant))
+    for digit, (stroke, slant) in HELD_OUT.items()
+}
 VOCABULARY = tuple(sorted({word for phrase in _MEANING for word in phrase} | set(_FILLERS)))
 
 
@@ -123,7 +128,7 @@ def full(codes) -> str:
 
 
 def draw(codes: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Training captions of pictures with codes (n, 5): kinds as in MIX, what a partial one says and its order random."""
+    """Training captions of pictures with codes (n, 5): kinds as in MIX, partial ones at random."""
     n = len(codes)
     kinds = np.searchsorted(np.cumsum(list(MIX.values()))[:-1], rng.random(n), side="right")
     subsets, orders, fronts = _partials(n, rng)
@@ -162,21 +167,21 @@ def _lie(row, said, rng):
     """Codes that differ from row in one attribute of said, and may be trained on."""
     while True:
         lie = list(row)
-        name = 0 if 0 in said and rng.random() < 0.5 else said[int(rng.integers(len(said)))]
-        if name == 1 and 0 not in said:
-            options = range(len(VARIANTS))
-        elif name == 1:
-            options = [VARIANTS.index(variant) for variant in VARIANTS_OF[DIGITS[row[0]]]]
+        digit_or_any, which, value = rng.random(3).tolist()
+        name = 0 if 0 in said and digit_or_any < 0.5 else _pick(said, which)
+        if name == 1:
+            options = _VARIANT_CODES[row[0]] if 0 in said else range(len(VARIANTS))
         else:
             options = range(len(_PHRASE[name]))
-        options = [option for option in options if option != row[name]]
-        lie[name] = options[int(rng.integers(len(options)))]
+        lie[name] = _pick([option for option in options if option != row[name]], value)
         if name == 0:
-            variants = VARIANTS_OF[DIGITS[lie[0]]]
-            lie[1] = VARIANTS.index(variants[int(rng.integers(len(variants)))])
-        values = {name: ATTRIBUTES[name][code] for name, code in zip(_NAMES, lie, strict=True)}
-        if not (0 in said and held_out(values)):
+            lie[1] = _pick(_VARIANT_CODES[lie[0]], which)
+        if (lie[0], lie[2], lie[3]) not in _HELD_OUT_CODES or 0 not in said:
             return lie
+
+
+def _pick(options, uniform):
+    return options[int(uniform * len(options))]
 
 
 def _partials(n, rng):
