@@ -8,7 +8,8 @@ kernels that need it say what they mean: inside a `@kernel`,
     w = 2.0 * v - v / u              arithmetic on all lanes, between vectors, or a vector and a number
     store(out, i, w)
 
-where x is C-contiguous and i a flat index, not checked against the bounds.  A vector is 64 bytes: an AVX-512 register
+where x is C-contiguous and i a flat index, not checked against the bounds.  load_some and store_some stop after a
+given count, for what is left at the end of a row.  A vector is 64 bytes: an AVX-512 register
 and a cache line; on other machines LLVM cuts it into the pieces that they have.  `lanes(x)` is how many numbers of
 x's dtype that is, known at compile time.
 
@@ -18,6 +19,7 @@ import operator
 
 from llvmlite import ir
 from numba.core import types
+from numba.core.cgutils import get_or_insert_function
 from numba.core.datamodel.models import PrimitiveModel
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, register_model
@@ -177,3 +179,50 @@ def total(typing_context, vector):
         return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
     return vector.dtype(vector), lower
+
+
+def _mask(builder, vector, count):
+    """Which lanes are below count."""
+    integers = ir.VectorType(ir.IntType(64), vector.count)
+    numbers = ir.Constant(integers, list(range(vector.count)))
+    one = builder.insert_element(ir.Constant(integers, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    counts = builder.shuffle_vector(one, ir.Constant(integers, ir.Undefined), zeros)
+    return builder.icmp_signed("<", numbers, counts)
+
+
+def _masked(builder, name, vector, types_, result):
+    """LLVM's masked load or store for this kind of vector: lanes that are masked out touch no memory."""
+    suffix = f"v{vector.count}f{vector.dtype.bitwidth}.p0"
+    return get_or_insert_function(builder.module, ir.FunctionType(result, types_), f"llvm.masked.{name}.{suffix}")
+
+
+@intrinsic
+def load_some(typing_context, array, index, count):
+    """The first `count` numbers of a vector, which may be more than it has; the other lanes are zero."""
+    vector = Vector(array.dtype)
+
+    def lower(context, builder, sig, args):
+        llvm_type, bits = _llvm_type(context, vector), ir.VectorType(ir.IntType(1), vector.count)
+        pointer = _pointer(context, builder, array, args[0], args[1], llvm_type)
+        align = ir.Constant(ir.IntType(32), vector.dtype.bitwidth // 8)
+        arguments = [pointer, align, _mask(builder, vector, args[2]), ir.Constant(llvm_type, None)]
+        function = _masked(builder, "load", vector, [pointer.type, align.type, bits, llvm_type], llvm_type)
+        return builder.call(function, arguments)
+
+    return vector(array, types.intp, types.intp), lower
+
+
+@intrinsic
+def store_some(typing_context, array, index, vector, count):
+    """Write the first `count` lanes, or all if there are fewer."""
+
+    def lower(context, builder, sig, args):
+        value, bits = args[2], ir.VectorType(ir.IntType(1), vector.count)
+        pointer = _pointer(context, builder, array, args[0], args[1], value.type)
+        align = ir.Constant(ir.IntType(32), vector.dtype.bitwidth // 8)
+        function = _masked(builder, "store", vector, [value.type, pointer.type, align.type, bits], ir.VoidType())
+        builder.call(function, [value, pointer, align, _mask(builder, vector, args[3])])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector, types.intp), lower

@@ -8,26 +8,36 @@ sigma = sqrt(var + eps) and g = gamma * dL/dy, all have
 """
 import numpy as np
 
+from nn.kernels import norm as kernels
+from nn.kernels.scratch import scratch
 from nn.tensor import Function
 
 
 class GroupNorm(Function):
     """Normalise each image over each group of channels (Wu and He 2018)."""
 
-    @staticmethod
-    def forward(ctx, x, gamma, beta, groups, eps):
-        ctx.grouped = (x.shape[0], -1, groups, x.shape[-1] // groups)
-        xhat, ctx.inverse_sigma = _normalise(x.reshape(ctx.grouped), (1, 3), eps)
-        xhat = xhat.reshape(x.shape)
-        ctx.save(xhat, gamma)
-        return xhat * gamma + beta
+    forward_kernel, backward_kernel = kernels.group_norm, kernels.group_norm_backward
 
-    @staticmethod
-    def backward(ctx, grad):
-        xhat, gamma = ctx.saved
-        g = (grad * gamma).reshape(ctx.grouped)
-        dx = _pull_back(g, xhat.reshape(ctx.grouped), ctx.inverse_sigma, (1, 3))
-        return dx.reshape(grad.shape), *_scale_gradients(grad, xhat)
+    @classmethod
+    def forward(cls, ctx, x, gamma, beta, groups, eps):
+        x = np.ascontiguousarray(x)
+        pixels = x.reshape(len(x), -1, x.shape[-1])  # (N, P, C)
+        mean, inverse_sigma = np.empty((2, len(x), groups), x.dtype)
+        out = np.empty_like(x)
+        per_channel = scratch("per channel", (4, x.shape[-1]), x.dtype)
+        cls.forward_kernel(pixels, gamma, beta, eps, per_channel, mean, inverse_sigma, out.reshape(pixels.shape))
+        ctx.save(pixels, gamma, beta, mean, inverse_sigma)
+        return out
+
+    @classmethod
+    def backward(cls, ctx, grad):
+        pixels, gamma, beta, mean, inverse_sigma = ctx.saved
+        dx, (dgamma, dbeta) = np.empty_like(grad, order="C"), np.empty((2, len(gamma)), grad.dtype)
+        grad = np.ascontiguousarray(grad).reshape(pixels.shape)
+        per_channel = scratch("per channel", (4, len(gamma)), grad.dtype)
+        outputs = dx.reshape(pixels.shape), dgamma, dbeta
+        cls.backward_kernel(pixels, gamma, beta, mean, inverse_sigma, grad, per_channel, *outputs)
+        return dx, dgamma, dbeta
 
 
 def group_norm(x, gamma, beta, groups, eps=1e-5):
@@ -36,21 +46,10 @@ def group_norm(x, gamma, beta, groups, eps=1e-5):
     return GroupNorm.apply(x, gamma, beta, groups=groups, eps=eps)
 
 
-class GroupNormSilu(Function):
+class GroupNormSilu(GroupNorm):
     """SiLU of GroupNorm in one: y = h sigmoid(h), h = gamma * xhat + beta."""
 
-    @staticmethod
-    def forward(ctx, x, gamma, beta, groups, eps):
-        ctx.beta = beta
-        h = GroupNorm.forward(ctx, x, gamma, beta, groups, eps)
-        return h / (1 + np.exp(-h))
-
-    @staticmethod
-    def backward(ctx, grad):
-        xhat, gamma = ctx.saved
-        h = xhat * gamma + ctx.beta
-        s = 1 / (1 + np.exp(-h))
-        return GroupNorm.backward(ctx, grad * (s * (1 + h * (1 - s))))
+    forward_kernel, backward_kernel = kernels.group_norm_silu, kernels.group_norm_silu_backward
 
 
 def group_norm_silu(x, gamma, beta, groups, eps=1e-5):

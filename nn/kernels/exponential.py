@@ -1,0 +1,55 @@
+"""exp of a whole vector at once: a polynomial and a shift, which LLVM has no vector form of by itself.
+
+    exp(x) = 2^k * exp(r),    k = round(x / log 2),    r = x - k log 2,    |r| <= log(2) / 2
+
+exp(r) is its Taylor polynomial; 2^k is written straight into the exponent bits.  k is rounded by adding
+1.5 * 2^23 (2^52 in float64): the sum has no room for a fraction, and its lowest bits are k.  Relative error below
+2e-7 in float32 and 5e-16 in float64.  x is clamped so that 2^k exists: below -87 (-708) the result is about 1e-38
+(1e-308) and above 88 (709) about 1e38 (1e308), never zero and never infinity.  NaN stays NaN.
+
+SiLU over 100,352 numbers: 18 us, against 35 us for np.exp alone.
+"""
+import math
+
+from llvmlite import ir
+from numba.extending import intrinsic
+
+from nn.kernels.simd import constant_vector
+
+# by bits of the float: degree, bits of the fraction, bias of the exponent, log(2) in two parts, smallest and largest x
+FORMATS = {
+    32: (7, 23, 127, 0.693359375, -2.12194440054690583e-4, -87.0, 88.0),
+    64: (13, 52, 1023, 0.693147180369123816490, 1.90821492927058770002e-10, -708.0, 709.0),
+}
+
+
+@intrinsic
+def exp(typing_context, vector):
+    """exp(x), lane by lane."""
+    bits = vector.dtype.bitwidth
+    degree, fraction, bias, log2_high, log2_low, lowest, highest = FORMATS[bits]
+
+    def lower(context, builder, sig, args):
+        (x,) = args
+        integer = ir.VectorType(ir.IntType(bits), vector.count)
+        constant = lambda number: constant_vector(context, vector, number)  # noqa: E731
+        integers = lambda number: ir.Constant(integer, [number] * vector.count)  # noqa: E731
+        multiply_add = lambda a, b, c: builder.fadd(  # noqa: E731
+            builder.fmul(a, b, flags=("contract",)), c, flags=("contract",)
+        )
+        # "ordered" comparisons are false for NaN, which so passes both selects
+        x = builder.select(builder.fcmp_ordered("<", x, constant(lowest)), constant(lowest), x)
+        x = builder.select(builder.fcmp_ordered(">", x, constant(highest)), constant(highest), x)
+        magic = constant(1.5 * 2**fraction)
+        shifted = multiply_add(x, constant(1 / math.log(2)), magic)
+        k = builder.fsub(shifted, magic)
+        r = multiply_add(k, constant(-log2_high), x)
+        r = multiply_add(k, constant(-log2_low), r)
+        value = constant(1 / math.factorial(degree))
+        for power in range(degree - 1, -1, -1):
+            value = multiply_add(value, r, constant(1 / math.factorial(power)))
+        exponent = builder.add(builder.bitcast(shifted, integer), integers(bias))
+        scale = builder.bitcast(builder.shl(exponent, integers(fraction)), x.type)
+        return builder.fmul(value, scale)
+
+    return vector(vector), lower
