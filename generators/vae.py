@@ -225,7 +225,14 @@ class VAE(Family):
     ) -> np.ndarray:
         """From each first image to its second in `steps` pictures, (steps, N, H, W, C), z moving in a straight line."""
         start, end = self.encode(first, captions, threads), self.encode(second, captions, threads)
-        return np.stack([self.paint(start + t * (end - start), captions, threads) for t in np.linspace(0, 1, steps, dtype=np.float32)])
+        fractions = np.linspace(0, 1, steps, dtype=np.float32)
+        return np.stack([self.paint(start + f * (end - start), captions, threads) for f in fractions])
+
+    def edit(
+        self, images: np.ndarray, captions: list[str], new_captions: list[str], threads: Threads | None = None
+    ) -> np.ndarray:
+        """The images, described by `captions`, as `new_captions` would have them: the same z, another caption."""
+        return self.paint(self.encode(images, captions, threads), new_captions, threads)
 
     def traverse(self, z: np.ndarray, dimension: int, values: np.ndarray, caption: str) -> np.ndarray:
         """Pictures (len(values), H, W, C) of one vector z (latent,) with one of its numbers set to each value in turn."""
