@@ -316,7 +316,7 @@ class Where(Function):
 
 
 def where(condition, a, b) -> Tensor:
-    """a where the boolean array `condition` holds, b elsewhere; a NaN on the side not taken does no harm."""
+    """a where the boolean array `condition` holds, b elsewhere; a NaN on the side not taken stays behind."""
     return Where.apply(condition, a, b)
 
 

@@ -131,3 +131,34 @@ def test_strided_inputs_give_the_same(case, seed):
     for a, b in zip(plain, backward(case.function, views, strided, **options), strict=True):
         if a is not None:
             np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+@settings(max_examples=20)
+@seeds
+def test_softmax_does_not_see_a_shift(seed):
+    """Catches: a softmax or log_softmax that is not normalised, or subtracts a maximum over the wrong axis."""
+    rng = np.random.default_rng(seed)
+    x, shift = rng.standard_normal((3, 4, 2)), 100 * rng.standard_normal((3, 1, 2))
+    for function in (F.softmax, F.log_softmax):
+        one, other = (forward(function, [values], axis=1)[0] for values in (x, x + shift))
+        assert_close(one, other, 1e-10)
+    assert_close(forward(F.softmax, [x], axis=1)[0].sum(axis=1), np.ones((3, 2)), 1e-12)
+
+
+@settings(max_examples=20)
+@seeds
+def test_convolution_and_its_transpose_are_adjoint(seed):
+    """Catches: a transposed convolution that flips the kernel, or is shifted by its padding or stride.
+
+    <conv(x), y> = <x, conv_transpose(y)> with the same weights, their channels swapped.
+    """
+    rng = np.random.default_rng(seed)
+    kernel, stride, padding, size = (int(rng.integers(*ends)) for ends in ((1, 5), (1, 4), (0, 3), (4, 9)))
+    left_over = (size + 2 * padding - kernel) % stride  # rows that no stride reaches: what output_padding is for
+    x, w = rng.standard_normal((2, size, size, 3)), rng.standard_normal((kernel, kernel, 3, 2))
+    image = forward(F.conv2d, [x, w], stride=stride, padding=padding)[0]
+    y = rng.standard_normal(image.shape)
+    options = {"stride": stride, "padding": padding, "output_padding": left_over}
+    back = forward(F.conv_transpose2d, [y, w.transpose(0, 1, 3, 2)], **options)[0]
+    assert back.shape == x.shape
+    np.testing.assert_allclose(np.vdot(image, y), np.vdot(x, back), rtol=1e-9, atol=1e-9)

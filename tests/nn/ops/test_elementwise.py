@@ -1,0 +1,121 @@
+"""Arithmetic: values, broadcasting, and the rules where a function has no derivative."""
+import math
+
+import numpy as np
+import pytest
+
+from nn import functional as F
+from nn.tensor import Tensor
+from tests.nn.ops.judge import judge
+from tests.nn.ops.run import backward, forward
+from tests.oracles.elementary import each
+
+rng = np.random.default_rng(0)
+A, B = rng.standard_normal((2, 3)), rng.standard_normal((2, 3))
+POSITIVE = rng.uniform(0.5, 2, (2, 3))
+NAN = np.array([np.nan, 1.0, -1.0])
+
+
+@pytest.mark.parametrize(
+    ("function", "a", "b", "expected"),
+    [
+        (F.add, A, B, A + B),
+        (F.sub, A, B, A - B),
+        (F.mul, A, B, A * B),
+        (F.div, A, POSITIVE, A / POSITIVE),
+        (F.pow, POSITIVE, B, np.exp(B * np.log(POSITIVE))),
+        (F.maximum, A, B, np.where(A > B, A, B)),
+        (F.minimum, A, B, np.where(A < B, A, B)),
+    ],
+    ids=["add", "sub", "mul", "div", "pow", "maximum", "minimum"],
+)
+def test_of_two(function, a, b, expected):
+    """Catches: operands swapped, a sign lost, the gradient of one operand given to the other."""
+    judge(function, [a, b], expected)
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (3,)), ((2, 1), (1, 3)), ((), (2, 3)), ((4, 1, 3), (2, 1))], ids=str)
+def test_broadcasting(shapes):
+    """Catches: a gradient that keeps the shape of the output, or is summed over the wrong axis, where one broadcast."""
+    a, b = (rng.standard_normal(shape) for shape in shapes)
+    judge(F.mul, [a, b], a * b)
+    judge(F.div, [a, 2 + b * b], a / (2 + b * b))
+
+
+@pytest.mark.parametrize(
+    ("function", "x", "exact"),
+    [
+        (F.neg, A, lambda x: -x),
+        (F.exp, A, math.exp),
+        (F.log, POSITIVE, math.log),
+        (F.sqrt, POSITIVE, math.sqrt),
+        (F.abs, A, math.fabs),
+    ],
+    ids=["neg", "exp", "log", "sqrt", "abs"],
+)
+def test_of_one(function, x, exact):
+    """Catches: another function's formula, or the derivative taken at y where it belongs at x."""
+    judge(function, [x], each(exact, x))
+
+
+@pytest.mark.parametrize("p", [2, 3, -1, 0.5, 0, 1])
+def test_pow_of_a_number(p):
+    """Catches: p x^p for p x^(p - 1); a special case for one exponent that leaks into another."""
+    judge(lambda x: F.pow(x, p), [POSITIVE], each(lambda x: x**p, POSITIVE))
+
+
+def test_pow_at_zero():
+    """Catches: 0 * inf = NaN in the gradient of x^0 and of 0^p, where the derivative is 0."""
+    zero, p = np.array([0.0, 0.0, 3.0]), np.array([0.0, 2.0, 0.0])
+    dx, dp = backward(F.pow, [zero, p], [np.ones(3)])
+    np.testing.assert_array_equal(dx, [0, 0, 0])
+    np.testing.assert_allclose(dp, [0, 0, math.log(3)])
+
+
+def test_a_number_stays_a_number():
+    """Catches: a Python or NumPy number that turns a float32 tensor into float64."""
+    x = Tensor(np.ones(3, np.float32))
+    for y in (x + 1.5, 2 * x, x / np.float64(3), 1 - x, x**2.0, 2.0**x, F.maximum(x, 0.0), F.clip(x, np.float64(0), 2)):
+        assert y.dtype == np.float32
+
+
+def test_clip():
+    """Catches: the bounds swapped, one of them ignored, the gradient let through outside or stopped on the bound."""
+    x = np.array([-2.0, -1.0, 0.3, 2.0, 2.5])
+    assert forward(F.clip, [x], low=-1, high=2)[0].tolist() == [-1, -1, 0.3, 2, 2]
+    u = np.array([1.0, 2, 3, 4, 5])
+    assert backward(F.clip, [x], [u], low=-1, high=2)[0].tolist() == [0, 2, 3, 4, 0]
+    assert backward(F.clip, [x], [u], low=0)[0].tolist() == [0, 0, 3, 4, 5]
+    assert backward(F.clip, [x], [u], high=0)[0].tolist() == [1, 2, 0, 0, 0]
+    with pytest.raises(ValueError, match="at least one bound"):
+        F.clip(Tensor(x))
+
+
+def test_ties():
+    """Catches: the whole gradient given to both of two equal numbers, or to neither."""
+    a, b, u = np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 2.0]), np.array([1.0, 10.0, 100.0])
+    for function, da, db in ((F.maximum, [0, 5, 100], [1, 5, 0]), (F.minimum, [1, 5, 0], [0, 5, 100])):
+        ours = backward(function, [a, b], [u])
+        assert (ours[0].tolist(), ours[1].tolist()) == (da, db)
+
+
+def test_abs_at_zero():
+    """Catches: a gradient of 1, -1 or NaN at the kink."""
+    assert backward(F.abs, [np.array([-2.0, 0.0, 2.0])], [np.ones(3)])[0].tolist() == [-1, 0, 1]
+
+
+def test_a_nan_passes():
+    """Catches: a maximum or clip that quietly replaces a NaN by a number, so that a broken run looks healthy."""
+    for function in (lambda x: F.clip(x, -0.5, 0.5), lambda x: F.maximum(x, 0.0), lambda x: F.minimum(0.0, x), F.abs):
+        y = forward(function, [NAN])[0]
+        assert np.isnan(y[0]) and not np.isnan(y[1:]).any()
+
+
+def test_where():
+    """Catches: the branches swapped; a product with the condition, in which a NaN not taken would make NaN of 0."""
+    condition = np.array([[True, False, True], [False, False, True]])
+    judge(lambda a, b: F.where(condition, a, b), [A, B], np.where(condition, A, B))
+    taken, other = np.array([1.0, 2.0]), np.array([np.nan, np.inf])
+    assert forward(lambda a, b: F.where(np.array([True, True]), a, b), [taken, other])[0].tolist() == [1, 2]
+    da, db = backward(lambda a, b: F.where(np.array([True, False]), a, b), [taken, other], [np.array([np.inf, np.nan])])
+    assert da.tolist() == [np.inf, 0] and db[0] == 0 and np.isnan(db[1])

@@ -1,0 +1,112 @@
+"""Moving numbers about: each op against plain NumPy, and what comes back where one number was used twice."""
+import numpy as np
+import pytest
+
+from nn import functional as F
+from nn.tensor import Tensor
+from tests.nn.ops.judge import judge
+from tests.nn.ops.run import backward, forward
+
+X = np.arange(24.0).reshape(2, 3, 4)
+
+
+def test_reshape_and_transpose():
+    """Catches: a gradient reshaped, not transposed back; axes put back in the same order, not the inverse one."""
+    judge(F.reshape, [X], X.reshape(4, 6), shape=(4, -1))
+    judge(F.transpose, [X], np.moveaxis(X, (0, 1, 2), (1, 2, 0)), axes=(2, 0, 1))  # its own inverse is another
+    judge(F.transpose, [X], np.moveaxis(X, (0, 1, 2), (1, 2, 0)), axes=(-1, 0, -2))
+    judge(F.transpose, [X], X.T)
+
+
+def test_methods_take_a_tuple_or_numbers():
+    """Catches: x.reshape(2, 3) and x.reshape((2, 3)) that differ."""
+    x = Tensor(X)
+    assert x.reshape(6, 4).shape == x.reshape((6, 4)).shape == x.reshape([6, 4]).shape == (6, 4)
+    assert x.reshape(-1).shape == (24,)
+    assert x.transpose(1, 2, 0).shape == x.transpose((1, 2, 0)).shape == (3, 4, 2)
+    assert x.transpose().shape == (4, 3, 2)
+
+
+def test_broadcast_to():
+    """Catches: a gradient that is not summed over the copies."""
+    x = np.array([[1.0], [2.0]])
+    assert forward(F.broadcast_to, [x], shape=(3, 2, 4))[0].shape == (3, 2, 4)
+    assert backward(F.broadcast_to, [x], [np.ones((3, 2, 4))], shape=(3, 2, 4))[0].tolist() == [[12], [12]]
+
+
+def test_concat_and_split_are_inverse():
+    """Catches: pieces in the wrong order, sizes taken for positions, the wrong axis, the last piece lost."""
+    pieces = F.split(Tensor(X), [1, 0, 2], axis=1)
+    assert [p.shape for p in pieces] == [(2, 1, 4), (2, 0, 4), (2, 2, 4)]
+    np.testing.assert_array_equal(F.concat(pieces, 1).data, X)
+    np.testing.assert_array_equal(F.concat(F.split(Tensor(X), 2, -1), -1).data, X)
+    judge(F.split, [X], (X[..., :3], X[..., 3:]), sizes_or_sections=[3, 1], axis=-1)
+    judge(lambda a, b: F.concat([a, b], 1), [X[:, :1], X[:, 1:]], X)
+
+
+def test_a_piece_that_nobody_used():
+    """Catches: a split that fails, or returns a gradient that is too short, when only some pieces reach the loss."""
+    (dx,) = backward(lambda x: F.split(x, [1, 2], 1)[1], [X], [np.ones((2, 2, 4))])
+    np.testing.assert_array_equal(dx[:, 0], 0)
+    np.testing.assert_array_equal(dx[:, 1:], 1)
+
+
+def test_stack():
+    """Catches: tensors joined along an existing axis; a new axis counted from the wrong end."""
+    judge(lambda a, b: F.stack([a, b], 1), [X[0], X[1]], np.stack([X[0], X[1]], 1))
+    judge(lambda a, b: F.stack([a, b], -1), [X[0], X[1]], np.stack([X[0], X[1]], -1))
+
+
+def test_the_same_tensor_twice():
+    """Catches: one of two gradients that arrive at the same tensor lost."""
+    (dx,) = backward(lambda x: F.concat([x, x], 0), [np.ones(2)], [np.array([1.0, 2.0, 10.0, 20.0])])
+    assert dx.tolist() == [11, 22]
+
+
+def test_pad():
+    """Catches: before and after swapped; a border that is 0 whatever was asked for."""
+    judge(F.pad, [X[0]], np.pad(X[0], [(1, 0), (2, 3)], constant_values=7), widths=[(1, 0), (2, 3)], value=7)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        1,
+        -1,
+        (slice(None), 1),
+        (..., slice(None, None, -2)),
+        (slice(1, None), None, ..., 0),
+        np.array([1, 1, 0, 1]),
+        (np.array([0, 1, 1]), np.array([2, 0, 0])),
+        (slice(None), [0, 0, 2], slice(1, 3)),
+        X > 10,
+        X[:, 0, 0] > 1,
+        np.array([], np.int64),
+    ],
+    ids=str,
+)
+def test_getitem(index):
+    """Catches: a number taken twice whose gradient counts once; a view's gradient written to the wrong place."""
+    judge(F.getitem, [X], X[index], index=index)
+    np.testing.assert_array_equal(Tensor(X)[index].data, X[index])
+
+
+def test_an_index_may_be_a_tensor():
+    """Catches: x[labels] that fails when the labels are a tensor of integers."""
+    np.testing.assert_array_equal(Tensor(X)[Tensor(np.array([1, 0]))].data, X[[1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda x: F.split(x, 3, 2), "cannot cut axis 2"),
+        (lambda x: F.split(x, [1, 1], 1), "do not add up"),
+        (lambda x: F.stack([x, x[0]]), "one shape"),
+        (lambda x: F.pad(x, [(1, 1)]), "pair of widths"),
+        (lambda x: F.pad(x, [(0, 0), (0, 0), (-1, 0)]), "0 or more"),
+    ],
+)
+def test_errors_say_what_was_given(call, words):
+    """Catches: a wrong call that is let through, or answered by an error about something else."""
+    with pytest.raises(ValueError, match=words):
+        call(Tensor(X))
