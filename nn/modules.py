@@ -55,7 +55,7 @@ class Module:
         return {name: p.data for name, p in self.named_parameters()} | dict(self.named_buffers())
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Copy `state` into the parameters and buffers.  Raises ValueError if a name or a shape does not fit."""
+        """Copy `state` into the parameters and buffers, all or none.  ValueError if a name or a shape does not fit."""
         own = self.state()
         if missing := sorted(own.keys() - state.keys()):
             raise ValueError(f"the state lacks {missing[0]!r}" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
@@ -64,6 +64,7 @@ class Module:
         for name, array in own.items():
             if array.shape != state[name].shape:
                 raise ValueError(f"{name!r} has shape {state[name].shape} in the state, {array.shape} in this model")
+        for name, array in own.items():
             array[...] = state[name]
 
     def astype(self, dtype) -> Module:
@@ -190,10 +191,10 @@ class LayerNorm(Module):
 
 
 class BatchNorm2d(Module):
-    """Each channel brought to mean 0 and variance 1 over the shard; over the running statistics when evaluating.
+    """Each channel brought to mean 0 and variance 1 over the shard; by the running statistics when evaluating.
 
-    `__call__(x, training)` also returns nothing of the statistics: `update` merges those of one shard, and the
-    caller decides in which order, so that the result does not depend on the number of threads.
+    A call changes nothing: `update` merges one shard's statistics into the running ones, and whoever trains calls it
+    in shard order, so that the result does not depend on the number of threads.
     """
 
     def __init__(self, channels: int, momentum: float = 0.1):

@@ -1,0 +1,119 @@
+"""Lanes: the bits do not depend on the number of threads, and the gradient is that of the whole batch."""
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nn import Tensor
+from nn import functional as F
+from nn.modules import Linear, Sequential
+from nn.parallel import LANES, FlatParameters, Threads, default_threads, derive_rng, map_shards
+from nn.tensor import Parameter
+
+
+def small_net(dtype=np.float32):
+    rng = np.random.default_rng(0)
+    return Sequential(Linear(5, 7, rng), F.tanh, Linear(7, 3, rng)).astype(dtype)
+
+
+def gradient(threads, shards, dtype=np.float32):
+    net = small_net(dtype)
+    flat = FlatParameters(net.parameters())
+    x = np.random.default_rng(1).standard_normal((40, 5)).astype(dtype)
+    parts = np.array_split(x, shards)
+
+    def loss(shard):
+        y = net(Tensor(parts[shard]))
+        return F.sum(y * y), {"count": float(len(parts[shard]))}
+
+    pool = Threads(threads)
+    value, metrics = flat.accumulate(loss, shards, pool)
+    pool.close()
+    return value, metrics, flat.gradient
+
+
+@pytest.mark.parametrize("shards", [1, 3, 8, 20])
+def test_equal_bits_for_any_number_of_threads(shards):
+    """Catches a sum taken in the order in which threads finish."""
+    value, metrics, expected = gradient(1, shards)
+    assert metrics == {"count": 40.0}
+    for threads in (2, 4):
+        for _ in range(3):
+            again, _, got = gradient(threads, shards)
+            np.testing.assert_array_equal(got, expected)
+            assert again == value
+
+
+def test_shards_add_up_to_the_whole_batch():
+    """Catches a lane left out, counted twice, or kept from the step before."""
+    whole_value, _, whole = gradient(1, 1, np.float64)
+    value, _, parts = gradient(2, 13, np.float64)
+    np.testing.assert_allclose(parts, whole, rtol=1e-12)
+    assert value == pytest.approx(whole_value)
+
+
+def test_a_second_step_starts_from_zero():
+    """Catches lanes that are not cleared, also those that the second step does not use."""
+    p = Parameter(np.ones(3, np.float32))
+    flat, pool = FlatParameters([p]), Threads(1)
+    flat.accumulate(lambda shard: (F.sum(p * 2.0), {}), LANES, pool)
+    flat.accumulate(lambda shard: (F.sum(p * 3.0), {}), 2, pool)
+    np.testing.assert_array_equal(flat.views(flat.gradient)[0], np.full(3, 6.0))
+
+
+def test_parameters_become_views_and_keep_their_values():
+    """Catches parameters that are copied, so that an optimiser's step would not reach them."""
+    net = small_net()
+    before = [p.data.copy() for p in net.parameters()]
+    flat = FlatParameters(net.parameters())
+    for p, old in zip(net.parameters(), before, strict=True):
+        np.testing.assert_array_equal(p.data, old)
+        assert np.shares_memory(p.data, flat.values)
+    flat.values += 1
+    np.testing.assert_array_equal(net.parameters()[0].data, before[0] + 1)
+
+
+def test_only_the_given_parameters_receive_gradients():
+    """Catches gradients leaking to parameters of another phase."""
+    mine, other = Parameter(np.ones(2, np.float32)), Parameter(np.ones(2, np.float32))
+    flat = FlatParameters([mine])
+    flat.accumulate(lambda shard: (F.sum(mine * other), {}), 3, Threads(2))
+    assert other.grad is None and mine.grad is None
+    np.testing.assert_array_equal(flat.views(flat.gradient)[0], np.full(2, 3.0))
+
+
+def test_an_error_in_a_thread_reaches_the_caller():
+    """Catches exceptions swallowed by the pool."""
+    def loss(shard):
+        raise KeyError("lost")
+
+    with pytest.raises(KeyError, match="lost"):
+        FlatParameters([Parameter(np.ones(1, np.float32))]).accumulate(loss, 4, Threads(2))
+
+
+@given(st.integers(1, 30), st.integers(1, 9))
+def test_map_shards_covers_every_example_once(count, shard_size):
+    """Catches a last short shard that is lost, and an order that depends on threads."""
+    x = np.arange(count)
+    np.testing.assert_array_equal(map_shards(lambda part: x[part] * 2, count, shard_size), x * 2)
+
+
+def test_map_shards_records_no_graph():
+    """Catches sampling that builds graphs, and so keeps every activation."""
+    p = Parameter(np.ones(1, np.float32))
+    seen = []
+    map_shards(lambda part: seen.append((p * 2.0).requires_grad) or np.zeros(1), 4, 1, Threads(2))
+    assert seen == [False] * 4
+
+
+def test_derived_generators():
+    """The same arguments give the same draws; any other argument gives others.  Catches a purpose or step ignored."""
+    draws = [derive_rng(*a).random(4).tolist() for a in ((0, "a", 1), (0, "a", 2), (0, "b", 1), (1, "a", 1), (0, "a"))]
+    assert len({tuple(d) for d in draws}) == 5
+    assert derive_rng(0, "a", 1).random(4).tolist() == draws[0]
+
+
+def test_thread_counts():
+    assert 1 <= default_threads() <= LANES
+    with pytest.raises(ValueError, match="0"):
+        Threads(0)
