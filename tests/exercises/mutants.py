@@ -36,6 +36,7 @@ _NAMES = {
     "maximum": "minimum", "minimum": "maximum", "max": "min", "min": "max", "sum": "mean", "mean": "sum", "sin": "cos",
     "cos": "sin", "log1p": "log", "expm1": "exp", "softplus": "sigmoid", "floor": "ceil",
 }  # fmt: skip
+_SYMMETRIC = {"swapaxes", "maximum", "minimum", "zip", "isinstance", "logaddexp", "multiply", "add"}
 _IDENTITIES = {"exp", "log", "sqrt", "tanh", "abs", "square", "relu", "softplus"}
 
 
@@ -60,17 +61,32 @@ def _all(function: ast.AST) -> Iterator[tuple[str, str, ast.AST]]:
     """Every mutated copy of the function: (kind, what was changed, the copy)."""
     body = function.body
     skip = 1 if ast.get_docstring(function) is not None else 0
-    places = [node for statement in body[skip:] for node in ast.walk(statement)]
+    places = _nodes(body[skip:])
     for number, node in enumerate(places):
         for kind, change in _changes(node):
             mutated = copy.deepcopy(function)
-            twin = [n for statement in mutated.body[skip:] for n in ast.walk(statement)][number]
+            twin = _nodes(mutated.body[skip:])[number]
             before = ast.unparse(twin)
             new = change(twin)
             if new is not twin:
                 _replace(mutated, twin, new)
             ast.fix_missing_locations(mutated)
             yield kind, f"{_short(before)}  ->  {_short(ast.unparse(new))}", mutated
+
+
+def _nodes(statements: list[ast.stmt]) -> list[ast.AST]:
+    """Every node in there, but for annotations, and for what is only there to raise a message."""
+    found: list[ast.AST] = []
+    todo: list[ast.AST] = list(reversed(statements))
+    while todo:
+        node = todo.pop()
+        found.append(node)
+        for name, value in reversed(list(ast.iter_fields(node))):
+            if name in ("annotation", "returns") or isinstance(node, ast.Raise) or getattr(node, "arg", "") == "strict":
+                continue
+            children = value if isinstance(value, list) else [value]
+            todo.extend(child for child in reversed(children) if isinstance(child, ast.AST))
+    return found
 
 
 def _changes(node: ast.AST):
@@ -144,7 +160,7 @@ def _call_changes(node: ast.Call):
         yield "range", lambda n: _shortened(n, end)
         if len(node.args) == 1:
             yield "range", lambda n: ast.Call(n.func, [ast.Constant(1), *n.args], [])
-    elif len(node.args) >= 2 and not any(isinstance(a, ast.Starred) for a in node.args[:2]):
+    elif len(node.args) >= 2 and name not in _SYMMETRIC and not any(isinstance(a, ast.Starred) for a in node.args[:2]):
         yield "swap", lambda n: ast.Call(n.func, [n.args[1], n.args[0], *n.args[2:]], n.keywords)
 
 

@@ -156,3 +156,16 @@ def _equal(now, before) -> bool:
 
 def _number(value) -> str:
     return f"{float(value):.8g}" if np.asarray(value).dtype.kind == "f" else str(value)
+
+
+def normal(shape: tuple[int, ...], seed: int, dtype=np.float64) -> np.ndarray:
+    """The same normal numbers every time, none of them near 0."""
+    values = np.random.default_rng(seed).standard_normal(shape)
+    return np.asarray(values + 0.05 * np.sign(values), dtype)
+
+
+def context(op, needs: tuple[bool, ...]):
+    """What the engine hands to `forward` and `backward`: an instance of the op that knows what needs a gradient."""
+    ctx = op()
+    ctx.saved, ctx.needs = (), needs
+    return ctx
