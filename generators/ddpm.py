@@ -197,14 +197,20 @@ class DDPM(Family):
         return map_shards(read, len(images), self.config.shard_size, threads)
 
     def decode(
-        self, noise: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int = 50
+        self,
+        noise: np.ndarray,
+        captions: list[str],
+        threads: Threads | None = None,
+        steps: int = 50,
+        guidance: float = 1.0,
     ) -> np.ndarray:
-        """The images (N, H, W, C) that the noise becomes; the inverse of `encode` with as many steps."""
+        """The images (N, H, W, C) that the noise becomes; without guidance the inverse of `encode` in as many steps."""
         times = diffusion.time_steps(self.config.time_steps, steps)
         tokens = self.vocabulary.encode(captions)
 
         def paint(part: slice) -> np.ndarray:
-            return diffusion.sample(self.denoiser(tokens[part], 1.0, clip=False), noise[part], times, self.alpha_bar)
+            denoiser = self.denoiser(tokens[part], guidance, clip=False)
+            return diffusion.sample(denoiser, noise[part], times, self.alpha_bar)
 
         return to_unit(map_shards(paint, len(noise), self.config.shard_size, threads))
 
@@ -224,14 +230,19 @@ class DDPM(Family):
     ) -> np.ndarray:
         """From each first image to its second in `steps` pictures, (steps, N, H, W, C), along the sphere of noises."""
         start, end = self.encode(first, captions, threads), self.encode(second, captions, threads)
-        fractions = np.linspace(0, 1, steps)
-        return np.stack([self.decode(diffusion.slerp(start, end, f), captions, threads) for f in fractions])
+        path = np.concatenate([diffusion.slerp(start, end, fraction) for fraction in np.linspace(0, 1, steps)])
+        return self.decode(path, captions * steps, threads).reshape(steps, *first.shape)
 
     def edit(
-        self, images: np.ndarray, captions: list[str], new_captions: list[str], threads: Threads | None = None
+        self,
+        images: np.ndarray,
+        captions: list[str],
+        new_captions: list[str],
+        threads: Threads | None = None,
+        guidance: float = 1.0,
     ) -> np.ndarray:
         """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption."""
-        return self.decode(self.encode(images, captions, threads), new_captions, threads)
+        return self.decode(self.encode(images, captions, threads), new_captions, threads, guidance=guidance)
 
 
 def to_unit(x: np.ndarray) -> np.ndarray:
