@@ -224,6 +224,8 @@ def _nearest(word, vocabulary):
     near = near or difflib.get_close_matches(word[:40], vocabulary, n=3, cutoff=0.55)
     if near:
         return "did you mean " + " or ".join(repr(word) for word in near) + "?"
+    if not vocabulary:
+        return "the data knows no words, only the empty caption"
     shown = list(vocabulary)[:40]
     return "the known words are " + ", ".join(shown) + (", ..." if len(vocabulary) > len(shown) else "")
 

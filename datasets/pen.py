@@ -35,6 +35,7 @@ TREMOR = 0.14  # pixels
 PRESSURE = 0.10  # of the stroke width
 SHIFT = np.array([2.5, 1.2])  # small, large: pixels either way
 EDGE = 1.15  # pixels from full ink to none
+MARGIN = 2.0  # pixels: no ink comes nearer to the border, save by tremor and pressure
 
 SAMPLES = 6  # points of the curve per pair of control points
 WAVES = 2
@@ -197,7 +198,7 @@ def place(stream, path, begins, length, extent, width, shift, radius):
             mass_x += 0.5 * step * (path[t, 0] + path[t - 1, 0])
             mass_y += 0.5 * step * (path[t, 1] + path[t - 1, 1])
     # Where the centre of mass comes to lie, unless that would push ink over the border.
-    margin = 1.0 + 0.5 * width
+    margin = MARGIN + 0.5 * width
     shift_x = 0.5 * SIDE - scale * mass_x / mass + shift * (2.0 * uniform(stream) - 1.0)
     shift_y = 0.5 * SIDE - scale * mass_y / mass + shift * (2.0 * uniform(stream) - 1.0)
     shift_x = min(max(shift_x, margin - scale * low_x), SIDE - margin - scale * high_x)

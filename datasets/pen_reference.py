@@ -90,7 +90,7 @@ def place(stream, path, segments, extent, width, shift):
     lengths = np.hypot(*(ends[:, 1] - ends[:, 0]).T)
     centre = (lengths[:, None] * ends.mean(1)).sum(0) / lengths.sum()
     offset = pen.SIDE / 2 - scale * centre + shift * (2 * np.array([stream.uniform(), stream.uniform()]) - 1)
-    margin = 1 + width / 2
+    margin = pen.MARGIN + width / 2
     offset = np.minimum(np.maximum(offset, margin - scale * low), pen.SIDE - margin - scale * high)
     shake = pen.TREMOR * stream.uniform()
     rates = np.array([0.5 + stream.uniform(), 0.5 + stream.uniform()])
