@@ -1,0 +1,1 @@
+"""Tests of datasets/: each names the mistake that it is there to catch."""

@@ -1,0 +1,168 @@
+"""The caption language: what is said is true, what contradicts is false, and errors help."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import datasets
+from datasets import captions
+from datasets.captions import ATTRIBUTES, CaptionError, check, contradicts, parse
+from datasets.glyphs import VARIANTS_OF
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return datasets.load("digits", limit=3000)
+
+
+@pytest.fixture(scope="module")
+def drawn(dataset):
+    return dataset.captions(range(3000), np.random.default_rng(0))
+
+
+def every_picture():
+    for digit, variants in VARIANTS_OF.items():
+        for rest in itertools.product(variants, *list(ATTRIBUTES.values())[2:]):
+            yield dict(zip(ATTRIBUTES, (digit, *rest), strict=True))
+
+
+def test_the_full_caption_says_everything():
+    texts = set()
+    for attributes in every_picture():
+        text = captions.full([values.index(attributes[name]) for name, values in ATTRIBUTES.items()])
+        assert parse(text) == attributes
+        texts.add(text)
+    assert len(texts) == len(list(every_picture()))
+    assert "a bold seven with a bar, slanting right, small" in texts
+    assert "a thin open four, upright, large" in texts
+
+
+def test_captions_drawn_are_true_and_in_the_vocabulary(dataset, drawn):
+    for index, text in enumerate(drawn):
+        assert not contradicts(text, dataset.describe(index)), text
+        assert set(check(text, dataset.vocabulary)) <= set(dataset.vocabulary)
+    assert {word for text in drawn for word in captions.words(text)} == set(dataset.vocabulary)
+
+
+def test_captions_are_drawn_in_the_documented_mix(dataset, drawn):
+    full = dataset.captions(range(3000))
+    counts = {
+        "full": sum(a == b for a, b in zip(drawn, full, strict=True)),
+        "short": sum(text in dataset.classes for text in drawn),
+        "empty": drawn.count(""),
+    }
+    for kind, count in counts.items():
+        assert abs(count / 3000 - captions.MIX[kind]) < 0.04, kind
+    partial = [text for a, text in zip(full, drawn, strict=True) if text not in (a, "", *dataset.classes)]
+    said = {frozenset(parse(text)) for text in partial}
+    assert len(said) == 31  # every subset of the attributes but none at all
+
+
+def test_partial_captions_come_in_any_order():
+    row = [7, captions.VARIANTS.index("with a bar"), 1, 2, 0]
+    texts = set(captions.draw(np.array([row] * 40_000), np.random.default_rng(1)))
+    same = {text for text in texts if len(parse(text)) == 5}
+    assert {"a small bold seven with a bar, slanting right", "a seven, slanting right, with a bar, bold, small"} <= same
+    assert len(same) > 20
+
+
+def test_articles_agree(drawn):
+    for text in drawn:
+        for article, noun in re.findall(r"\b(an?) (\w+)", text):
+            assert (article == "an") == (noun in ("open", "upright", "eight")), text
+
+
+def test_the_same_rng_draws_the_same_captions(dataset):
+    draws = [dataset.captions([5, 3, 9], np.random.default_rng(seed)) for seed in (4, 4)]
+    assert draws[0] == draws[1]
+
+
+def test_contradicting_captions_are_false_in_one_thing(dataset, drawn):
+    """A false caption that is true after all would teach a discriminator nonsense."""
+    rng = np.random.default_rng(2)
+    full = dataset.captions(range(3000))
+    changed = set()
+    for index, (true, false) in enumerate(zip(drawn, dataset.contradicting(range(3000), drawn, rng), strict=True)):
+        attributes, said, lie = dataset.describe(index), parse(true), parse(false)
+        assert contradicts(false, attributes), (true, false)
+        assert set(lie) == (set(said) or {"digit"})
+        differing = {name for name in lie if lie[name] != attributes[name]}
+        assert len(differing) == 1 or differing == {"digit", "variant"}
+        assert (true == full[index]) == (len(lie) == 5 and false == captions.full(codes_of(lie)))
+        assert (true in ("", *dataset.classes)) == (false in dataset.classes)
+        changed |= differing
+        if {"digit", "stroke", "slant"} <= set(lie):
+            assert not captions.held_out(lie)
+    assert changed == set(ATTRIBUTES)
+
+
+def codes_of(said):
+    return [values.index(said[name]) for name, values in ATTRIBUTES.items()]
+
+
+@given(
+    st.permutations(["seven", "with a bar", "bold", "slanting right", "small", "a"]), st.sampled_from([" ", ", ", " ,"])
+)
+def test_order_commas_and_capitals_mean_nothing(phrases, joint):
+    text = joint.join(phrases)
+    expected = {"digit": "seven", "variant": "with a bar", "stroke": "bold", "slant": "right", "size": "small"}
+    assert parse(text) == parse(text.upper()) == expected
+
+
+def test_contradiction():
+    seven = {"digit": "seven", "variant": "with a bar", "stroke": "bold", "slant": "right", "size": "small"}
+    for true in ("", "seven", "a digit", "with a bar", "small, bold", "a bold seven with a bar, slanting right, small"):
+        assert not contradicts(true, seven), true
+    for false in ("one", "a digit without a bar", "a thin seven", "upright", "a large digit with a bar", "open"):
+        assert contradicts(false, seven), false
+    flagged = {**seven, "digit": "one", "variant": "with a flag and a foot"}
+    assert contradicts("a one with a flag but no foot", flagged)
+    assert not contradicts("a one with a flag and a foot", flagged)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a bold sevn", "'sevn' .*'seven'"),
+        ("8", "'8' .*'eight'"),
+        ("qqqq", "'qqqq' .*the known words are"),
+        ("a seven with", "'with' .*'with a bar'"),
+        ("slanting", "'slanting left' or 'slanting right'"),
+        ("seven with a bar without a bar", "two things about the variant: 'with a bar' and 'without a bar'"),
+        ("a bold thin two", "two things about the stroke: 'bold' and 'thin'"),
+        ("a three with a bar", "a three is never 'with a bar'.*'with a round top' or 'with a flat top'"),
+    ],
+)
+def test_errors_name_the_word_and_help(text, words):
+    with pytest.raises(CaptionError, match=words) as error:
+        parse(text)
+    assert "\n" not in str(error.value)
+
+
+ODD = "aeinosvwx 7,.-'\"\\\n\t\0éß–\u2003\ud800😀"
+
+
+@given(st.one_of(st.text(ODD), st.lists(st.sampled_from([*captions.VOCABULARY, ",", "7", "x"])).map(" ".join)))
+def test_any_text_is_parsed_or_refused(text):
+    """Never another exception, and never an endless message."""
+    try:
+        said = parse(text)
+    except CaptionError as error:
+        assert len(str(error)) < 600
+    else:
+        assert all(value in ATTRIBUTES[name] for name, value in said.items())
+
+
+def test_check_serves_other_vocabularies():
+    fashion = ("t-shirt", "trouser", "shirt")
+    assert check("T-Shirt, shirt", fashion) == ["t-shirt", "shirt"]
+    with pytest.raises(CaptionError, match="'shirts' .*'shirt' or 't-shirt'"):
+        check("shirts", fashion)
+    with pytest.raises(CaptionError, match="'seven' .*the known words are t-shirt, trouser, shirt$"):
+        check("seven", fashion)
+    with pytest.raises(CaptionError, match="knows no words"):
+        check("cat", ())
