@@ -1,0 +1,300 @@
+"""The flow as a whole: exact inverse, exact likelihood, and what both are good for."""
+import math
+from dataclasses import replace
+from functools import cache
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import datasets
+from generators.bijectors import Bijector
+from generators.realnvp import (
+    RealNVP,
+    RealNVPConfig,
+    bits_per_dimension,
+    dequantise,
+    gaussian_log_density,
+    log_mean_exp,
+    quantise,
+    uniform_noise,
+)
+from generators.training import OptimiserConfig, Trainer
+from nn.parallel import Threads
+from nn.tensor import Tensor
+
+WORDS = ("seven", "bold", "thin")
+TINY = RealNVPConfig(
+    vocabulary=WORDS, image_size=8, steps=(1, 1), widths=(8, 8), depth=1, features=4, batch_size=32, shard_size=4
+)
+seeds = st.integers(0, 10**6)
+
+
+def random_model(config, seed=0, size=0.1):
+    """A float64 flow with every parameter moved away from where it was initialised."""
+    rng = np.random.default_rng(seed)
+    model = RealNVP(config, rng).astype(np.float64)
+    for parameter in model.parameters():
+        parameter.data += size * rng.standard_normal(parameter.shape)
+    return model
+
+
+def random_images(config, count, rng):
+    return rng.integers(0, 256, (count, config.image_size, config.image_size, config.channels)) / 255
+
+
+def random_tokens(count, rng):
+    return rng.integers(0, len(WORDS) + 1, (count, 2))
+
+
+# --- 8-bit values and real numbers ---
+
+
+def test_a_uniform_density_costs_exactly_8_bits():
+    assert bits_per_dimension(0.0, 784) == 8
+    assert bits_per_dimension(784 * math.log(2), 784) == 7  # twice as dense everywhere
+
+
+class ToNormal(Bijector):
+    """z = the normal quantile of x: the flow for which x is uniform."""
+
+    def forward(self, x, condition):
+        z = Tensor(np.vectorize(NormalDist().inv_cdf)(x.data.reshape(len(x), -1)))
+        return z, Tensor(-gaussian_log_density(z).data)
+
+
+@pytest.mark.parametrize("samples", [1, 8])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_flow_whose_density_is_uniform_scores_exactly_8_bits(samples, channels):
+    config = replace(TINY, dequantisation="uniform", channels=channels)
+    model = random_model(config)
+    model.flow = ToNormal()
+    rng = np.random.default_rng(0)
+    bits = model.bits(random_images(config, 6, rng), ["seven"] * 6, rng, samples, Threads(1))
+    np.testing.assert_allclose(bits, 8, rtol=0, atol=1e-9)
+
+
+@given(seed=seeds)
+def test_quantise_undoes_dequantise_for_every_value_and_noise(seed):
+    values = (np.arange(256, dtype=np.float32) / 255).reshape(1, 16, 16, 1)
+    noise = uniform_noise(values.shape, np.random.default_rng(seed))
+    x = dequantise(values, noise)
+    assert x.dtype == np.float32 and x.min() > 0 and x.max() < 1
+    np.testing.assert_array_equal(quantise(x), values)
+
+
+def test_dequantised_values_fill_the_unit_interval_evenly():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, 200_000) / 255
+    x = dequantise(images, uniform_noise(images.shape, rng))
+    counts, _ = np.histogram(x, bins=64, range=(0, 1))
+    assert np.abs(counts / len(x) * 64 - 1).max() < 0.1
+
+
+def test_log_mean_exp_does_not_overflow():
+    np.testing.assert_allclose(log_mean_exp(np.array([[1000.0, -5000.0], [1000.0, -5000.0]])), [1000, -5000])
+    np.testing.assert_allclose(log_mean_exp(np.log([[1.0], [3.0]])), [np.log(2)])
+
+
+def test_density_of_the_noise():
+    z = np.array([[0.3, -1.2, 2.0]])
+    expected = sum(math.log(NormalDist().pdf(value)) for value in z[0])
+    np.testing.assert_allclose(gaussian_log_density(Tensor(z)).data, [expected], rtol=1e-12)
+
+
+# --- dequantisation ---
+
+
+@given(seed=seeds)
+def test_learned_noise_stays_in_its_interval_and_knows_its_slope(seed):
+    """du/dnoise is triangular only because each value's noise is its own: its diagonal, numerically."""
+    rng = np.random.default_rng(seed)
+    model = random_model(TINY, seed)
+    images, tokens = random_images(TINY, 2, rng), random_tokens(2, rng)
+    noise = rng.uniform(0.01, 0.99, images.shape)
+    x, log_slope = model.spread(images, noise, model.text(tokens))
+    assert (np.floor(x.data * 256) == np.rint(images * 255)).all()
+    up, down = (model.spread(images, noise + s, model.text(tokens))[0].data for s in (1e-6, -1e-6))
+    slope = (up - down) / 2e-6 * 256
+    np.testing.assert_allclose(log_slope.data, np.log(slope).sum(axis=(1, 2, 3)), rtol=1e-5, atol=1e-5)
+
+
+def test_learned_noise_begins_as_uniform_noise():
+    rng = np.random.default_rng(0)
+    model = RealNVP(TINY, rng).astype(np.float64)
+    images = random_images(TINY, 3, rng)
+    noise = rng.uniform(0.01, 0.99, images.shape)
+    x, log_slope = model.spread(images, noise, model.text(random_tokens(3, rng)))
+    np.testing.assert_allclose(x.data, dequantise(images, noise), rtol=1e-12)
+    np.testing.assert_allclose(log_slope.data, 0, atol=1e-9)
+
+
+# --- inverse and determinant ---
+
+
+@settings(max_examples=10)
+@given(size=st.sampled_from([8, 12]), channels=st.sampled_from([1, 3]), seed=seeds)
+def test_there_and_back_and_back_and_there(size, channels, seed):
+    config = replace(TINY, image_size=size, channels=channels)
+    model, rng = random_model(config, seed), np.random.default_rng(seed)
+    condition = model.text(random_tokens(3, rng))
+    x = Tensor(rng.uniform(0.01, 0.99, (3, size, size, channels)))
+    z, _ = model.flow.forward(x, condition)
+    assert z.shape == (3, size * size * channels)
+    np.testing.assert_allclose(model.flow.inverse(z, condition).data, x.data, rtol=0, atol=1e-9)
+    z = Tensor(z.data + 0.1 * rng.standard_normal(z.shape))  # noise of images that are not too near black and white
+    np.testing.assert_allclose(model.flow.forward(model.flow.inverse(z, condition), condition)[0].data, z.data, atol=1e-9)
+
+
+@settings(max_examples=8)
+@given(channels=st.sampled_from([1, 2]), seed=seeds)
+def test_log_det_of_the_whole_flow_is_that_of_its_numerical_jacobian(channels, seed):
+    config = replace(TINY, channels=channels)
+    model, rng = random_model(config, seed), np.random.default_rng(seed)
+    x, tokens = rng.uniform(0.05, 0.95, (1, 8, 8, channels)), random_tokens(1, rng)
+    log_det = model.flow.forward(Tensor(x), model.text(tokens))[1].data
+    size = x.size
+    shifts = 1e-6 * np.concatenate([np.eye(size), -np.eye(size)]).reshape(2 * size, *x.shape[1:])
+    z = model.flow.forward(Tensor(x + shifts), model.text(np.repeat(tokens, 2 * size, axis=0)))[0].data
+    np.testing.assert_allclose(log_det[0], np.linalg.slogdet((z[:size] - z[size:]) / 2e-6)[1], rtol=1e-6, atol=1e-5)
+
+
+def test_log_likelihood_is_gaussian_plus_determinants():
+    model, rng = random_model(TINY), np.random.default_rng(0)
+    images, tokens = random_images(TINY, 3, rng), random_tokens(3, rng)
+    noise = rng.uniform(0.01, 0.99, images.shape)
+    x, log_slope = model.spread(images, noise, model.text(tokens))
+    z, log_det = model.flow.forward(x, model.text(tokens))
+    expected = -0.5 * (z.data**2).sum(axis=1) - 32 * np.log(2 * np.pi) + log_det.data + log_slope.data
+    np.testing.assert_allclose(model.log_likelihood(images, tokens, noise).data, expected, rtol=1e-10)
+
+
+def test_many_draws_tighten_the_bound_and_both_noises_agree_on_the_probability():
+    """With draws enough, log-mean-exp is the log-probability itself, whatever noise it was averaged over."""
+    rng = np.random.default_rng(4)
+    model = random_model(TINY, size=0.05)
+    images = random_images(TINY, 8, rng)
+    one, eight, many = (model.bits(images, ["seven"] * 8, rng, k, Threads(1)).mean() for k in (1, 8, 3000))
+    assert many < eight < one
+    model.dequantiser = None
+    assert abs(model.bits(images, ["seven"] * 8, rng, 3000, Threads(1)).mean() - many) < 0.01
+
+
+# --- the network and its captions ---
+
+
+@pytest.mark.parametrize("dequantisation", ["uniform", "learned"])
+def test_every_parameter_and_every_caption_counts(dequantisation):
+    config = replace(TINY, dequantisation=dequantisation)
+    model, rng = random_model(config), np.random.default_rng(1)
+    images, noise = random_images(config, 2, rng), rng.uniform(0.1, 0.9, (2, 8, 8, 1))
+    said = model.vocabulary.encode(["seven bold", "thin"])
+    log_p = model.log_likelihood(images, said, noise)
+    log_p.backward(np.array([1.0, 2.0]))
+    idle = [name for name, p in model.named_parameters() if p.grad is None or not np.abs(p.grad).max() > 0]
+    assert idle == []
+    other = model.log_likelihood(images, model.vocabulary.encode(["seven thin", "thin"]), noise).data
+    assert other[0] != log_p.data[0] and other[1] == log_p.data[1]
+
+
+def test_the_first_batch_comes_out_of_every_actnorm_with_mean_0_and_variance_1():
+    rng = np.random.default_rng(0)
+    config = replace(TINY, dequantisation="uniform")
+    model = RealNVP(config, rng).astype(np.float64)
+    images, tokens = random_images(config, 256, rng) ** 4, random_tokens(256, rng)
+    model.prepare(images, tokens, np.random.default_rng(7))
+    x = dequantise(images, uniform_noise(images.shape, np.random.default_rng(7)))
+    z = model.flow.forward(Tensor(x), model.text(tokens))[0].data
+    coarse = z[:, :32].reshape(-1, 8)  # what leaves last has just gone through an ActNorm: 4 pixels of 8 channels
+    np.testing.assert_allclose(coarse.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(coarse.std(axis=0), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [{"image_size": 10}, {"dequantisation": "none"}])
+def test_a_config_that_cannot_work_is_refused_in_a_sentence(wrong):
+    with pytest.raises(ValueError, match="realnvp: .*; given"):
+        RealNVP(replace(TINY, **wrong), np.random.default_rng(0))
+
+
+# --- trained, in float32 ---
+
+
+@cache
+def trained():
+    dataset = datasets.load("digits", "train", limit=256)
+    config = RealNVPConfig(
+        vocabulary=dataset.vocabulary, steps=(1, 1), widths=(16, 16), depth=1, features=16, batch_size=64,
+        optimiser=OptimiserConfig(rate=3e-3, warmup_steps=10),
+    )  # fmt: skip
+    trainer = Trainer(RealNVP(config, np.random.default_rng(0)), dataset, 0, 40, Threads(2))
+    losses = [trainer.step()["loss"] for _ in range(40)]
+    return trainer.family, dataset, losses
+
+
+def some(dataset, count):
+    return dataset.images[:count].astype(np.float32) / 255, dataset.captions(np.arange(count))
+
+
+def test_training_lowers_the_bits():
+    _, _, losses = trained()
+    assert losses[0] < 12 and np.mean(losses[-5:]) < losses[0] - 2 and np.mean(losses[-5:]) < 4
+
+
+def test_after_training_the_inverse_holds_to_1e_4_in_float32_and_images_come_back_exactly():
+    model, dataset, _ = trained()
+    images, captions = some(dataset, 32)
+    condition = model.text(model.vocabulary.encode(captions))
+    x = dequantise(images, uniform_noise(images.shape, np.random.default_rng(0)))
+    z, _ = model.flow.forward(Tensor(x), condition)
+    assert z.dtype == np.float32
+    np.testing.assert_allclose(model.flow.inverse(z, condition).data, x, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(model.reconstruct(images, captions, Threads(2)), images)
+
+
+def test_samples_are_8_bit_images_that_depend_on_the_seed_the_caption_and_the_temperature():
+    model, _, _ = trained()
+
+    def draw(captions=("seven", "seven"), seed=0, **options):
+        return model.sample(list(captions), np.random.default_rng(seed), **options)
+
+    images = draw()
+    assert images.shape == (2, 28, 28, 1) and images.dtype == np.float32
+    np.testing.assert_array_equal(np.rint(images * 255) / np.float32(255), images)
+    assert 0 <= images.min() and images.max() <= 1
+    np.testing.assert_array_equal(draw(threads=Threads(1)), images)
+    assert (images[0] != images[1]).any() and (draw(seed=1) != images).any() and (draw(["zero", "zero"]) != images).any()
+    still = draw(temperature=0.0)
+    np.testing.assert_array_equal(still[0], still[1])
+
+
+def test_interpolation_begins_and_ends_at_the_images():
+    model, dataset, _ = trained()
+    images, _ = some(dataset, 4)
+    frames = model.interpolate(images[:2], images[2:], ["", ""], 5, Threads(2))
+    assert frames.shape == (5, 2, 28, 28, 1)
+    np.testing.assert_array_equal(frames[0], images[:2])
+    np.testing.assert_array_equal(frames[-1], images[2:])
+    assert (frames[2] != frames[0]).any()
+
+
+def test_edits_change_the_image_and_no_edit_does_not():
+    model, dataset, _ = trained()
+    images, captions = some(dataset, 4)
+    np.testing.assert_array_equal(model.edit(images, captions, captions), images)
+    assert (model.edit(images, captions, ["zero"] * 4) != images).any()
+    silent = [""] * 2
+    direction = model.direction(images[:2], images[2:], (silent, silent))
+    expected = model.encode(images[:2], silent).mean(axis=0) - model.encode(images[2:], silent).mean(axis=0)
+    np.testing.assert_allclose(direction, expected, rtol=1e-5)
+    np.testing.assert_array_equal(model.move(images, captions, direction, 0.0), images)
+    moved = model.encode(model.move(images[:1], [""], direction, 0.5), [""]) - model.encode(images[:1], [""])
+    assert np.vdot(moved[0], direction) > 0
+
+
+def test_likelihood_figures_name_one_draw_and_eight():
+    model, dataset, _ = trained()
+    test = replace(dataset, images=dataset.images[:64], labels=dataset.labels[:64])
+    figures = model.likelihood_figures(test, seed=0)
+    assert figures["bits_per_dimension_8"] <= figures["bits_per_dimension"] < 5
