@@ -14,35 +14,41 @@ class ScaledDotProductAttention(Function):
 
     dV = P^T dY
     dP = dY V^T
-    dS = P * (dP - the row sums of dP * P)        (the softmax's own Jacobian)
+    dS = P * (dP - the row sums of P * dP),  and these row sums are those of dY * Y
     dQ = dS K / sqrt(d),  dK = dS^T Q / sqrt(d)
+
+    P = E / t with E = exp(S - its row maximum) and t the row sums of E.  P itself, of (T, T), is never formed: every
+    division by t is done on an array of (T, d), before or after a product.
     """
 
     @staticmethod
     def forward(ctx, q, k, v):
-        scores = (q * q.shape[-1] ** -0.5) @ k.swapaxes(-1, -2)  # (N, heads, Tq, Tk)
-        scores -= scores.max(axis=-1, keepdims=True)
-        p = np.exp(scores, out=scores)
-        p /= p.sum(axis=-1, keepdims=True)
-        ctx.save(q, k, v, p)
-        return p @ v
+        e = (q * q.shape[3] ** -0.5) @ k.swapaxes(2, 3)  # (N, heads, Tq, Tk)
+        e -= e.max(axis=3, keepdims=True)
+        np.exp(e, out=e)
+        total = e @ np.ones((k.shape[2], 1), e.dtype)  # row sums; over short rows a product is faster than .sum()
+        y = e @ v
+        y /= total
+        ctx.save(q, k, v, e, total, y)
+        return y
 
     @staticmethod
     def backward(ctx, grad):
-        q, k, v, p = ctx.saved
+        q, k, v, e, total, y = ctx.saved
         dq = dk = dv = None
+        grad = grad / total
         if ctx.needs[2]:
-            dv = p.swapaxes(-1, -2) @ grad
+            dv = e.swapaxes(2, 3) @ grad
         if ctx.needs[0] or ctx.needs[1]:
-            ds = grad @ v.swapaxes(-1, -2)
-            ds -= np.einsum("nhqk,nhqk->nhq", ds, p)[..., None]
-            ds *= p
-            scale = q.shape[-1] ** -0.5
+            ds = grad @ v.swapaxes(2, 3)
+            ds -= np.einsum("nhqd,nhqd->nhq", grad, y)[..., None]
+            ds *= e
+            scale = q.shape[3] ** -0.5
             if ctx.needs[0]:
                 dq = ds @ k
                 dq *= scale
             if ctx.needs[1]:
-                dk = ds.swapaxes(-1, -2) @ q
+                dk = ds.swapaxes(2, 3) @ q
                 dk *= scale
         return dq, dk, dv
 
