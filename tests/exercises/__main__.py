@@ -1,4 +1,5 @@
 """python -m tests.exercises"""
+
 import sys
 
 from tests.exercises.cli import main

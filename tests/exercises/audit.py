@@ -6,6 +6,7 @@
 
 and with `--mutants` of all of them: wrong solutions made by machine and by hand fail, and the likely cause is named.
 """
+
 from __future__ import annotations
 
 import ast

@@ -1,4 +1,5 @@
 """What an exercise is, and the list of them: exercises.toml."""
+
 from __future__ import annotations
 
 import ast
@@ -66,7 +67,7 @@ class Course:
         raise ExerciseError(f"there is no exercise {id!r}{hint}")
 
     def later(self, exercise: Exercise) -> tuple[Exercise, ...]:
-        return self.exercises[self.exercises.index(exercise) + 1:]
+        return self.exercises[self.exercises.index(exercise) + 1 :]
 
 
 def exercises(table: dict) -> list[Exercise]:

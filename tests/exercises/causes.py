@@ -3,6 +3,7 @@
 Each guess is a pattern that one kind of mistake leaves behind: a forgotten factor leaves a constant ratio, a wrong axis
 leaves a transposed array, a forgotten padding leaves a wrong border.  The first pattern that fits is told.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -57,7 +58,7 @@ def of_shape(actual: tuple[int, ...], expected: tuple[int, ...], inputs: dict) -
             return f"axis {differing[0]} was to be summed away (it was broadcast, or is reduced)"
         if all(abs(actual[axis] - expected[axis]) <= 2 for axis in differing):
             return f"off by one somewhere in the length of axis {differing[0]}"
-    if len(actual) > len(expected) and actual[len(actual) - len(expected):] == expected:
+    if len(actual) > len(expected) and actual[len(actual) - len(expected) :] == expected:
         return f"the first {len(actual) - len(expected)} axes were to be summed or reduced away"
     if np.prod(actual, dtype=int) == np.prod(expected, dtype=int):
         return "the right number of values, cut into axes differently: a reshape or transpose is missing"

@@ -7,6 +7,7 @@ and answers each with one line.  For each it forks, so that nothing of one judge
 - imports the target's module and makes sure that the very code to be judged came from a file in the workspace,
 - runs the tests that are marked with the exercise's id, and reports what they said.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -70,11 +71,13 @@ class Recorder:
             return
         error = call.excinfo.value if call.excinfo else None
         skipped = type(error).__name__ == "Skipped"
-        self.tests.append({
-            "test": item.name,
-            "outcome": "skipped" if skipped else "failed" if error else "passed",
-            "lesson": None if skipped or error is None else lesson_of(error, self.workspace),
-        })
+        self.tests.append(
+            {
+                "test": item.name,
+                "outcome": "skipped" if skipped else "failed" if error else "passed",
+                "lesson": None if skipped or error is None else lesson_of(error, self.workspace),
+            }
+        )
 
 
 def lesson_of(error: BaseException, workspace: Path) -> dict:
@@ -84,8 +87,11 @@ def lesson_of(error: BaseException, workspace: Path) -> dict:
     lesson = {"kind": "raised", "causes": [], **getattr(error, "trial", {})}
     if isinstance(error, SyntaxError) and error.filename:
         shown = (error.text or "").strip()
-        return {**lesson, "message": f"{type(error).__name__}: {error.msg}",
-                "where": f"{_relative(error.filename, workspace)}, line {error.lineno}: {shown}"}
+        return {
+            **lesson,
+            "message": f"{type(error).__name__}: {error.msg}",
+            "where": f"{_relative(error.filename, workspace)}, line {error.lineno}: {shown}",
+        }
     frames = [f for f in traceback.extract_tb(error.__traceback__) if _relative(f.filename, workspace) != f.filename]
     if frames:
         last = frames[-1]
@@ -145,9 +151,26 @@ def judge(request: dict) -> dict:
     answer: dict = {"file": None, "tests": recorder.tests, "broken": None, "refused": None}
     try:
         answer["file"] = resolve(request["target"], workspace)
-        arguments = [f"{request['tests']}", "-m", f"exercise(id={request['id']!r})", "--noconftest", "-c", os.devnull,
-                     "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:faulthandler", "--assert=plain",
-                     "--import-mode=importlib", f"--rootdir={request['root']}", "-W", "ignore", "-s"]
+        arguments = [
+            f"{request['tests']}",
+            "-m",
+            f"exercise(id={request['id']!r})",
+            "--noconftest",
+            "-c",
+            os.devnull,
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:terminal",
+            "-p",
+            "no:faulthandler",
+            "--assert=plain",
+            "--import-mode=importlib",
+            f"--rootdir={request['root']}",
+            "-W",
+            "ignore",
+            "-s",
+        ]
         pytest.main(arguments, plugins=[recorder])
         answer["broken"] = recorder.broken
         resolve(request["target"], workspace)

@@ -1,4 +1,5 @@
 """The commands. Each says what it did and what may come next; exit status 0, 1 (judged wrong) or 2 (not understood)."""
+
 from __future__ import annotations
 
 import argparse
@@ -158,8 +159,13 @@ def side_by_side(yours: str, ours: str) -> list[str]:
     left, right = yours.splitlines(), ours.splitlines()
     width = max([len(line) for line in left] + [len("yours")]) + 3
     if width + max(len(line) for line in right) > shutil.get_terminal_size().columns:
-        return [paint("yours", "bold"), *("  " + x for x in left), "", paint("the library's", "bold"),
-                *("  " + x for x in right)]
+        return [
+            paint("yours", "bold"),
+            *("  " + x for x in left),
+            "",
+            paint("the library's", "bold"),
+            *("  " + x for x in right),
+        ]
     rows = [paint("yours".ljust(width) + "the library's", "bold")]
     for kind, a, b, c, d in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
         for i in range(max(b - a, d - c)):

@@ -3,6 +3,7 @@
 A verdict is a dict: `status` (passed, failed, not started, timeout, refused, crashed, error), `file`, `seconds`,
 `passed` and `total` tests, and for what is not passed `lesson`, `message`, `test`, `printed`, `stage`.
 """
+
 from __future__ import annotations
 
 import json
@@ -32,7 +33,11 @@ class Judge:
         environment.pop("PYTEST_ADDOPTS", None)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.exercises.child", *(["--preload"] if preload else [])],
-            cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def __enter__(self) -> Judge:
@@ -58,17 +63,19 @@ class Judge:
         for stage in ("plain", "compiled") if exercise.compiled else ("plain",):
             environment, limit = STAGES[stage]
             limit = timeout or limit
-            answer = self._ask({
-                "id": exercise.id,
-                "target": exercise.target,
-                "tests": str(self.course.root / exercise.tests),
-                "root": str(self.course.root),
-                "workspace": str(workspace),
-                "environment": environment,
-                "timeout": 1e6 if only else limit,
-                "only": only,
-                "show": bool(only),
-            })
+            answer = self._ask(
+                {
+                    "id": exercise.id,
+                    "target": exercise.target,
+                    "tests": str(self.course.root / exercise.tests),
+                    "root": str(self.course.root),
+                    "workspace": str(workspace),
+                    "environment": environment,
+                    "timeout": 1e6 if only else limit,
+                    "only": only,
+                    "show": bool(only),
+                }
+            )
             seconds += answer.get("seconds", 0.0)
             verdict = {**_weigh(answer, exercise, limit), "stage": stage, "seconds": seconds}
             if verdict["status"] != "passed":

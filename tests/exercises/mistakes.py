@@ -1,4 +1,5 @@
 """Wrong solutions made by hand: what people really get wrong, and the cause that the checker should name for each."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -3,6 +3,7 @@
 A mutant differs from the solution in one place: a sign, an axis, an operand, a term, a constant.  Which of all the
 possible ones are taken is settled by their order, so that the same library gives the same mutants.
 """
+
 from __future__ import annotations
 
 import ast

@@ -1,4 +1,5 @@
 """What the learner has started and passed, in a text file that they may read and edit."""
+
 from __future__ import annotations
 
 import time
@@ -38,7 +39,10 @@ class Progress:
                 fields = dict(word.split("=", 1) for word in words[2:] if "=" in word)
                 hints = fields.get("hints", "0")
                 progress.entries[words[0]] = Entry(
-                    words[1], int(hints) if hints.isdigit() else 0, fields.get("code", "-"), fields.get("date", "-"),
+                    words[1],
+                    int(hints) if hints.isdigit() else 0,
+                    fields.get("code", "-"),
+                    fields.get("date", "-"),
                     failing or "-",
                 )
         return progress

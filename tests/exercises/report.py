@@ -1,4 +1,5 @@
 """Telling the learner: lessons and verdicts as lines of text, with colour on a terminal only."""
+
 from __future__ import annotations
 
 import os

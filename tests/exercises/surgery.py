@@ -10,6 +10,7 @@ lines, line endings and the order of everything else survive:
         return grad * ctx.saved[0]  :
                                     | after
 """
+
 from __future__ import annotations
 
 import ast
@@ -55,7 +56,7 @@ class Cut:
 
     def fingerprint(self) -> str:
         """A hash of what the body does: comments, layout and docstring do not change it."""
-        statements = self.node.body[_has_docstring(self.node):]
+        statements = self.node.body[_has_docstring(self.node) :]
         return hashlib.sha256("\n".join(ast.dump(s) for s in statements).encode()).hexdigest()[:12]
 
 
@@ -83,11 +84,11 @@ def cut(source: bytes, name: str) -> Cut:
     end = _line_end(source, max(begin, offset(node.body[-1].end_lineno, node.body[-1].end_col_offset)))
     end = _past_comment_lines(source, end, node.col_offset)
 
-    statements = node.body[_has_docstring(node):]
-    own_line = [s for s in statements if not source[starts[s.lineno - 1]:offset(s.lineno, s.col_offset)].strip()]
+    statements = node.body[_has_docstring(node) :]
+    own_line = [s for s in statements if not source[starts[s.lineno - 1] : offset(s.lineno, s.col_offset)].strip()]
     if own_line:
         first = own_line[0]
-        indent = source[starts[first.lineno - 1]:offset(first.lineno, first.col_offset)].decode()
+        indent = source[starts[first.lineno - 1] : offset(first.lineno, first.col_offset)].decode()
     else:
         definition = lines[node.lineno - 1]
         indent = definition[: len(definition) - len(definition.lstrip())].decode() + "    "
@@ -111,7 +112,7 @@ def find(tree: ast.AST, name: str) -> Def:
 
 def dedented_body(node: Def) -> str:
     """The body of a definition as normalised code, without docstring and comments."""
-    statements = node.body[_has_docstring(node):] or [ast.Pass()]
+    statements = node.body[_has_docstring(node) :] or [ast.Pass()]
     return ast.unparse(ast.Module(body=statements, type_ignores=[]))
 
 

@@ -1,4 +1,5 @@
 """The audit and the mutants, on the toy library: a sound exercise is called sound, and every kind of fault is found."""
+
 import pytest
 
 from tests.exercises import audit, mutants, toy
@@ -43,7 +44,9 @@ def test_faults_are_found(course, capsys, file, old, new, fault):
 
 
 def test_mutants_are_wrong_in_many_ways(course):
-    made = mutants.of(cut(b'''\
+    made = mutants.of(
+        cut(
+            b'''\
 def f(x, n):
     """Doc."""
     y = x.sum(axis=0, keepdims=True) - 2 * n
@@ -52,7 +55,11 @@ def f(x, n):
     for i in range(n):
         y[i] += x[i, 1] / n
     return np.maximum(y, x)
-''', "f"), limit=100)
+''',
+            "f",
+        ),
+        limit=100,
+    )
     bodies = [m.body for m in made]
     assert len(set(bodies)) == len(bodies) > 25
     pieces = ["axis=1", "keepdims=False", "+ 2 * n", "2 * n - ", "3 * n", "n >= 3", "y = y", "range(n - 1)", "x[i, 2]"]

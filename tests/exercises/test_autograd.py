@@ -1,4 +1,5 @@
 """Judges the exercises on autograd: numerical derivatives, vector-Jacobian products, and the walk through the graph."""
+
 import numpy as np
 import pytest
 
@@ -288,8 +289,10 @@ def test_backward_through_a_diamond_goes_through_each_node_once():
     trial.run(y.backward)
     a = 3 * x.data
     expected = 3 * (np.exp(a) + 2 * a)
-    instead = {"only the last use of a counts: gradients have to be added": 3 * a,
-               "only the first use of a counts: gradients have to be added": 3 * np.exp(a)}
+    instead = {
+        "only the last use of a counts: gradients have to be added": 3 * a,
+        "only the first use of a counts: gradients have to be added": 3 * np.exp(a),
+    }
     trial.expect(x.grad, expected, "x.grad", instead=instead)
     trial.require(Watched.calls == 1, f"the backward of a's node ran {Watched.calls} times; it should run once")
 
@@ -367,7 +370,12 @@ def test_backward_leaves_constants_alone_and_frees_the_graph():
     "error, y, arguments, why",
     [
         (ValueError, lambda x: F.mul(x, 2.0), [], "not a single number, and no gradient is given"),
-        (ValueError, lambda x: F.mul(x, 2.0), [np.ones((1, 3))], "a gradient of shape (1, 3) for a tensor of shape (3,)"),
+        (
+            ValueError,
+            lambda x: F.mul(x, 2.0),
+            [np.ones((1, 3))],
+            "a gradient of shape (1, 3) for a tensor of shape (3,)",
+        ),
         (RuntimeError, lambda x: Tensor(np.ones(3)), [np.ones(3)], "depends on nothing that wants a gradient"),
     ],
     ids=["no_gradient", "wrong_shape", "constant"],

@@ -1,4 +1,5 @@
 """The whole flow on a toy library: start, check, hint, diff, reset, next, with every kind of verdict."""
+
 import os
 import re
 import subprocess
@@ -211,6 +212,7 @@ def test_watch_checks_on_every_save_and_stays_where_it_is(course, run):
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     try:
+
         def until(text):
             for line in process.stdout:
                 if text in line:

@@ -1,4 +1,5 @@
 """Surgery: the cut is byte-exact, finds nested targets, and leaves nothing of the answer behind."""
+
 import ast
 
 import pytest

@@ -1,4 +1,5 @@
 """A course small enough to test the machinery with: a package `nn` of three functions, and what judges them."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -30,7 +31,7 @@ def total(x):
     return float(result)
 '''
 
-TESTS = '''\
+TESTS = """\
 import numpy as np
 import pytest
 
@@ -58,7 +59,7 @@ def test_total():
     x = np.arange(6.0)
     trial = Trial("total(x)", x=x)
     trial.expect(trial.run(toy.total, x), 30.0)
-'''
+"""
 
 CATALOGUE = '''\
 # A comment.

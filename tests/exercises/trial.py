@@ -6,6 +6,7 @@
 A trial that fails raises `Wrong`, which carries a lesson: a small table that report.py prints.  NumPy alone is used
 here, and nothing of the library: what is right is computed by the tests themselves and by tests/oracles.
 """
+
 from __future__ import annotations
 
 import copy

@@ -1,4 +1,5 @@
 """Judging many variants of the library, several at a time: what audit.py and the tests of the exercises stand on."""
+
 from __future__ import annotations
 
 import compileall

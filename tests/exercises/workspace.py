@@ -1,10 +1,11 @@
 """The learner's working copy: the library, with the functions they are writing blanked out or written.
 
-    workspace/nn, datasets, generators   the copy
-    workspace/progress.txt               see progress.py
-    workspace/library.txt                the library's files as they were copied, by hash: to notice when it moves on
-    workspace/backups/DATE/              what `reset` and a newer library have replaced
+workspace/nn, datasets, generators   the copy
+workspace/progress.txt               see progress.py
+workspace/library.txt                the library's files as they were copied, by hash: to notice when it moves on
+workspace/backups/DATE/              what `reset` and a newer library have replaced
 """
+
 from __future__ import annotations
 
 import hashlib
