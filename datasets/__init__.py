@@ -25,6 +25,6 @@ def load(name: str | Path, split: str = "train", limit: int | None = None) -> Da
         return digits.load(split, limit)
     if name in mnist.SOURCES:
         return mnist.load(name, split, limit)
-    if Path(name).is_dir():
+    if str(name) and Path(name).is_dir():
         return folder.load(name, split, limit)
     raise DataError(f"no data set {str(name)!r}; choose digits, mnist or fashion, or name a folder of pictures")

@@ -13,6 +13,7 @@ import numpy as np
 from datasets.errors import DataError
 
 LIMIT = 256 * 2**20  # bytes of data; MNIST has 47 million
+CHUNK = 2**18
 
 
 def read(path: str | Path, dimensions: int) -> np.ndarray:
@@ -45,7 +46,9 @@ def _read(file, path, dimensions):
     told = "x".join(map(str, shape))
     if size == 0 or size > LIMIT:
         raise DataError(f"{path} claims to hold {told} bytes; expected between 1 and {LIMIT:,}")
-    data = file.read(size + 1)
+    data = bytearray()  # grown as the file delivers: reading `size` bytes at once would reserve what the header claims
+    while len(data) <= size and (chunk := file.read(min(CHUNK, size + 1 - len(data)))):
+        data += chunk
     if len(data) != size:
         problem = f"only {len(data):,}" if len(data) < size else "more"
         raise DataError(f"{path} should hold {told} = {size:,} bytes of data but holds {problem}; fetch it again")
