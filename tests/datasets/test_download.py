@@ -1,0 +1,167 @@
+"""Downloads against a server on loopback: whatever goes wrong, the file is whole and right, or not there at all."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from datasets import download
+from datasets.errors import DataError
+from tests.datasets.files import Server, sha256
+
+BODY = np.random.default_rng(0).bytes(300_000)
+NAME = "train-images-idx3-ubyte.gz"
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture
+def server():
+    with Server({NAME: BODY}) as running:
+        yield running
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "cache" / "mnist" / NAME
+
+
+def fetch(target, *mirrors, **options):
+    options = {"schemes": ("http",), "stall": 0.2, "pause": 0.01, **options}
+    download.fetch(target, sha256(BODY), mirrors, **options)
+
+
+def assert_only_the_file(target):
+    assert target.read_bytes() == BODY
+    assert os.listdir(target.parent) == [NAME]
+
+
+def test_a_good_server(server, target):
+    fetch(target, server.url)
+    assert_only_the_file(target)
+    assert server.log == [(NAME, None, None)]
+
+
+@pytest.mark.parametrize("fault", ["truncated", "stall"])
+def test_a_break_half_way_is_resumed(server, target, fault):
+    server.plan = [fault]
+    fetch(target, server.url)
+    assert_only_the_file(target)
+    (_, first, _), (_, second, _) = server.log
+    assert first is None and second == f"bytes={len(BODY) // 2}-"
+
+
+def test_a_break_is_resumed_by_a_later_process(server, target):
+    server.plan = ["truncated"]
+    with pytest.raises(DataError, match="broke off after 150,000 of 300,000 bytes"):
+        fetch(target, server.url, rounds=1)
+    assert not target.exists()
+    fetch(target, server.url)
+    assert_only_the_file(target)
+    assert server.log[-1][1] == "bytes=150000-"
+
+
+def test_a_server_that_knows_no_ranges_starts_anew(server, target):
+    """Appending the whole file to its first half would give the wrong hash, or a wrong file."""
+    server.plan = ["truncated", "ignore range"]
+    fetch(target, server.url)
+    assert_only_the_file(target)
+
+
+def test_a_part_of_something_else_is_thrown_away(server, target):
+    """Left by another mirror, or longer than the file: the next run must succeed all the same."""
+    for left in (b"x" * 1000, b"x" * 400_000):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.with_name(f".{NAME}.part").write_bytes(left)
+        fetch(target, server.url)
+        assert_only_the_file(target)
+        target.unlink()
+
+
+def test_a_whole_part_is_moved_without_asking(server, target):
+    target.parent.mkdir(parents=True)
+    target.with_name(f".{NAME}.part").write_bytes(BODY)
+    fetch(target, server.url)
+    assert_only_the_file(target)
+    assert server.log == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "requests"),
+    [
+        ("wrong", "wrong SHA-256", 1),
+        ("short", "wrong SHA-256", 1),
+        (404, "answered 404", 1),
+        (503, "answered 503", 3),
+        ("stall", "fell silent", 3),
+        (("redirect", "file:///etc/passwd"), "answered 302", 1),
+        (("redirect", "ftp://127.0.0.1/x"), "not served over http", 1),
+    ],
+)
+def test_failures_are_one_sentence_and_the_next_run_succeeds(server, target, fault, words, requests):
+    server.plan = [fault] * 3
+    with pytest.raises(DataError, match=words) as error:
+        fetch(target, server.url)
+    assert "\n" not in str(error.value) and "INKLING_DATA" in str(error.value)
+    assert len(server.log) == requests
+    assert not target.exists()
+    server.plan = []
+    fetch(target, server.url)
+    assert_only_the_file(target)
+
+
+@pytest.mark.parametrize("fault", ["wrong", 404, "truncated"])
+def test_the_next_mirror_is_asked(server, target, fault):
+    with Server({NAME: BODY}) as second:
+        server.plan = [fault] * 9
+        fetch(target, server.url, second.url)
+        assert len(server.log) == len(second.log) == 1
+    assert_only_the_file(target)
+
+
+def test_a_server_that_is_not_there(target):
+    with Server({}) as gone:
+        url = gone.url
+    with pytest.raises(DataError, match="cannot be reached"):
+        fetch(target, url)
+    assert os.listdir(target.parent) == []
+
+
+def test_an_endless_body_is_cut(server, target, monkeypatch):
+    monkeypatch.setattr(download, "LIMIT", 3 << 20)
+    server.plan = ["endless"]
+    with pytest.raises(DataError, match="more than 3,145,728 bytes"):
+        fetch(target, server.url)
+    assert os.listdir(target.parent) == []
+
+
+def test_only_https_unless_told_otherwise(server, target):
+    with pytest.raises(DataError, match="not served over https"):
+        download.fetch(target, sha256(BODY), [server.url])
+    assert server.log == []
+
+
+def test_redirection_away_from_https_is_refused(server):
+    handler = download._SameSchemes(("https",))
+    with pytest.raises(download._Failure, match="not served over https"):
+        handler.redirect_request(None, None, 302, "", {}, server.url)
+
+
+def test_two_at_once_fetch_once(server, target):
+    threads = [threading.Thread(target=fetch, args=(target, server.url)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert_only_the_file(target)
+    assert len(server.log) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_an_os_error(server, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError):
+        fetch(tmp_path / "file" / NAME, server.url)
