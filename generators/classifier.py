@@ -56,7 +56,7 @@ class Classifier(Family):
         super().__init__(config)
         w, small = config.width, config.image_size // 4
         self.stem = Conv2d(config.channels, w, 3, rng)
-        self.norms = [GroupNormSiLU(8, channels) for channels in (w, 2 * w, 2 * w, 4 * w)]
+        self.norms = [GroupNormSiLU(8, channels) for channels in (2 * w, 2 * w, 4 * w)]
         self.half = [Conv2d(w, 2 * w, 3, rng), Conv2d(2 * w, 2 * w, 3, rng)]
         self.quarter = Conv2d(2 * w, 4 * w, 3, rng)
         self.hidden = Linear(small * small * 4 * w, config.features, rng)
@@ -80,10 +80,10 @@ class Classifier(Family):
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator | None = None) -> tuple[Tensor, list[Tensor]]:
         """Images (N, H, W, C) in [0, 1] -> features (N, D) and the logits of each head; `rng` only in training."""
-        h = self.norms[0](self.stem(Tensor(images * 2 - 1)))
-        h = self.norms[1](self.half[0](F.max_pool2d(h, 2)))  # (N, 14, 14, 2w)
-        h = self.norms[2](self.half[1](h))
-        h = self.norms[3](self.quarter(F.max_pool2d(h, 2)))  # (N, 7, 7, 4w)
+        h = F.relu(F.max_pool2d(self.stem(Tensor(images * 2 - 1)), 2))  # (N, 14, 14, w)
+        h = self.norms[0](self.half[0](h))  # (N, 14, 14, 2w)
+        h = self.norms[1](self.half[1](h))
+        h = self.norms[2](self.quarter(F.max_pool2d(h, 2)))  # (N, 7, 7, 4w)
         features = F.silu(self.hidden(h.reshape(len(h), -1)))
         kept = self.dropout(features, rng)
         return features, [head(kept) for head in self.heads]
