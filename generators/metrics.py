@@ -173,15 +173,6 @@ def sharpness(images: np.ndarray) -> float:
     return float(np.sqrt(((across**2).mean() + (down**2).mean()) / 2))
 
 
-def bits_per_dimension(nats: float, dimensions: int) -> float:
-    """Bits that a model needs for each of an image's dimensions, given -log p of 8-bit levels in nats.
-
-    For a density over pixels scaled to [0, 1] the nats must already hold the + dimensions * log 256 of the change of
-    scale: a uniform density then scores exactly 8.
-    """
-    return float(nats / (dimensions * np.log(2)))
-
-
 # Blocks
 
 

@@ -163,10 +163,6 @@ def test_a_blur_is_less_sharp_and_the_scale_of_the_pixels_does_not_matter():
     assert metrics.sharpness(np.repeat(step, 4, axis=1)) == pytest.approx(np.sqrt(1 / 6))
 
 
-def test_a_uniform_density_takes_eight_bits():
-    assert metrics.bits_per_dimension(784 * np.log(256), 784) == pytest.approx(8, abs=1e-12)
-
-
 @pytest.mark.parametrize(
     "call, word",
     [
