@@ -3,6 +3,7 @@
 Parses, checks, and hands over to `commands.py`.  Whatever is wrong with the input ends in one sentence and exit
 status 2, without a traceback; a traceback is a bug of ours.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -80,20 +81,32 @@ def _add_train(commands) -> None:
         commands, "train", "train a model from scratch and keep it in a folder",
         "inkling train ddpm --data fashion --out runs/clothes --minutes 10",
     )  # fmt: skip
-    train.add_argument("family", nargs="?", help="vae, realnvp, ddpm, gan, regression (the blurred baseline), or classifier (the judge)")
-    train.add_argument("--data", default="digits", help="digits (built in), mnist, fashion, or a folder of images (default: digits)")
+    train.add_argument(
+        "family",
+        nargs="?",
+        help="vae, realnvp, ddpm, gan, regression (the blurred baseline), or classifier (the judge)",
+    )
+    train.add_argument(
+        "--data", default="digits", help="digits (built in), mnist, fashion, or a folder of images (default: digits)"
+    )
     train.add_argument("--limit", type=_positive(int), metavar="N", help="train on the first N images only")
     train.add_argument("--out", metavar="FOLDER", help="where the run lives (default: runs/FAMILY-DATA)")
     length = train.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=_positive(float), help="train about so long: measures the speed, then fixes the steps (default: 5)")
+    length.add_argument(
+        "--minutes",
+        type=_positive(float),
+        help="train about so long: measures the speed, then fixes the steps (default: 5)",
+    )
     length.add_argument("--steps", type=_positive(int), help="train for so many steps")
     train.add_argument("--seed", type=_seed, default=0, help="everything random follows from it (default: 0)")
     _threads(train)
     train.add_argument("--resume", action="store_true", help="go on with the run in --out, after Ctrl-C or a crash")
-    train.add_argument("--save-every", type=_positive(float), default=60.0, metavar="SECONDS", help="between checkpoints (default: 60)")
+    train.add_argument(
+        "--save-every", type=_positive(float), default=60.0, metavar="SECONDS", help="between checkpoints (default: 60)"
+    )
     train.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE",
-        help="change the model's config, such as --set width=64 or --set optimiser.rate=1e-4; an unknown name lists them all",
+        help="change the model's config, such as --set width=64 or --set optimiser.rate=1e-4; any unknown name lists them",
     )  # fmt: skip
 
 
@@ -120,19 +133,37 @@ def _add_pictures(commands) -> None:
     )  # fmt: skip
     for command, count in ((sample, 16), (reconstruct, 10), (interpolate, 6), (edit, 10), (denoise, 4)):
         command.add_argument("run", help="the folder of a trained model")
-        command.add_argument("-n", type=_positive(int), default=count, metavar="N", help=f"how many images (default: {count})")
-        command.add_argument("--out", required=True, metavar="FILE", help="ending .png: a picture; .gif: a film; .npz: the arrays")
+        command.add_argument(
+            "-n", type=_positive(int), default=count, metavar="N", help=f"how many images (default: {count})"
+        )
+        command.add_argument(
+            "--out", required=True, metavar="FILE", help="ending .png: a picture; .gif: a film; .npz: the arrays"
+        )
         command.add_argument("--seed", type=_seed, default=0, help="another seed, other pictures (default: 0)")
         _threads(command)
     for command in (sample, edit, denoise):
-        command.add_argument("--caption", action="append", metavar="TEXT", help="what to paint; several are shared out in turn")
+        command.add_argument(
+            "--caption", action="append", metavar="TEXT", help="what to paint; several are shared out in turn"
+        )
     for command in (sample, denoise):
         command.add_argument("--sample-steps", type=_positive(int), metavar="N", help="ddpm: denoising steps")
-        command.add_argument("--guidance", type=float, metavar="W", help="ddpm: weight of the caption; 1 is none, more obeys it more closely")
-    sample.add_argument("--temperature", type=_positive(float), metavar="T", help="realnvp: scale of the noise; below 1 is safer and duller")
+        command.add_argument(
+            "--guidance",
+            type=float,
+            metavar="W",
+            help="ddpm: weight of the caption; 1 is none, more obeys it more closely",
+        )
+    sample.add_argument(
+        "--temperature",
+        type=_positive(float),
+        metavar="T",
+        help="realnvp: scale of the noise; below 1 is safer and duller",
+    )
     for command in (reconstruct, interpolate, edit):
         command.add_argument("--data", help="where the images come from (default: the test images of the model's data)")
-    interpolate.add_argument("--frames", type=_positive(int), default=12, metavar="N", help="pictures on the way (default: 12)")
+    interpolate.add_argument(
+        "--frames", type=_positive(int), default=12, metavar="N", help="pictures on the way (default: 12)"
+    )
 
 
 def _add_evaluate(commands) -> None:
@@ -142,7 +173,9 @@ def _add_evaluate(commands) -> None:
     )  # fmt: skip
     evaluate.add_argument("run", help="the folder of a trained model")
     evaluate.add_argument("--judge", metavar="FOLDER", help="a trained classifier (default: runs/classifier-DATA)")
-    evaluate.add_argument("-n", type=_positive(int), default=10_000, metavar="N", help="samples to draw (default: 10000)")
+    evaluate.add_argument(
+        "-n", type=_positive(int), default=10_000, metavar="N", help="samples to draw (default: 10000)"
+    )
     evaluate.add_argument("--seed", type=_seed, default=0)
     evaluate.add_argument("--json", metavar="FILE", help="also write the figures there")
     _threads(evaluate)

@@ -1,4 +1,5 @@
 """What each command of the command line does, once its options are parsed."""
+
 from __future__ import annotations
 
 from argparse import Namespace
@@ -68,7 +69,9 @@ def _finish(run: runs.Run, options: Namespace) -> int:
             pass
     done = run.trainer.step_number
     if done < plan.steps:
-        print(f"Stopped at step {done:,} of {plan.steps:,}, saved. Go on with: inkling train --resume --out {run.folder}")
+        print(
+            f"Stopped at step {done:,} of {plan.steps:,}, saved. Go on with: inkling train --resume --out {run.folder}"
+        )
         return 130
     print(f"Done: {plan.steps:,} steps in {run.seconds / 60:.1f} minutes. See {run.folder / 'samples'}")
     if hasattr(run.model, "sample"):
@@ -157,7 +160,9 @@ def denoise(options: Namespace) -> int:
         return 0
     if Path(options.out).suffix == ".gif":
         n = len(captions)
-        film = [pictures.grid(np.concatenate([noisy, guess]), columns=n) for noisy, guess in zip(frames, clean, strict=True)]
+        film = [
+            pictures.grid(np.concatenate([noisy, guess]), columns=n) for noisy, guess in zip(frames, clean, strict=True)
+        ]
         pictures.save_gif(film, options.out)
         return 0
     shown = np.unique(np.linspace(0, len(frames) - 1, 10).round().astype(int))
@@ -216,7 +221,9 @@ def _folder_to_resume(options: Namespace) -> Path:
     if options.out is None:
         raise UsageError("--resume needs --out: the folder of the run to go on with")
     if options.set or options.steps or options.minutes or options.limit:
-        raise UsageError("--resume goes on with the run as it was planned; leave out --set, --steps, --minutes, --limit")
+        raise UsageError(
+            "--resume goes on with the run as it was planned; leave out --set, --steps, --minutes, --limit"
+        )
     folder = Path(options.out)
     if not (folder / "checkpoint.npz").exists():
         raise UsageError(f"there is no run to resume in {folder} (no checkpoint.npz)")

@@ -151,8 +151,8 @@ def _show_eight(page: Page, trained: dict[str, Trained], seed: int, threads: Thr
         "eight draws are eight different sevens. The regression has no noise: it can only paint the one average.",
     )
     rows = {
-        trained[key].entry.label: trained[key].model.sample([EIGHT_OF] * 8, derive_rng(seed, "demo", 2), threads=threads)
-        for key in [*PAINTERS, "regression"]
+        t.entry.label: t.model.sample([EIGHT_OF] * 8, derive_rng(seed, "demo", 2), threads=threads)
+        for t in (trained[key] for key in [*PAINTERS, "regression"])
     }
     page.picture(pictures.rows(rows))
 

@@ -180,8 +180,10 @@ class GAN(Family):
         tokens = np.concatenate([shard.tokens] * 4)
         verdicts = self.discriminator.judge(seen, tokens)
         on_real, on_fake = verdicts[:n], verdicts[n : 2 * n]
-        on_lie = self.discriminator.judge(seen[:n], shard.false_tokens)
-        contest = relativistic_discriminator_loss(on_real, on_fake) + relativistic_discriminator_loss(on_real, on_lie)
+        contest = relativistic_discriminator_loss(on_real, on_fake)
+        if shard.false_tokens is not None:
+            on_lie = self.discriminator.judge(seen[:n], shard.false_tokens)
+            contest = contest + relativistic_discriminator_loss(on_real, on_lie)
         penalty = finite_difference_penalty(verdicts[: 2 * n], verdicts[2 * n :], s)  # R1 and R2 in one
         loss = (F.sum(contest) + F.sum(penalty) * (self.config.gamma / 2)) * (1 / shard.batch_size)
         return loss, {

@@ -7,6 +7,7 @@
 A step depends on what the checkpoint holds and on its own number alone (see `training.py`), so a resumed run
 repeats the steps that were lost, bit for bit; the metrics of those steps are cut off first.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -59,7 +60,9 @@ class Plan:
             plan = {field.name: values[field.name] for field in dataclasses.fields(cls)}
             return cls(**{**plan, "config": config_from_json(family(values["family"]).Config, values["config"])})
         except (KeyError, TypeError) as error:
-            raise CheckpointError(f"the checkpoint does not describe a run of this version of Inkling ({error})") from error
+            raise CheckpointError(
+                f"the checkpoint does not describe a run of this version of Inkling ({error})"
+            ) from error
 
 
 def fingerprint(dataset) -> int:
@@ -131,7 +134,7 @@ def plan_run(
 
 
 def seconds_per_step(name: str, dataset, config: FamilyConfig, threads: Threads) -> float:
-    """The median time of a training step, on a model that is thrown away; the first steps, which compile, not counted."""
+    """The median time of a training step, on a model that is thrown away; the first two, which compile, left out."""
     trainer = Trainer(build(name, config, derive_rng(0, "weights")), dataset, 0, 1000, threads)
     for _ in range(2):
         trainer.step()
@@ -201,14 +204,20 @@ class Run:
             images = self.model.sample(captions, rng, threads=self.threads)
         path = self.folder / "samples" / f"step-{self.trainer.step_number:06d}.png"
         path.parent.mkdir(exist_ok=True)
-        pictures.grid(images, captions=captions, title=f"{self.plan.family}, step {self.trainer.step_number}").save(path)
+        pictures.grid(images, captions=captions, title=f"{self.plan.family}, step {self.trainer.step_number}").save(
+            path
+        )
 
     def go(self, save_every: float = 60.0, quiet: bool = False) -> Iterator[dict[str, float]]:
         """Train to the end, yielding the metrics of each step; saves on the way, at the end and on Ctrl-C."""
         every = max(1, self.plan.steps // SAMPLE_GRIDS)
         saved_at = began = time.monotonic()
         before = self.seconds
-        with _Stop() as stop, open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as log, self._bar(quiet) as bar:
+        with (
+            _Stop() as stop,
+            open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as log,
+            self._bar(quiet) as bar,
+        ):
             for metrics in train(self.trainer):
                 log.write(json.dumps(metrics) + "\n")
                 bar.update()

@@ -57,7 +57,7 @@ class Shard:
 
     images: np.ndarray  # (n, H, W, C) float32 in [0, 1]
     tokens: np.ndarray  # (n, L) int64, the captions
-    false_tokens: np.ndarray | None  # (n, L), captions that contradict the images, for families that ask for them
+    false_tokens: np.ndarray | None  # (n, L), captions false of the images, where the family asks
     labels: np.ndarray  # (n,) int64
     indices: np.ndarray  # (n,) int64, positions in the data set
     batch_size: int
@@ -166,7 +166,7 @@ class Trainer:
 
     def _shards(self, batch: Batch, tokens: np.ndarray) -> list[Shard]:
         false_tokens = None
-        if self.family.wants_false_captions:
+        if self.family.wants_false_captions and len(self.dataset.classes) > 1:
             rng = derive_rng(self.seed, "false captions", self.step_number)
             false_tokens = self.family.vocabulary.encode(
                 self.dataset.contradicting(batch.indices, batch.captions, rng)

@@ -1,4 +1,4 @@
-"""The variational auto-encoder: what the caption leaves out is read off the image in training, and drawn at random after.
+"""The variational auto-encoder: what the caption leaves out is read off the image in training, drawn at random after.
 
 A caption c says less than an image x shows.  So let a second network, the *encoder*, look at the image and write what
 the caption lacks into a short vector z; the *decoder* then paints the image from caption and vector:
@@ -235,7 +235,7 @@ class VAE(Family):
         return self.paint(self.encode(images, captions, threads), new_captions, threads)
 
     def traverse(self, z: np.ndarray, dimension: int, values: np.ndarray, caption: str) -> np.ndarray:
-        """Pictures (len(values), H, W, C) of one vector z (latent,) with one of its numbers set to each value in turn."""
+        """Pictures (len(values), H, W, C) of z (latent,) with one of its numbers set to each value in turn."""
         walk = np.repeat(z[None], len(values), axis=0)
         walk[:, dimension] = values
         return self.paint(walk, [caption] * len(values))

@@ -58,7 +58,8 @@ class Module:
         """Copy `state` into the parameters and buffers, all or none.  ValueError if a name or a shape does not fit."""
         own = self.state()
         if missing := sorted(own.keys() - state.keys()):
-            raise ValueError(f"the state lacks {missing[0]!r}" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
+            more = f" and {len(missing) - 1} more" if missing[1:] else ""
+            raise ValueError(f"the state lacks {missing[0]!r}{more}")
         if unknown := sorted(state.keys() - own.keys()):
             raise ValueError(f"the state has {unknown[0]!r}, which this model does not")
         for name, array in own.items():
@@ -241,7 +242,10 @@ class MultiHeadAttention(Module):
     def __call__(self, x: Tensor) -> Tensor:
         n, t, features = x.shape
         qkv = self.query_key_value(x).reshape(n, t, 3, self.heads, features // self.heads)
-        q, k, v = (qkv[:, :, i].transpose(0, 2, 1, 3) for i in range(3))  # each (N, heads, T, features / heads)
+        q, k, v = (
+            part.reshape(n, t, self.heads, -1).transpose(0, 2, 1, 3)  # (N, heads, T, features / heads)
+            for part in F.split(qkv, 3, axis=2)
+        )
         mixed = F.scaled_dot_product_attention(q, k, v)
         return self.output(mixed.transpose(0, 2, 1, 3).reshape(n, t, features))
 

@@ -94,7 +94,7 @@ class Tensor:
             raise TypeError(f"a Tensor holds numbers; given dtype {array.dtype}")
         if requires_grad and array.dtype.kind != "f":
             raise TypeError(
-                f"only float tensors can have gradients; given dtype {array.dtype}. Convert it first: x.astype(np.float32)"
+                f"only float tensors can have gradients; given dtype {array.dtype}. Convert it: x.astype(np.float32)"
             )
         self.data = array
         self.grad: np.ndarray | None = None
@@ -146,7 +146,7 @@ class Tensor:
             grad = np.ones_like(self.data)
         grad = np.asarray(grad, dtype=self.dtype)
         if grad.shape != self.shape:
-            raise ValueError(f"backward() was given a gradient of shape {grad.shape} for a tensor of shape {self.shape}")
+            raise ValueError(f"backward() was given a gradient of shape {grad.shape}; the tensor's is {self.shape}")
         if self.node is None:
             _add_to_leaf(self, grad)
             return

@@ -1,0 +1,136 @@
+"""The loop: what a step does, that it depends on nothing but its number and the weights, and what happens at a NaN."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from generators.training import Diverged, Trainer, train
+from nn import functional as F
+from nn.optim import AdamW
+from nn.tensor import Tensor
+from tests.generators.toys import Toy, build, pool, toy_data
+
+DATA = toy_data()
+
+
+def trainer(steps=12, threads=1, seed=3, kind=Toy, **settings):
+    return Trainer(build(kind, DATA, seed, **settings), DATA, seed, steps, pool(threads))
+
+
+def weights(one):
+    return {name: array.copy() for name, array in one.state().items()}
+
+
+def assert_equal_bits(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_equal_bits_for_any_number_of_threads(threads):
+    one, several = trainer(threads=1), trainer(threads=threads)
+    assert list(train(one)) == list(train(several))
+    assert_equal_bits(weights(one), weights(several))
+
+
+@pytest.mark.parametrize("stop", [1, 5, 11])
+def test_stopping_and_going_on_changes_nothing(stop):
+    """Catches anything that the next step needs and the state lacks: moments, averages, counts, buffers, the epoch."""
+    whole = trainer()
+    metrics = list(train(whole))
+    first = trainer()
+    for _ in range(stop):
+        first.step()
+    second = trainer()
+    second.load_state(weights(first), stop)
+    assert list(train(second)) == metrics[stop:]
+    assert_equal_bits(weights(second), weights(whole))
+
+
+def test_seeds_matter():
+    """Catches a seed that is accepted and never used."""
+    a, b = trainer(seed=1), trainer(seed=2)
+    b.family.load_state(a.family.state())
+    assert a.step() != b.step()
+
+
+def test_metrics_are_normalised_by_the_whole_batch():
+    """24 images in shards of 5, the last of 4.  Catches a mean of shard means."""
+    metrics = trainer().step()
+    assert metrics["share"] == pytest.approx(1.0)
+    assert {"read_loss", "write_loss", "read_gradient_norm", "write_rate"} <= metrics.keys()
+    assert metrics["write_rate"] == pytest.approx(2 * metrics["read_rate"])
+
+
+def test_a_phase_changes_its_own_parameters_only():
+    """Catches an update of every parameter in every phase."""
+    one = trainer(kind=OnlyFirst)
+    before = one.family.second.weight.data.copy()
+    one.step()
+    np.testing.assert_array_equal(one.family.second.weight.data, before)
+
+
+class OnlyFirst(Toy):
+    def phases(self, step):
+        return super().phases(step)[:1]
+
+
+def test_prepare_is_called_once_with_the_whole_first_batch():
+    one = trainer()
+    for _ in range(3):
+        one.step()
+    assert one.family.prepared == 1
+
+
+def test_averaged_weights_come_and_go():
+    """Catches an average that is computed and never applied, and weights that are not put back."""
+    one = trainer()
+    for _ in range(6):
+        one.step()
+    trained, average = one.family.first.weight.data.copy(), one.averaged_state()["first.weight"].copy()
+    assert np.abs(trained - average).max() > 0
+    with one.averaged_weights():
+        np.testing.assert_array_equal(one.family.first.weight.data, average)
+    np.testing.assert_array_equal(one.family.first.weight.data, trained)
+    np.testing.assert_array_equal(one.state()["ema/first.weight"], average)
+
+
+def test_the_gradient_is_clipped(monkeypatch):
+    """Catches a clip that is configured and not applied."""
+    seen = []
+    monkeypatch.setattr(AdamW, "step", lambda self, gradient, rate, scale=1.0: seen.append((gradient.copy(), scale)))
+    config = replace(Toy.Config().optimiser, clip_norm=0.001)
+    trainer(optimiser=config).step()
+    for gradient, scale in seen:
+        assert np.linalg.norm(gradient * scale) == pytest.approx(0.001, rel=1e-4)
+
+
+class Explodes(Toy):
+    """The logarithm of a negative number, from the third step on, in one shard only."""
+
+    def loss(self, shard, rng):
+        value, metrics = super().loss(shard, rng)
+        bad = shard.indices[0] == DATA_INDEX and self.count > 4
+        self.count += 1
+        return (value + F.log(Tensor(np.float32(-1.0)) * value) if bad else value), metrics
+
+    count = 0
+
+
+DATA_INDEX = int(trainer().batches.at(2).indices[5])  # first image of the second shard of step 2
+
+
+def test_a_nan_stops_the_run_and_names_step_and_op():
+    """Catches a NaN that goes on silently, an update made with it, and a report without the place."""
+    one = trainer(kind=Explodes)
+    with np.errstate(invalid="ignore"), pytest.raises(Diverged, match=r"step 2.*forward pass of Log.*learning rate"):
+        list(train(one))
+    assert all(np.isfinite(array).all() for array in weights(one).values())
+
+
+def test_a_parameter_that_is_not_finite_is_named():
+    one = trainer()
+    one.family.second.bias.data[3] = np.inf
+    with np.errstate(invalid="ignore"), pytest.raises(Diverged, match="'second.bias'"):
+        one.step()

@@ -1,0 +1,67 @@
+"""Models and data small enough to train a thousand times in a test."""
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+import datasets
+from generators.training import Family, FamilyConfig, OptimiserConfig, Phase
+from nn import functional as F
+from nn.modules import Linear
+from nn.parallel import Threads, derive_rng
+from nn.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class ToyConfig(FamilyConfig):
+    batch_size: int = 24
+    shard_size: int = 5
+    ema_decay: float = 0.9
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=0.01, warmup_steps=2))
+
+
+class Toy(Family):
+    """A linear auto-encoder with noise and two phases: everything that the loop does, in microseconds."""
+
+    name = "toy"
+    Config = ToyConfig
+    wants_false_captions = True
+
+    def __init__(self, config, rng):
+        super().__init__(config)
+        self.first = Linear(784, 4, rng)
+        self.second = Linear(4, 784, rng)
+        self.prepared = np.zeros(1, np.float32)
+        self.seen = []
+
+    def prepare(self, images, tokens, rng):
+        assert len(images) == self.config.batch_size
+        self.prepared += 1
+
+    def phases(self, step):
+        config = self.config.optimiser
+        return [
+            Phase("read", self.first.parameters(), self.loss, config),
+            Phase("write", self.second.parameters(), self.loss, replace(config, rate=2 * config.rate)),
+        ]
+
+    def loss(self, shard, rng):
+        x = shard.images.reshape(len(shard.images), -1)
+        noisy = Tensor(x + 0.1 * rng.standard_normal(x.shape, dtype=np.float32))
+        error = F.mse(self.second(self.first(noisy)), x)
+        return F.sum(error) * (1 / shard.batch_size), {"share": len(x) / shard.batch_size}
+
+    def sample(self, captions, rng, threads=None):
+        painted = self.second(Tensor(rng.random((len(captions), 4), np.float32))).data
+        return np.clip(painted, 0, 1).reshape(-1, 28, 28, 1)
+
+
+def toy_data(count=60):
+    return datasets.load("digits", split="train", limit=count)
+
+
+def build(kind, data, seed=0, **settings):
+    return kind(kind.Config(vocabulary=tuple(data.vocabulary), **settings), derive_rng(seed, "weights"))
+
+
+def pool(threads=1):
+    return Threads(threads)
