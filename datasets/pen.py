@@ -118,7 +118,7 @@ def skeleton(stream, hand, hands, points):
     points[:count] = 0.0
     total = 0.0
     for form in range(forms):
-        weight = uniform(stream) ** 2
+        weight = uniform(stream) ** 4  # mostly near one of the forms, at times between them
         total += weight
         for p in range(count):
             points[p, 0] += weight * hands.points[hand, form, p, 0]

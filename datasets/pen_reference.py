@@ -41,7 +41,7 @@ def key(stream: int, index: int) -> int:
 
 def skeleton(stream, forms, lift):
     """(P, 2) from forms (F, P, 2) and lift (P,)."""
-    weights = np.array([stream.uniform() ** 2 for _ in forms])
+    weights = np.array([stream.uniform() ** 4 for _ in forms])
     points = np.tensordot(weights / weights.sum(), forms, 1)
     at_end = lift | np.append(lift[1:], True)
     jitter = np.array([[stream.normal(), stream.normal()] for _ in points])
