@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -149,19 +149,23 @@ def encoded(kind):
 SAMPLES = [(f".{kind.lower()}", encoded(kind)) for kind in ("PNG", "GIF", "BMP", "TIFF", "JPEG", "PPM")]
 
 
-@settings(suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture])
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return tmp_path_factory.mktemp("pictures")
+
+
 @given(
     st.sampled_from(SAMPLES), st.lists(st.tuples(st.integers(0, 10**6), st.binary(max_size=4)), min_size=1, max_size=6)
 )
-def test_fuzzed_pictures_are_read_or_skipped(tmp_path, sample, edits):
+def test_fuzzed_pictures_are_read_or_skipped(pictures, sample, edits):
     suffix, data = sample[0], bytearray(sample[1])
     for at, change in edits:
         at %= len(data)
         data[at : at + len(change)] = change
-    path = tmp_path / f"fuzzed{suffix}"
+    path = pictures / f"fuzzed{suffix}"
     path.write_bytes(data)
     try:
-        assert folder.load(tmp_path).images.shape == (1, 28, 28, 1)
+        assert folder.load(pictures).images.shape == (1, 28, 28, 1)
     except DataError as error:
         assert "no readable picture" in str(error)
     path.unlink()
