@@ -127,6 +127,23 @@ def full(codes) -> str:
     return _sentence(codes, (2, 1, 0, 3, 4), (True, True, True, False, False))
 
 
+def change(text: str, wanted: str, vocabulary) -> str:
+    """The caption `text` with what `wanted` says in the place of what it said of the same attributes.
+
+    A variant goes with its digit unless the new one has it too. In another language than the digits' a caption is a
+    single name, and the answer is `wanted`. CaptionError as from `parse`.
+    """
+    check(wanted, vocabulary)
+    if set(vocabulary) != set(VOCABULARY):
+        return wanted
+    said = parse(text) | parse(wanted)
+    if "digit" in said and said.get("variant") not in VARIANTS_OF[said["digit"]]:
+        said.pop("variant", None)
+    row = [values.index(said.get(name, values[0])) for name, values in ATTRIBUTES.items()]
+    order = [_NAMES.index(name) for name in ("size", "stroke", "variant", "digit", "slant") if name in said]
+    return _sentence(row, order, (True, True, True, True, False)) if order else ""
+
+
 def draw(codes: np.ndarray, rng: np.random.Generator) -> list[str]:
     """Training captions of pictures with codes (n, 5): kinds as in MIX, partial ones at random."""
     n = len(codes)

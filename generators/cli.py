@@ -106,7 +106,7 @@ def _add_train(commands) -> None:
     )
     train.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE",
-        help="change the model's config, such as --set width=64 or --set optimiser.rate=1e-4; any unknown name lists them",
+        help="change the model's config, such as width=64 or optimiser.rate=1e-4; any unknown name lists them",
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ def train(options: Namespace) -> int:
     if name not in FAMILIES:
         raise UsageError(f"train what? Given {name!r}; known are {', '.join(FAMILIES)}")
     folder = Path(options.out or f"runs/{name}-{Path(options.data).name}")
+    runs.refuse_to_overwrite(folder)
     dataset = _load_data(options.data, "train", options.limit)
     config = runs.override(runs.default_config(name, dataset), _settings(options.set))
     if len(dataset) < config.batch_size:
@@ -37,8 +38,6 @@ def train(options: Namespace) -> int:
         )
     folder.mkdir(parents=True, exist_ok=True)
     with checkpoint.lock(folder):
-        if (folder / "checkpoint.npz").exists():
-            raise runs.RunError(f"{folder} holds a run already; go on with it with --resume, or choose another --out")
         try:
             minutes = options.minutes or 5.0
             if options.steps is None:

@@ -1,7 +1,7 @@
 """`make demo`: every family, trained for minutes on the built-in digits, shown side by side on one page.
 
 The page follows the argument of the project: a sentence says less than an image shows; each family has its own place
-for what the sentence leaves out.  `make` trains, `build_page` shows; each section is a function below.
+for what the sentence leaves out.  `make` trains, `Show` paints the page; each of its sections is a method.
 """
 from __future__ import annotations
 
@@ -73,8 +73,7 @@ def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
             print("Stopped, saved. `make demo` goes on from here.")
             return 130
     print("Painting the page ...", flush=True)
-    page = build_page(trained, train_set, test_set, seed, threads, (time.monotonic() - began) / 60)
-    page.write(out / "index.html")
+    Show(out, trained, train_set, test_set, seed, threads).write((time.monotonic() - began) / 60)
     print(f"Done in {(time.monotonic() - began) / 60:.1f} minutes. Open {out / 'index.html'} in a browser.")
     return 0
 
@@ -100,156 +99,186 @@ def _train(entry: Entry, folder: Path, dataset, minutes: float, seed: int, threa
         return Trained(entry, run.model, run.plan, runs.read_metrics(folder), run.seconds / 60)
 
 
-def build_page(trained: dict[str, Trained], train_set, test_set, seed: int, threads: Threads, minutes: float) -> Page:
-    """The whole page, section by section."""
-    page = Page(
-        "Four ways to make an image from a sentence",
-        "A sentence says less than an image shows. Each of these models has its own place for what the sentence "
-        "leaves out, and that place is the noise.",
-        f"Painted by Inkling in {minutes:.1f} minutes on {threads.count} threads, from the first stroke of the data to "
-        "the last picture of this page. Autograd, convolutions, models and samplers are NumPy and Numba, nothing else.",
-    )
-    models = {key: entry.model for key, entry in trained.items()}
-    _show_data(page, test_set)
-    _show_samples(page, trained, seed, threads)
-    _show_eight(page, trained, seed, threads)
-    _show_blur(page, models, train_set, seed, threads)
-    _show_round_trips(page, models, test_set, seed, threads)
-    _show_walks(page, models, test_set, seed, threads)
-    _show_edits(page, models, test_set, seed, threads)
-    _show_denoising(page, models["ddpm"], seed, threads)
-    _show_training(page, trained)
-    return page
+class Show:
+    """The page, section by section.  Its still pictures also stand beside it as PNG files."""
 
+    def __init__(self, out: Path, trained: dict[str, Trained], train_set, test_set, seed: int, threads: Threads):
+        self.out, self.trained, self.train_set, self.test_set = out, trained, train_set, test_set
+        self.models = {key: entry.model for key, entry in trained.items()}
+        self.seed, self.threads = seed, threads
+        self.page: Page
 
-def _show_data(page: Page, dataset) -> None:
-    page.section(
-        "What they learn from",
-        "Handwriting that a program draws: strokes with tremor, curvature and ink, no two alike, and a caption that "
-        "says some of what can be seen, all of it, or nothing.",
-    )
-    chosen = np.arange(16)
-    page.tiles(dataset.images[chosen], dataset.captions(chosen), "Images that no model has seen, with their captions.")
+    def write(self, minutes: float) -> None:
+        """Paint everything and write `index.html`; `minutes` is what the training took."""
+        self.page = Page(
+            "Four ways to make an image from a sentence",
+            "A sentence says less than an image shows. Each of these models has its own place for what the sentence "
+            "leaves out, and that place is the noise.",
+            f"Trained by Inkling in {minutes:.1f} minutes on {self.threads.count} threads. Autograd, convolutions, "
+            "models and samplers are Python with NumPy and Numba, nothing else.",
+        )
+        for section in (
+            self.data, self.samples, self.eight, self.blur, self.round_trips, self.walks, self.edits, self.denoising,
+            self.training,
+        ):  # fmt: skip
+            section()
+        self.page.write(self.out / "index.html")
 
+    def rng(self, purpose: str) -> np.random.Generator:
+        return derive_rng(self.seed, f"demo {purpose}")
 
-def _show_samples(page: Page, trained: dict[str, Trained], seed: int, threads: Threads) -> None:
-    page.section(
-        "The same captions, four painters",
-        "None of these pictures is in the data. Every row is one model, every column one caption.",
-    )
-    rows = {
-        trained[key].entry.label: trained[key].model.sample(CAPTIONS, derive_rng(seed, "demo", 1), threads=threads)
-        for key in PAINTERS
-    }
-    page.picture(pictures.rows(rows, columns=CAPTIONS))
+    def picture(self, name: str, rows: dict[str, np.ndarray], columns: list[str] = (), caption: str = "") -> None:
+        picture = pictures.rows(rows, columns=columns)
+        pictures.write_atomically(self.out / f"{name}.png", pictures.png_bytes(picture))
+        self.page.picture(picture, caption)
 
+    def data(self) -> None:
+        self.page.section(
+            "What they learn from",
+            "Handwriting that a program draws: strokes with tremor, curvature and ink, no two alike, and a caption "
+            "that says some of what can be seen, all of it, or nothing.",
+        )
+        chosen = np.arange(16)
+        captions = self.test_set.captions(chosen)
+        self.page.tiles(self.test_set.images[chosen], captions, "Images that no model has seen, with their captions.")
 
-def _show_eight(page: Page, trained: dict[str, Trained], seed: int, threads: Threads) -> None:
-    page.section(
-        f"Eight draws of “{EIGHT_OF}”",
-        "The caption does not say how thick, how slanted, how large, with a bar or without. The noise decides, so "
-        "eight draws are eight different sevens. The regression has no noise: it can only paint the one average.",
-    )
-    rows = {
-        t.entry.label: t.model.sample([EIGHT_OF] * 8, derive_rng(seed, "demo", 2), threads=threads)
-        for t in (trained[key] for key in [*PAINTERS, "regression"])
-    }
-    page.picture(pictures.rows(rows))
+    def samples(self) -> None:
+        self.page.section(
+            "The same captions, four painters",
+            "None of these pictures is in the data. Every row is one model, every column one caption.",
+        )
+        entries = [self.trained[key] for key in PAINTERS]
+        self.picture("samples", {
+            t.entry.label: t.model.sample(CAPTIONS, self.rng("samples"), threads=self.threads) for t in entries
+        }, columns=CAPTIONS)  # fmt: skip
 
+    def eight(self) -> None:
+        self.page.section(
+            f"Eight draws of “{EIGHT_OF}”",
+            "The caption does not say how thick, how slanted, how large, with a bar or without. The noise decides, so "
+            "eight draws are eight different sevens. The regression has no noise: it can only paint the one average.",
+        )
+        entries = [self.trained[key] for key in [*PAINTERS, "regression"]]
+        self.picture("eight", {
+            t.entry.label: t.model.sample([EIGHT_OF] * 8, self.rng("eight"), threads=self.threads) for t in entries
+        })  # fmt: skip
 
-def _show_blur(page: Page, models: dict[str, Family], train_set, seed: int, threads: Threads) -> None:
-    page.section(
-        "Why not simply learn the picture from the caption?",
-        "Because the best single answer to a vague question, by squared error, is the average of all right answers: a "
-        "blur. A GAN's generator is not asked for the right answer, only for one that its judge accepts. So it may "
-        "do without noise altogether, has one picture for each caption, and that one is sharp.",
-    )
-    short = list(train_set.classes)
-    rng = derive_rng(seed, "demo", 3)
-    painted = {
-        "regression": models["regression"].sample(short, rng, threads=threads),
-        "GAN, no noise": models["gan-no-noise"].sample(short, rng, threads=threads),
-    }
-    page.picture(pictures.rows(painted, columns=short))
-    real = train_set.images[:5000].astype(np.float32) / 255
-    others = train_set.images[5000:6000].astype(np.float32) / 255
-    table = [("real digits", f"{metrics.sharpness(others):.3f}", f"{_to_nearest(others, real):.2f}")]
-    table += [(n, f"{metrics.sharpness(i):.3f}", f"{_to_nearest(i, real):.2f}") for n, i in painted.items()]
-    page.table(
-        ["", "sharpness", "distance to the nearest real digit"], table,
-        "Sharpness and distance as `generators/metrics.py` defines them; nearest among 5,000 training images.",
-    )  # fmt: skip
+    def blur(self) -> None:
+        self.page.section(
+            "Why not simply learn the picture from the caption?",
+            "Because the best single answer to a vague question, by squared error, is the average of all right "
+            "answers: a blur. A GAN's generator is not asked for the right answer, only for one that its judge "
+            "accepts. So it may do without noise altogether, has one picture for each caption, and that one is sharp.",
+        )
+        short = list(self.train_set.classes)
+        painted = {
+            label: self.models[key].sample(short, self.rng("blur"), threads=self.threads)
+            for key, label in (("regression", "regression"), ("gan-no-noise", "GAN, no noise"))
+        }
+        self.picture("blur", painted, columns=short)
+        real = self.train_set.images[:5000]
+        self.page.table(
+            ["", "sharpness", "distance to the nearest real digit"],
+            [
+                (name, f"{metrics.sharpness(images):.3f}", f"{np.mean(metrics.nearest(images, real)[0]):.2f}")
+                for name, images in {"real digits": self.test_set.images[:1000], **painted}.items()
+            ],
+            "Sharpness: the root mean square difference of neighbouring pixels. Nearest among 5,000 training images.",
+        )
 
+    def round_trips(self) -> None:
+        self.page.section(
+            "Into the noise and back",
+            f"What the caption lacks can be read off an image. The VAE has learned a second network for it, and keeps "
+            f"{self.models['vae'].config.latent} numbers: enough for the gist. The flow runs backwards and loses "
+            "nothing. Diffusion runs its steps backwards and loses a little.",
+        )
+        images, captions = self.some(10, "round trips")
+        rows = {"image": images}
+        for key in ("vae", "realnvp", "ddpm"):
+            rows[self.trained[key].entry.label] = self.models[key].reconstruct(images, captions, threads=self.threads)
+        self.picture("round-trips", rows)
+        errors = [(name, f"{np.mean((rebuilt - images) ** 2):.2e}") for name, rebuilt in list(rows.items())[1:]]
+        self.page.table(["", "mean squared error per pixel (white is 1)"], errors)
 
-def _to_nearest(images: np.ndarray, real: np.ndarray) -> float:
-    return float(np.mean(metrics.nearest(images, real)[0]))
+    def walks(self) -> None:
+        self.page.section(
+            "From one image to another",
+            "Halfway between two images, pixel by pixel, is a double exposure. Halfway between their noises is a "
+            "digit, or nearly.",
+        )
+        images, _ = self.some(4, "walks")
+        strips = {}
+        for key in ("vae", "realnvp", "ddpm"):
+            frames = self.models[key].interpolate(images[:2], images[2:], [""] * 2, 10, threads=self.threads)
+            label = self.trained[key].entry.label
+            strips |= {f"{label}": frames[:, 0], f"{label} ": frames[:, 1]}
+        self.picture("walks", strips)
+        model, rng = self.models["vae"], self.rng("walk")
+        a, b = rng.standard_normal((2, len(CAPTIONS), model.config.latent), dtype=np.float32)
+        film = []
+        for angle in np.linspace(0, 2 * np.pi, 48, endpoint=False, dtype=np.float32):
+            film.append(pictures.grid(
+                model.paint(np.cos(angle) * a + np.sin(angle) * b, CAPTIONS, self.threads), columns=len(CAPTIONS)
+            ))  # fmt: skip
+        self.page.picture(pictures.gif_bytes(film, hold=80), "A closed walk through the VAE's noise, eight captions.")
 
+    def edits(self) -> None:
+        self.page.section(
+            "Same noise, another caption",
+            "Keep what the caption leaves out and change what it says: the hand stays, the digit obeys.",
+        )
+        thin = np.flatnonzero(self.test_set.attributes["stroke"] == 0)
+        chosen = self.rng("edits").choice(thin, 8, replace=False)
+        images, captions = self.test_set.images[chosen].astype(np.float32) / 255, self.test_set.captions(chosen)
+        wanted = [caption.replace("thin", "bold") for caption in captions]
+        rows = {"image": images}
+        for key in ("vae", "realnvp", "ddpm"):
+            label = f"{self.trained[key].entry.label}: bold"
+            rows[label] = self.models[key].edit(images, captions, wanted, threads=self.threads)
+        self.picture("edits", rows, columns=captions)
+        self.page.text(
+            "Below, the caption stays silent, and a direction in the flow's noise does the work: the mean difference "
+            "between the noise of images that have an attribute and of images that have not."
+        )
+        flow, silent = self.models["realnvp"], [self.test_set.classes[label] for label in self.test_set.labels[chosen]]
+        rows = {"image": images}
+        for attribute, value in (("stroke", "bold"), ("slant", "right"), ("size", "small")):
+            direction = flow_direction(flow, self.test_set, attribute, value, self.threads)
+            rows[f"flow: + {value}"] = flow.move(images, silent, direction, threads=self.threads)
+        self.picture("directions", rows, columns=silent)
 
-def _show_round_trips(page: Page, models: dict[str, Family], test_set, seed: int, threads: Threads) -> None:
-    page.section(
-        "Into the noise and back",
-        "What the caption lacks can be read off an image. The VAE has learned a second network for it, and keeps 32 "
-        "numbers: enough for the gist. The flow runs backwards and loses nothing. Diffusion runs its steps backwards "
-        "and loses a little.",
-    )
-    images, captions = _some(test_set, 10, derive_rng(seed, "demo", 4))
-    rows = {"image": images}
-    for key, label in (("vae", "VAE"), ("realnvp", "flow"), ("ddpm", "diffusion")):
-        rows[label] = models[key].reconstruct(images, captions, threads=threads)
-    page.picture(pictures.rows(rows))
-    table = [(name, f"{np.mean((rebuilt - images) ** 2):.2e}") for name, rebuilt in list(rows.items())[1:]]
-    page.table(["", "mean squared error per pixel (white is 1)"], table)
+    def denoising(self) -> None:
+        self.page.section(
+            "Noise, a little less at a time",
+            "One network, used again and again: each use takes a little of the noise away. Below each step stands the "
+            "clean image that the network believes in at that moment.",
+        )
+        captions = CAPTIONS[:3]
+        frames, clean = self.models["ddpm"].denoise(captions, self.rng("denoising"), threads=self.threads)
+        shown = np.unique(np.linspace(0, len(frames) - 1, 11).round().astype(int))
+        strips = {}
+        for i, caption in enumerate(captions):
+            strips |= {caption: frames[shown, i], "believed" + " " * i: clean[shown, i]}
+        self.picture("denoising", strips)
+        film = [pictures.grid(np.concatenate(pair), columns=len(captions)) for pair in zip(frames, clean, strict=True)]
+        self.page.picture(pictures.gif_bytes(film), "Above: the noisy image. Below: what the network takes it for.")
 
+    def training(self) -> None:
+        self.page.section("The training", "Everything above was trained for this page, by the command that wrote it.")
+        self.page.table(["", "parameters", "steps", "images a step", "minutes", "ms a step"], [
+            (t.entry.label, f"{t.model.parameter_count():,}", f"{t.plan.steps:,}", t.plan.config.batch_size,
+             f"{t.minutes:.1f}", f"{60_000 * t.minutes / t.plan.steps:.0f}")
+            for t in self.trained.values()
+        ])  # fmt: skip
+        for t in self.trained.values():
+            losses = {n.replace("_", " "): (t.metrics["step"], v) for n, v in t.metrics.items() if n.endswith("loss")}
+            self.page.chart(losses, f"The loss of {t.entry.label}.", x_label="step")
 
-def _show_walks(page: Page, models: dict[str, Family], test_set, seed: int, threads: Threads) -> None:
-    page.section(
-        "From one image to another",
-        "Halfway between two images, pixel by pixel, is a double exposure. Halfway between their noises is a digit.",
-    )
-    images, _ = _some(test_set, 6, derive_rng(seed, "demo", 5))
-    first, second = images[:3], images[3:]
-    empty = [""] * 3
-    for key, label in (("vae", "VAE"), ("realnvp", "flow"), ("ddpm", "diffusion")):
-        frames = models[key].interpolate(first, second, empty, 10, threads=threads)
-        page.picture(pictures.rows({f"{label} {i + 1}": frames[:, i] for i in range(3)}))
-    walk = _latent_walk(models["vae"], seed, threads)
-    page.picture(pictures.gif_bytes(walk), "A closed walk through the VAE's noise, one caption a row.")
-
-
-def _latent_walk(model: Family, seed: int, threads: Threads, frames: int = 48) -> list:
-    """Pictures of a circle through three random directions of the latent space, under eight captions."""
-    rng = derive_rng(seed, "demo", 6)
-    a, b = rng.standard_normal((2, len(CAPTIONS), model.config.latent)).astype(np.float32)
-    film = []
-    for angle in np.linspace(0, 2 * np.pi, frames, endpoint=False):
-        z = (np.cos(angle) * a + np.sin(angle) * b).astype(np.float32)
-        film.append(pictures.grid(model.paint(z, CAPTIONS, threads), columns=len(CAPTIONS)))
-    return film
-
-
-def _show_edits(page: Page, models: dict[str, Family], test_set, seed: int, threads: Threads) -> None:
-    page.section(
-        "Same noise, another caption",
-        "Keep what the caption leaves out and change what it says: the hand stays, the digit obeys. In the lower rows "
-        "the caption stays silent, and a direction in the flow's noise does the work: the mean difference between "
-        "images that have an attribute and images that have not.",
-    )
-    rng = derive_rng(seed, "demo", 7)
-    thin = np.flatnonzero(test_set.attributes["stroke"] == 0)
-    chosen = rng.choice(thin, 8, replace=False)
-    images, captions = test_set.images[chosen].astype(np.float32) / 255, test_set.captions(chosen)
-    wanted = [caption.replace("thin", "bold") for caption in captions]
-    rows = {"image": images}
-    for key, label in (("vae", "VAE"), ("realnvp", "flow"), ("ddpm", "diffusion")):
-        rows[f"{label}: “bold”"] = models[key].edit(images, captions, wanted, threads=threads)
-    page.picture(pictures.rows(rows, columns=captions))
-    flow = models["realnvp"]
-    silent = [test_set.classes[label] for label in test_set.labels[chosen]]
-    rows = {"image": images}
-    for attribute, value in (("stroke", "bold"), ("slant", "right"), ("size", "small")):
-        direction = flow_direction(flow, test_set, attribute, value, threads)
-        rows[f"flow: + {value}"] = flow.move(images, silent, direction, threads=threads)
-    page.picture(pictures.rows(rows, columns=silent))
+    def some(self, count: int, purpose: str) -> tuple[np.ndarray, list[str]]:
+        """Test images as float32 in [0, 1], with their fullest captions."""
+        chosen = self.rng(purpose).choice(len(self.test_set), count, replace=False)
+        return self.test_set.images[chosen].astype(np.float32) / 255, self.test_set.captions(chosen)
 
 
 def flow_direction(flow: Family, dataset, attribute: str, value: str, threads: Threads, most: int = 500) -> np.ndarray:
@@ -262,44 +291,3 @@ def flow_direction(flow: Family, dataset, attribute: str, value: str, threads: T
     images = [dataset.images[group].astype(np.float32) / 255 for group in groups]
     captions = [[dataset.classes[label] for label in dataset.labels[group]] for group in groups]
     return flow.direction(*images, captions, threads)
-
-
-def _show_denoising(page: Page, model: Family, seed: int, threads: Threads) -> None:
-    page.section(
-        "Noise, a little less at a time",
-        "One network, used again and again: each use takes a little of the noise away. Beside each step stands the "
-        "clean image that the network believes in at that moment.",
-    )
-    captions = CAPTIONS[:3]
-    frames, clean = model.denoise(captions, derive_rng(seed, "demo", 8), threads=threads)
-    shown = np.unique(np.linspace(0, len(frames) - 1, 11).round().astype(int))
-    strips = {}
-    for i, caption in enumerate(captions):
-        strips[caption] = frames[shown, i]
-        strips["it sees" + " " * i] = clean[shown, i]
-    page.picture(pictures.rows(strips))
-    film = [pictures.grid(np.concatenate(pair), columns=len(captions)) for pair in zip(frames, clean, strict=True)]
-    page.picture(pictures.gif_bytes(film), "Above: the noisy image. Below: what the network takes it for.")
-
-
-def _show_training(page: Page, trained: dict[str, Trained]) -> None:
-    page.section("The training", "Everything above was trained just now, for this page.")
-    header = ["", "parameters", "steps", "images a step", "minutes", "ms a step"]
-    page.table(header, [
-        (t.entry.label, f"{t.model.parameter_count():,}", f"{t.plan.steps:,}", t.plan.config.batch_size,
-         f"{t.minutes:.1f}", f"{60_000 * t.minutes / t.plan.steps:.0f}")
-        for t in trained.values()
-    ])  # fmt: skip
-    for t in trained.values():
-        series = {
-            name.replace("_", " "): (t.metrics["step"], values)
-            for name, values in t.metrics.items()
-            if name.endswith("loss")
-        }
-        page.chart(series, f"{t.entry.label}: the loss.", x_label="step")
-
-
-def _some(dataset, count: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
-    """Images as float32 in [0, 1], with their fullest captions."""
-    chosen = rng.choice(len(dataset), count, replace=False)
-    return dataset.images[chosen].astype(np.float32) / 255, dataset.captions(chosen)

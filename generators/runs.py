@@ -244,12 +244,17 @@ class Run:
 
 def start(folder: Path, plan: Plan, dataset, threads: Threads) -> Run:
     """A new run in `folder`, with a checkpoint at step 0.  Raises RunError if the folder holds a run already."""
-    if (folder / "checkpoint.npz").exists():
-        raise RunError(f"{folder} holds a run already; go on with it with --resume, or choose another --out")
+    refuse_to_overwrite(folder)
     run = Run(folder, plan, dataset, threads)
     (folder / "metrics.jsonl").write_text("")
     run.save()
     return run
+
+
+def refuse_to_overwrite(folder: Path) -> None:
+    """Raise RunError if there is a run in the folder."""
+    if (folder / "checkpoint.npz").exists():
+        raise RunError(f"{folder} holds a run already; go on with it with --resume, or choose another --out")
 
 
 def read_metrics(folder: Path) -> dict[str, np.ndarray]:

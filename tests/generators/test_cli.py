@@ -1,0 +1,170 @@
+"""The command line: what works, and that whatever does not ends in one sentence and status 2."""
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from generators import cli, commands, demo, registry
+from generators.cli import main
+
+SMALL = ["--set", "width=8", "--set", "latent=3", "--set", "text=8", "--set", "batch_size=16"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A VAE, trained for three steps."""
+    folder = tmp_path_factory.mktemp("runs") / "vae"
+    assert main(["train", "vae", "--limit", "64", "--steps", "3", "--out", str(folder), *SMALL]) == 0
+    return str(folder)
+
+
+def refused(capsys, *arguments, status=2):
+    """Run a command that must fail; returns its one sentence."""
+    assert main([str(a) for a in arguments]) == status
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("inkling: ")]
+    assert len(lines) == 1 and "Traceback" not in captured.err
+    return lines[0]
+
+
+def test_training_says_where_to_go_on(run, capsys):
+    assert sorted(p.name for p in Path(run).iterdir() if not p.name.startswith(".")) == [
+        "checkpoint.npz", "metrics.jsonl", "samples",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["png", "npz", "gif"])
+def test_sample_writes_what_the_ending_says(run, tmp_path, ending):
+    out = tmp_path / f"x.{ending}"
+    assert main(["sample", run, "--caption", "a bold seven", "--caption", "two", "-n", "5", "--out", str(out)]) == 0
+    if ending == "npz":
+        arrays = np.load(out, allow_pickle=False)
+        assert arrays["images"].shape == (5, 28, 28) and arrays["images"].dtype == np.uint8
+        assert arrays["captions"].tolist() == ["a bold seven", "two"] * 2 + ["a bold seven"]
+    else:
+        assert Image.open(out).format == ending.upper()
+
+
+def test_without_captions_the_labels_are_those_of_the_data(run, tmp_path):
+    """Catches labels and captions drawn apart."""
+    assert main(["sample", run, "-n", "40", "--out", str(tmp_path / "x.npz")]) == 0
+    arrays = np.load(tmp_path / "x.npz")
+    digits = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    assert all(digits[label] in caption for label, caption in zip(arrays["labels"], arrays["captions"], strict=True))
+    assert len(set(arrays["labels"].tolist())) > 3
+
+
+def test_seeds_and_threads(run, tmp_path):
+    """Another seed, other pictures; another number of threads, the same."""
+    def sample(*extra):
+        assert main(["sample", run, "--caption", "two", "-n", "20", "--out", str(tmp_path / "x.npz"), *extra]) == 0
+        return np.load(tmp_path / "x.npz")["images"]
+
+    first = sample("--threads", "1")
+    np.testing.assert_array_equal(sample("--threads", "4"), first)
+    assert (sample("--seed", "1") != first).any()
+
+
+@pytest.mark.parametrize("verb", ["reconstruct", "interpolate", "edit"])
+@pytest.mark.parametrize("ending", ["png", "npz", "gif"])
+def test_the_ways_through_noise(run, tmp_path, verb, ending, monkeypatch):
+    out = tmp_path / f"x.{ending}"
+    extra = ["--caption", "a bold digit"] if verb == "edit" else []
+    assert main([verb, run, "-n", "3", "--out", str(out), *extra]) == 0
+    assert out.stat().st_size > 100
+
+
+def test_resume(tmp_path, capsys):
+    folder = str(tmp_path / "x")
+    assert main(["train", "vae", "--limit", "64", "--steps", "2", "--out", folder, *SMALL]) == 0
+    assert main(["train", "--resume", "--out", folder]) == 0
+    assert "--set" in refused(capsys, "train", "--resume", "--out", folder, "--set", "width=16")
+    assert "--resume" in refused(capsys, "train", "vae", "--limit", "64", "--out", folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train", "van"], "van"),
+        (["train"], "vae"),
+        (["train", "vae", "--steps", "0"], "--steps"),
+        (["train", "vae", "--steps", "3", "--minutes", "1"], "--minutes"),
+        (["train", "vae", "--seed", "-1"], "--seed"),
+        (["train", "vae", "--threads", "none"], "--threads"),
+        (["train", "vae", "--data", "/nowhere/at/all", "--steps", "1"], "/nowhere/at/all"),
+        (["train", "vae", "--limit", "5", "--steps", "1"], "batch_size"),
+        (["train", "vae", "--limit", "200", "--steps", "1", "--set", "width"], "NAME=VALUE"),
+        (["train", "vae", "--limit", "200", "--steps", "1", "--set", "colour=3"], "colour"),
+        (["train", "--resume"], "--out"),
+        (["train", "--resume", "--out", "/nowhere"], "/nowhere"),
+        (["sample", "/nowhere", "--out", "x.png"], "/nowhere"),
+        (["paint"], "paint"),
+    ],
+)
+def test_one_sentence_for_what_cannot_be(capsys, tmp_path, monkeypatch, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    assert named in refused(capsys, *arguments)
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_one_sentence_for_what_a_run_cannot(run, capsys, tmp_path):
+    out = str(tmp_path / "x.png")
+    assert "'sevn'" in refused(capsys, "sample", run, "--caption", "sevn", "--out", out)
+    assert ".npz" in refused(capsys, "sample", run, "--caption", "two", "--out", str(tmp_path / "x.jpeg"))
+    assert "temperature" in refused(capsys, "sample", run, "--caption", "two", "--temperature", "0.7", "--out", out)
+    sentence = refused(capsys, "denoise", run, "--caption", "two", "--out", out)
+    assert "vae" in sentence and "ddpm can" in sentence
+    assert "--caption" in refused(capsys, "edit", run, "--out", out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unwritable_folder(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "file" in refused(capsys, "train", "vae", "--limit", "200", "--steps", "1", "--out", tmp_path / "file/x")
+
+
+def test_a_checkpoint_that_is_not_one(capsys, tmp_path):
+    (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 not really")
+    assert "checkpoint.npz" in refused(capsys, "sample", tmp_path, "--out", tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("command", ["", "train", "sample", "reconstruct", "interpolate", "edit", "denoise"])
+def test_help_teaches(capsys, command):
+    """Every command's help has an example that starts with its own name."""
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"] if command else ["--help"])
+    assert stop.value.code == 0
+    assert f"inkling {command}" in capsys.readouterr().out
+
+
+def test_every_command_exists():
+    """Catches a command that parses and then has nothing to call."""
+    for action in cli.parser()._subparsers._group_actions:
+        for name in action.choices:
+            assert callable(getattr(commands, name))
+
+
+def test_every_family_can_be_imported():
+    for name in registry.FAMILIES:
+        assert registry.family(name).name in (name, "gan")
+
+
+def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
+    """Two steps a model, twice: the second time it trains nothing, and the page is the same."""
+    small = {"vae": {"width": "8"}, "realnvp": {"steps": "[1, 1]", "widths": "[8, 8]"}, "ddpm": {"widths": "[8, 8, 8]"}}
+    entries = [
+        replace(e, settings={**e.settings, **small.get(e.family, {"width": "8"}), "batch_size": "16"}, limit=64)
+        for e in demo.ENTRIES
+    ]
+    monkeypatch.setattr(demo, "ENTRIES", entries)
+    monkeypatch.setattr(demo.runs, "seconds_per_step", lambda *a: 60.0)
+    assert main(["demo", "--out", str(tmp_path), "--minutes", "2"]) == 0
+    first = (tmp_path / "index.html").read_text()
+    assert first.count("<section") == 9 and first.count("<img") > 20
+    samples = Image.open(io.BytesIO((tmp_path / "samples.png").read_bytes()))
+    monkeypatch.setattr(demo.runs, "plan_run", None)
+    assert main(["demo", "--out", str(tmp_path), "--minutes", "2"]) == 0
+    assert np.array_equal(samples, Image.open(tmp_path / "samples.png"))
