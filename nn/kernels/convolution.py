@@ -10,10 +10,12 @@ Images (N, H, W, C), weights (kh, kw, in, out).
 """
 import numpy as np
 
+from nn.kernels import direct
 from nn.kernels.im2col import col2im, im2col
 from nn.kernels.scratch import scratch
 from nn.kernels.winograd import F2, F4
 
+FEW = 8  # channels that are few
 VECTOR = 16  # channels must be a multiple of it for Winograd
 SMALL_PRODUCT = 1_000_000  # multiply-adds up to which OpenBLAS multiplies without packing: 106 against 94 GFLOP/s
 CHUNK_BYTES = 1 << 21  # of transformed images at a time: what a core's cache holds
@@ -25,13 +27,16 @@ def choose(kernel, stride, padding, channels, out_height, out_width):
     "matmul"    1x1 kernels: the pixels are the rows of the matrix already
     Winograd    3x3 kernels with stride 1 and many channels; F4 or F2, whichever multiplies less, counting what its
                 last tiles compute beyond the border
+    "narrow", "wide"    few output channels, few input channels (direct.py)
     "im2col"    everything else
     """
     if kernel == (1, 1) and stride == 1 and padding == 0:
         return "matmul"
     if kernel == (3, 3) and stride == 1 and padding <= 2 and not any(c % VECTOR for c in channels):
         return min((F2, F4), key=lambda method: method.size**2 * method.tiles(out_height, out_width))
-    return "im2col"
+    if channels[1] <= FEW and channels[1] < channels[0]:
+        return "narrow"
+    return "wide" if channels[0] <= FEW else "im2col"
 
 
 def convolve(x, weight, bias, stride, padding):
@@ -41,8 +46,17 @@ def convolve(x, weight, bias, stride, padding):
     out_height, out_width = output_size(x.shape, kernel, stride, padding)
     out = np.empty((x.shape[0], out_height, out_width, channels[1]), x.dtype)
     method = choose(kernel, stride, padding, channels, out_height, out_width)
+    if method in ("narrow", "wide", F2, F4) and bias is None:
+        bias = np.zeros(channels[1], x.dtype)
     if method in (F2, F4):
         _winograd(method, x, method.transform_weights(weight), bias, padding, out)
+        return out
+    if method in ("narrow", "wide"):
+        padded = _padded(x, kernel, stride, padding, out_width)
+        if method == "narrow":
+            weight = weight.reshape(kernel[0], -1, channels[1]).transpose(2, 0, 1)  # (out, kh, kw*in)
+        kernels = {"narrow": direct.narrow, "wide": direct.wide}
+        kernels[method](x, np.ascontiguousarray(weight), bias, stride, padding, padded, out)
         return out
     patches = x if method == "matmul" else _patches(x, kernel, stride, padding, out_height, out_width)
     np.matmul(patches.reshape(-1, patches.shape[-1]), weight.reshape(-1, channels[1]), out=out.reshape(-1, channels[1]))
@@ -76,6 +90,14 @@ def weight_gradient(x, grad, kernel, stride, padding):
     if method in (F2, F4):
         _winograd_weight_gradient(method, x, grad, padding, out)
         return out
+    if method == "wide":
+        direct.wide_weight_gradient(x, grad, stride, padding, _padded(x, kernel, stride, padding, grad.shape[2]), out)
+        return out
+    if method == "narrow":
+        rows = np.empty((channels[1], kernel[0], kernel[1] * channels[0]), x.dtype)
+        padded = _padded(x, kernel, stride, padding, grad.shape[2])
+        direct.narrow_weight_gradient(x, grad, stride, padding, padded, rows)
+        return rows.transpose(1, 2, 0).reshape(out.shape)
     patches = x if method == "matmul" else _patches(x, kernel, stride, padding, *grad.shape[1:3])
     patches, pixels = patches.reshape(-1, patches.shape[-1]), grad.reshape(-1, channels[1])
     np.matmul(patches.T, pixels, out=out.reshape(-1, channels[1]))
@@ -87,6 +109,13 @@ def output_size(shape, kernel, stride, padding):
     return tuple((size + 2 * padding - k) // stride + 1 for size, k in zip(shape[1:3], kernel, strict=True))
 
 
+def _padded(x, kernel, stride, padding, out_width):
+    """Scratch for the direct kernels, which work on four outputs at a time and may look beyond the last one."""
+    width = (-(-out_width // 4) * 4 - 1) * stride + kernel[1]
+    shape = (x.shape[1] + 2 * padding, max(x.shape[2] + 2 * padding, width), x.shape[3])
+    return scratch("padded", shape, x.dtype)
+
+
 def _patches(x, kernel, stride, padding, out_height, out_width):
     columns = scratch("columns", (x.shape[0] * out_height * out_width, kernel[0] * kernel[1] * x.shape[3]), x.dtype)
     im2col(x, *kernel, stride, padding, out_height, out_width, columns)
@@ -96,8 +125,6 @@ def _patches(x, kernel, stride, padding, out_height, out_width):
 def _winograd(method, x, weights, bias, padding, out):
     """out = Winograd convolution of x with transformed weights (n^2, in, out), a few images at a time."""
     channels, out_channels = weights.shape[1:]
-    if bias is None:
-        bias = np.zeros(out_channels, x.dtype)
     for part, rows in _chunks(method, len(x), out.shape[1:3], channels, out_channels, x.itemsize):
         inputs, input_planes = method.planes("image planes", rows, channels, x.dtype)
         outputs, output_planes = method.planes("product planes", rows, out_channels, x.dtype)

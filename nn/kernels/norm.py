@@ -43,7 +43,7 @@ def channel_moments(x, image, mean, variance):
 def make_forward(with_silu):
     @kernel
     def forward(x, gamma, beta, eps, per_channel, mean, inverse_sigma, out):
-        """x (N, P, C), gamma and beta (C,), per_channel (>=2, C) scratch -> mean and inverse_sigma (N, G), out (N, P, C)."""
+        """x (N, P, C), gamma and beta (C,), per_channel (4, C) scratch -> mean, inverse_sigma (N, G), out like x."""
         count, positions, channels = x.shape
         width = channels // mean.shape[1]
         scale, shift = per_channel[0], per_channel[1]

@@ -8,12 +8,13 @@ with respect to the weights is the same algebra with the transposed matrices: pl
 output's gradient, brought back by `scatter_weights`.
 
 What makes the transforms fast: an image is first copied into a zero-padded buffer, so that no tile has a border to
-test for (238 -> 50 us for four images of 28x28x32), and a tile is loaded, transformed and stored as whole vectors
+test for (nn/kernels/padding.py), and a tile is loaded, transformed and stored as whole vectors
 of channels in registers (nn/kernels/tiles.py).  Channels must be a multiple of 16.
 """
 from nn.kernels import kernel
+from nn.kernels.padding import copy_into
 from nn.kernels.scratch import scratch
-from nn.kernels.simd import lanes, load, store
+from nn.kernels.simd import lanes, load
 from nn.kernels.tiles import add_to_all, load_tile, store_tile, transform
 from nn.kernels.winograd_matrices import MATRICES
 
@@ -25,18 +26,14 @@ def make_gather(name, step):
     @kernel
     def gather(x, padding, padded, planes):
         """x (N, H, W, C); padded (tiles*step + patch - step both ways, C), scratch; planes (size^2, >= N*tiles*C)."""
-        count, height, width, channels = x.shape
+        count, _, _, channels = x.shape
         tile_rows, tile_columns = (padded.shape[0] - patch) // step + 1, (padded.shape[1] - patch) // step + 1
         row_stride = padded.shape[1] * channels
         plane_stride = planes.shape[1]
         padded[:] = 0
         t = 0
         for image in range(count):
-            for i in range(height):
-                source = (image * height + i) * width * channels
-                target = (padding + i) * row_stride + padding * channels
-                for c in range(0, width * channels, lanes(x)):
-                    store(padded, target + c, load(x, source + c))
+            copy_into(x, image, padding, padded)
             for i in range(tile_rows):
                 for j in range(tile_columns):
                     corner = i * step * row_stride + j * step * channels
