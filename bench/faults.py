@@ -1,0 +1,192 @@
+"""What a run promises, put to the test: `python -m bench faults`.
+
+- kills: training is killed (SIGKILL) at random moments, also inside the checkpoint's write, and resumed, again and
+  again; the final weights and metrics must equal, bit for bit, those of a run that nobody killed;
+- fuzz: the command line is given strange options, captions, checkpoints, pictures and IDX files (see `fuzz.py`);
+- endurance: each family trains for 20,000 steps at tiny size; memory must stay flat, speed must hold.
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+import datasets
+from bench import fuzz
+from bench.fuzz import TINY, train_arguments
+from generators import runs
+from generators.training import Trainer, train
+from nn import checkpoint, runtime
+from nn.parallel import Threads
+
+STEPS_PER_KILL = 25
+
+
+def digest(folder: Path) -> str:
+    """A hash of everything that a finished run leaves: each bit of weights, averages, optimiser, and the metrics."""
+    arrays, meta = checkpoint.load(folder / "checkpoint.npz")
+    found = hashlib.sha256(json.dumps([meta["step"], meta["config"]]).encode())
+    for name, array in sorted(arrays.items()):
+        found.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+    found.update((folder / "metrics.jsonl").read_bytes())
+    return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class Kills:
+    kills: int
+    inside_write: int  # of those, how many left a half-written file behind
+    runs: int
+    equal: int  # runs whose final bits were those of the run that nobody killed
+
+
+def kill_and_resume(family: str, folder: Path, kills: int, seed: int = 0, patience: float = 1.0) -> Kills:
+    """Kill training `kills` times, in as many runs as that takes, resuming each to its end.
+
+    patience: at most so many seconds of training between two kills.  Raises AssertionError if a checkpoint cannot be
+    read after a kill.
+    """
+    steps = STEPS_PER_KILL * max(2, kills)
+    undisturbed = train_arguments(family, folder / "undisturbed", steps)
+    subprocess.run(_process(undisturbed), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    expected = digest(folder / "undisturbed")
+    chance = random.Random(seed)
+    killed = inside = count = equal = 0
+    while killed < kills:
+        count += 1
+        run = folder / f"killed-{count}"
+        arguments = train_arguments(family, run, steps)
+        while arguments:
+            hit = killed < kills and _kill_once(arguments, chance.uniform(0, patience))
+            if hit:
+                killed += 1
+                inside += any(run.glob(".*.part"))
+                if (run / "checkpoint.npz").exists():
+                    checkpoint.load(run / "checkpoint.npz")
+                    arguments = ["train", "--resume", "--out", str(run)]
+            elif killed < kills:
+                break  # it ended before it could be killed: take another run
+            else:
+                subprocess.run(_process(arguments), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                break
+        equal += digest(run) == expected
+    return Kills(killed, inside, count, equal)
+
+
+def _process(arguments: list[str]) -> list[str]:
+    return [sys.executable, "-m", "generators", *arguments]
+
+
+def _kill_once(arguments: list[str], after: float) -> bool:
+    """Start training with a checkpoint at every step, and kill it `after` seconds of it; False if it ended before."""
+    command = _process([*arguments, "--save-every", "1e-9"])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.stdout.readline()  # "vae on digits: ..., 50 steps": now it trains
+        time.sleep(after)
+        process.kill()
+    if process.returncode not in (0, -signal.SIGKILL):
+        raise AssertionError(f"a run that was to be killed ended by itself with status {process.returncode}")
+    return process.returncode != 0
+
+
+@dataclass(frozen=True)
+class Endurance:
+    steps: int
+    megabytes_early: float
+    megabytes_late: float
+    growth: float  # late / early - 1
+    slowdown: float  # seconds a step, late / early - 1
+
+
+def endure(family: str, steps: int, threads: int | None = None) -> Endurance:
+    """Train for so many steps in this process; compare the memory and the speed of its second and last fifths.
+
+    Raises generators.training.Diverged at a NaN.
+    """
+    dataset = datasets.load("digits", limit=60)
+    pairs = dict(setting.split("=") for setting in ("batch_size=20", "shard_size=2", *TINY[family]))
+    config = runs.override(runs.default_config(family, dataset), pairs)
+    trainer = Trainer(runs.build(family, config, np.random.default_rng(0)), dataset, 0, steps, Threads(threads))
+    memory, times = np.empty(steps), np.empty(steps)
+    began = time.perf_counter()
+    for metrics in train(trainer):
+        step = metrics["step"]
+        memory[step], times[step] = _resident_megabytes(), time.perf_counter() - began
+        began = time.perf_counter()
+    early, late = slice(steps // 5, 2 * steps // 5), slice(-(steps // 5), None)
+    before, after = float(np.median(memory[early])), float(np.median(memory[late]))
+    slowdown = float(np.median(times[late]) / np.median(times[early]) - 1)
+    return Endurance(steps, before, after, after / before - 1, slowdown)
+
+
+def _resident_megabytes() -> float:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+def peak_megabytes() -> float:
+    """The most resident memory since `reset_peak`."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) / 1e3 for line in file if line.startswith("VmHWM"))
+
+
+def reset_peak() -> None:
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m bench faults", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--families", nargs="+", default=list(TINY), choices=list(TINY))
+    parser.add_argument("--kills", type=int, default=50, help="of each family (default: 50)")
+    parser.add_argument("--cases", type=int, default=2000, help="of strange input (default: 2000)")
+    parser.add_argument("--steps", type=int, default=20_000, help="of endurance, each family (default: 20,000)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", metavar="FILE", help="also write the figures there")
+    options = parser.parse_args(arguments)
+    report = {"machine": runtime.describe(), "kills": {}, "fuzz": {}, "endurance": {}}
+    good = True
+    with tempfile.TemporaryDirectory(prefix="inkling-faults-") as folder:
+        for family in options.families if options.kills else ():
+            found = kill_and_resume(family, Path(folder) / family, options.kills, options.seed)
+            report["kills"][family] = asdict(found)
+            good &= found.equal == found.runs
+            print(f"{family}: killed {found.kills} times ({found.inside_write} inside the checkpoint's write) in "
+                  f"{found.runs} runs; {found.equal} of {found.runs} ended with the same bits", flush=True)  # fmt: skip
+        if options.cases:
+            good &= _fuzz(options, Path(folder) / "fuzz", report["fuzz"])
+        for family in options.families if options.steps else ():
+            found = endure(family, options.steps)
+            report["endurance"][family] = asdict(found)
+            good &= found.growth <= 0.02
+            print(f"{family}: {found.steps:,} steps, resident {found.megabytes_early:.1f} to "
+                  f"{found.megabytes_late:.1f} MB ({found.growth:+.1%}), time a step {found.slowdown:+.1%}", flush=True)
+    if options.json:
+        Path(options.json).write_text(json.dumps(report, indent=2))
+    print("All held." if good else "Not all held.")
+    return 0 if good else 1
+
+
+def _fuzz(options: argparse.Namespace, folder: Path, report: dict) -> bool:
+    sandbox = fuzz.Sandbox(folder, tuple(options.families))
+    reset_peak()
+    start, failed = peak_megabytes(), 0
+    for _, wrong in fuzz.fuzz(sandbox, options.cases, options.seed):
+        if wrong is not None:
+            failed += 1
+            print(wrong, flush=True)
+    grown = peak_megabytes() - start
+    report |= {"cases": options.cases, "failed": failed, "megabytes_above_start": round(grown)}
+    print(f"fuzz: {options.cases - failed} of {options.cases} without fault, peak {grown:.0f} MB above start")
+    return failed == 0 and grown <= 300

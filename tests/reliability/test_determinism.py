@@ -1,0 +1,73 @@
+"""The same seed gives the same bits: for any number of threads, in any process, with a resume in the middle."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import generators
+from bench.faults import digest
+from bench.fuzz import TINY, inkling, train_arguments
+from generators import runs
+from nn import runtime
+from nn.parallel import Threads
+
+STEPS = 4  # of 3 batches to an epoch, so that one is drawn in the next
+
+
+def trained(family, folder, *more):
+    outcome = inkling(train_arguments(family, folder, STEPS, *more))
+    assert outcome.status == 0, outcome.errors
+    return digest(folder)
+
+
+def sample_bits(folder):
+    return generators.load(folder).sample(["", "a bold seven", "two"], np.random.default_rng(3)).tobytes()
+
+
+@pytest.fixture(scope="module", params=TINY)
+def reference(request, tmp_path_factory):
+    """A family, the folder of a run of it on one thread, and the hash of its bits."""
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, folder / "run", trained(request.param, folder / "run", "--threads", "1")
+
+
+def test_the_number_of_threads_does_not_matter(reference, tmp_path):
+    family, folder, bits = reference
+    for threads in (2, 4):
+        assert trained(family, tmp_path / str(threads), "--threads", str(threads)) == bits
+    assert sample_bits(tmp_path / "4") == sample_bits(folder)
+
+
+def test_the_seed_does_matter(reference, tmp_path):
+    family, _, bits = reference
+    assert trained(family, tmp_path / "other", "--seed", "1") != bits
+
+
+@pytest.mark.parametrize("stop, save_every", [(1, 1e9), (2, 0), (3, 0)])
+def test_a_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(reference, tmp_path, stop, save_every):
+    _, folder, bits = reference
+    whole = runs.Run.resume(folder, Threads(1))
+    run = runs.start(tmp_path, whole.plan, whole.dataset, Threads(2))
+    steps = run.go(save_every, quiet=True)
+    for _ in range(stop):
+        next(steps)
+    steps.close()  # as a kill leaves it: saved at an earlier step, the metrics ahead of that
+    with open(tmp_path / "metrics.jsonl", "a") as log:
+        log.write('{"step": 3, "lo')
+    assert inkling(["train", "--resume", "--out", str(tmp_path), "--threads", "4"]).status == 0
+    assert digest(tmp_path) == bits
+
+
+def test_another_process_gets_the_same_bits(tmp_path):
+    script = (
+        "import json, sys; from pathlib import Path\n"
+        "from bench.fuzz import TINY; from tests.reliability.test_determinism import trained\n"
+        "print(json.dumps({family: trained(family, Path(sys.argv[1]) / family) for family in TINY}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=runtime.ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {family: trained(family, tmp_path / f"here-{family}") for family in TINY}
