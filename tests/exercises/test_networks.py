@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nn import init
-from nn.modules import Linear, Module, Sequential
+from nn.modules import Module, Sequential
 from nn.ops.activation import LogSoftmax, Relu
 from nn.ops.loss import CrossEntropy
 from nn.optim import EMA, Adam, Momentum
@@ -16,34 +16,48 @@ IGNORED = "the incoming gradient is ignored: this is what a gradient of ones wou
 EXTREME = "only at extreme values"  # reads: "wrong only ..."
 
 
+class Layer(Module):
+    def __init__(self, inputs, outputs, bias=True):
+        self.weight = Parameter(np.zeros((inputs, outputs), np.float32))
+        self.bias = Parameter(np.zeros(outputs, np.float32)) if bias else None
+
+
 class Tree(Module):
     """Modules in modules, a list, a shared parameter, a buffer, and things that are no parameters."""
 
     def __init__(self):
-        rng = np.random.default_rng(0)
         self.zebra = Parameter(np.zeros(1, np.float32))
-        self.blocks = [Linear(1, 2, rng), Parameter(np.ones(2, np.float32)), Linear(2, 1, rng, bias=False)]
+        self.blocks = [Layer(1, 2), Parameter(np.ones(2, np.float32)), Layer(2, 1, bias=False)]
         self.name, self.size, self.nothing = "tree", 3, None
         self.running = np.zeros(4)
-        self.inner = Sequential(Linear(1, 1, rng), Sequential(self.blocks[0], np.tanh))
+        self.inner = Sequential(Layer(1, 1), Sequential(self.blocks[0], np.tanh))
         self.alpha = Parameter(np.zeros(3, np.float32))
         self.again = self.zebra
 
 
-TREE = ["zebra", "blocks.0.weight", "blocks.0.bias", "blocks.1", "blocks.2.weight", "inner.layers.0.weight",
-        "inner.layers.0.bias", "alpha"]  # fmt: skip
+TREE = [
+    "zebra",
+    "blocks.0.weight",
+    "blocks.0.bias",
+    "blocks.1",
+    "blocks.2.weight",
+    "inner.layers.0.weight",
+    "inner.layers.0.bias",
+    "alpha",
+]
 
 
 @pytest.mark.exercise(id="parameters")
 @pytest.mark.parametrize("kind", ["one_layer", "layers_in_a_list", "tree"])
 def test_named_parameters(kind):
-    rng = np.random.default_rng(0)
     module, names = {
-        "one_layer": (Linear(2, 3, rng), ["weight", "bias"]),
-        "layers_in_a_list": (Sequential(Linear(2, 3, rng), Linear(3, 1, rng, bias=False)),
-                             ["layers.0.weight", "layers.0.bias", "layers.1.weight"]),
+        "one_layer": (Layer(2, 3), ["weight", "bias"]),
+        "layers_in_a_list": (
+            Sequential(Layer(2, 3), Layer(3, 1, bias=False)),
+            ["layers.0.weight", "layers.0.bias", "layers.1.weight"],
+        ),
         "tree": (Tree(), TREE),
-    }[kind]  # fmt: skip
+    }[kind]
     trial = Trial("module.named_parameters()", "where modules are nested" if kind != "one_layer" else "on one layer")
     got = trial.run(module.named_parameters)
     pairs = isinstance(got, list) and all(isinstance(p, tuple) and len(p) == 2 for p in got)
@@ -70,9 +84,12 @@ def test_he(shape, fan_in):
     trial.require(isinstance(got, np.ndarray) and got.shape == shape, f"an array of shape {shape} is wanted")
     trial.require(got.dtype == np.float32, f"the dtype is {got.dtype}; weights are float32")
     std, right = float(got.std()), np.sqrt(2 / fan_in)
-    causes = {np.sqrt(1 / fan_in): "the factor 2 is missing: variance 2 / fan_in",
-              np.sqrt(2 / shape[-1]): "fan_out is taken for fan_in", 2 / fan_in: "the variance is taken for the deviation",
-              np.sqrt(2 / shape[-2]): "the window of the kernel is not counted in fan_in"}  # fmt: skip
+    causes = {
+        np.sqrt(1 / fan_in): "the factor 2 is missing: variance 2 / fan_in",
+        np.sqrt(2 / shape[-1]): "fan_out is taken for fan_in",
+        2 / fan_in: "the variance is taken for the deviation",
+        np.sqrt(2 / shape[-2]): "the window of the kernel is not counted in fan_in",
+    }
     cause = next((c for value, c in causes.items() if abs(std / value - 1) < 0.03), "")
     trial.require(
         abs(std / right - 1) < 0.03, f"the deviation is {std:.4g}, not sqrt(2 / {fan_in}) = {right:.4g}", cause
@@ -140,8 +157,11 @@ def test_log_softmax(shape, axis, shift):
     trial = Trial(f"LogSoftmax.forward(ctx, x, axis={axis})", *([EXTREME] if shift else []), x=x)
     got = trial.run(LogSoftmax.forward, context(LogSoftmax, (True,)), x, axis=axis)
     expected = rows_of(elementary.log_softmax, x, axis)
-    others = {f"along axis {other} instead of {axis}": rows_of(elementary.log_softmax, x, other)
-              for other in range(x.ndim) if other != axis % x.ndim}  # fmt: skip
+    others = {
+        f"along axis {other} instead of {axis}": rows_of(elementary.log_softmax, x, other)
+        for other in range(x.ndim)
+        if other != axis % x.ndim
+    }
     trial.expect(got, expected, instead={"this is softmax, without the logarithm": np.exp(expected), **others})
 
 
@@ -163,8 +183,11 @@ def test_log_softmax_backward(shape, axis, shift):
     p = np.exp(rows_of(elementary.log_softmax, x, axis))
     jacobian_ones = np.ones_like(x) - p * shape[axis]
     expected = grad - p * grad.sum(axis=axis, keepdims=True)
-    instead = {IGNORED: jacobian_ones, "only the diagonal of the Jacobian: each x_k moves its whole row": grad * (1 - p),
-               "the softmax is forgotten: exp(y)": grad - np.log(p) * grad.sum(axis=axis, keepdims=True)}  # fmt: skip
+    instead = {
+        IGNORED: jacobian_ones,
+        "only the diagonal of the Jacobian: each x_k moves its whole row": grad * (1 - p),
+        "the softmax is forgotten: exp(y)": grad - np.log(p) * grad.sum(axis=axis, keepdims=True),
+    }
     trial.expect(trial.run(LogSoftmax.backward, ctx, grad), expected, "the gradient of x", instead=instead)
 
 
@@ -224,9 +247,11 @@ def test_momentum(momentum, scale):
         damped = expected - rate * (momentum * velocity + (1 - momentum) * scale * gradient)
         plain = expected - rate * scale * gradient
         velocity = momentum * velocity + scale * gradient
-        instead = {"`scale` is not used": expected - rate * (velocity + (1 - scale) * gradient),
-                   "the gradient is not to be multiplied by 1 - momentum": damped,
-                   "the velocity does not last from step to step": plain}  # fmt: skip
+        instead = {
+            "`scale` is not used": expected - rate * (velocity + (1 - scale) * gradient),
+            "the gradient is not to be multiplied by 1 - momentum": damped,
+            "the velocity does not last from step to step": plain,
+        }
         expected = expected - rate * velocity
         instead = {cause: array for cause, array in instead.items() if not np.allclose(array, expected)}
         trial.expect(values, expected, "values", instead=instead)
@@ -275,9 +300,11 @@ def test_ema(decay):
         trial = Trial(f"EMA.update(), decay={decay}, call {n + 1}", *tags, values=values, average=expected)
         trial.run(average.update)
         trial.require(average.average is own, "ema.average is another array now", "write into it: [...] =")
-        instead = {"the decay has no warm-up: current_decay()": decay * expected + (1 - decay) * values,
-                   "the two weights are exchanged": (1 - d) * expected + d * values,
-                   "the average is not used, only the new values": values.copy()}  # fmt: skip
+        instead = {
+            "the decay has no warm-up: current_decay()": decay * expected + (1 - decay) * values,
+            "the two weights are exchanged": (1 - d) * expected + d * values,
+            "the average is not used, only the new values": values.copy(),
+        }
         expected = d * expected + (1 - d) * values
         trial.expect(own, expected, "the average", instead=instead)
         trial.require(int(average.count) == n + 1, f"ema.count is {int(average.count)} after {n + 1} updates")

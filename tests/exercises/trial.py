@@ -170,3 +170,34 @@ def context(op, needs: tuple[bool, ...]):
     ctx = op()
     ctx.saved, ctx.needs = (), needs
     return ctx
+
+
+def bare(kind: type):
+    """An object of this class without its `__init__` having run: the test gives it the parts that it needs."""
+    return kind.__new__(kind)
+
+
+class SameNoise:
+    """Stands in for np.random.Generator: "random" numbers that depend on their place along the last axis alone.
+
+    So a solution may draw in any order, all at once or a part at a time, and still there is one right answer.
+    """
+
+    def standard_normal(self, size=None, dtype=np.float64):
+        return self._spread(size, dtype, [0.5, -0.7, 0.3, 1.1, -0.2])
+
+    def random(self, size=None, dtype=np.float64):
+        return self._spread(size, dtype, [0.5, 0.2, 0.8])
+
+    def normal(self, loc=0.0, scale=1.0, size=None):
+        return loc + scale * self.standard_normal(size)
+
+    def uniform(self, low=0.0, high=1.0, size=None):
+        return low + (high - low) * self.random(size)
+
+    @staticmethod
+    def _spread(size, dtype, values):
+        if size is None or size == ():
+            return values[0]
+        shape = (size,) if isinstance(size, int) else tuple(size)
+        return np.broadcast_to(np.resize(np.asarray(values, dtype), shape[-1]), shape).copy()

@@ -1,4 +1,5 @@
 """Broadcasting backwards, one number at a time."""
+
 import numpy as np
 
 

@@ -1,0 +1,190 @@
+"""Judges the exercises on the GAN: its networks are replaced by one-liners, so that every number is known."""
+
+import numpy as np
+import pytest
+
+from datasets.captions import ATTRIBUTES, contradicts
+from generators import gan
+from generators.training import Shard
+from nn import functional as F
+from nn.tensor import Parameter, Tensor
+from tests.exercises.trial import SameNoise, Trial, bare, normal
+from tests.oracles.elementary import each, softplus
+
+
+@pytest.mark.exercise(id="discriminator-loss")
+@pytest.mark.parametrize("size", [1.0, 200.0], ids=["ordinary", "extreme"])
+def test_relativistic_discriminator_loss(size):
+    real, fake = normal((5,), 0) * size, normal((5,), 1) * size
+    trial = Trial(
+        "relativistic_discriminator_loss(real, fake)",
+        *(["at extreme values"] if size > 1 else []),
+        real=real,
+        fake=fake,
+    )
+    instead = {
+        "real and fake are exchanged: this is what the generator wants": each(softplus, real - fake),
+        "real and fake are judged apart; here they are compared": each(softplus, -real) + each(softplus, fake),
+        "softplus is missing": fake - real,
+    }
+    got = trial.run(gan.relativistic_discriminator_loss, Tensor(real), Tensor(fake))
+    trial.expect(got, each(softplus, fake - real), "the loss", instead=instead)
+    trial.require(hasattr(got, "requires_grad"), "a tensor is wanted, so that a gradient can flow")
+
+
+@pytest.mark.exercise(id="generator-loss")
+@pytest.mark.parametrize("size", [1.0, 200.0], ids=["ordinary", "extreme"])
+def test_relativistic_generator_loss(size):
+    real, fake = normal((5,), 0) * size, normal((5,), 1) * size
+    trial = Trial(
+        "relativistic_generator_loss(real, fake)", *(["at extreme values"] if size > 1 else []), real=real, fake=fake
+    )
+    instead = {
+        "real and fake are exchanged: this is what the discriminator wants": each(softplus, fake - real),
+        "this does not look at the real one; here they are compared": each(softplus, -fake),
+        "minus the discriminator's loss: its gradient fades just when the generator loses": -each(
+            softplus, fake - real
+        ),
+    }
+    got = trial.run(gan.relativistic_generator_loss, Tensor(real), Tensor(fake))
+    trial.expect(got, each(softplus, real - fake), "the loss", instead=instead)
+    trial.require(hasattr(got, "requires_grad"), "a tensor is wanted, so that a gradient can flow")
+
+
+class Judge:
+    """D(x, c) = <w, x>^2 / 4 + c <v, x>: a discriminator whose every number is known."""
+
+    def __init__(self):
+        self.w, self.v = Parameter(normal((4, 1), 0)), Parameter(normal((4, 1), 1))
+
+    def look(self, images):
+        return F.reshape(images, (-1, 4))
+
+    def judge(self, features, tokens):
+        match = F.reshape(F.matmul(features, self.v), (-1,)) * np.asarray(tokens, float)[:, 0]
+        return F.reshape(F.matmul(features, self.w), (-1,)) ** 2 * 0.25 + match
+
+    def verdict(self, images, tokens):
+        flat = images.reshape(-1, 4)
+        return (flat @ self.w.data)[:, 0] ** 2 / 4 + (flat @ self.v.data)[:, 0] * tokens[:, 0]
+
+
+def tiny_gan(gamma=0.7):
+    """A GAN whose generator paints its parameter, the caption and the noise over four pixels."""
+    model = bare(gan.GAN)
+    model.config = gan.GANConfig(
+        image_size=2, channels=1, vocabulary=("a",), noise=4, text=1, gamma=gamma, penalty_step=0.5
+    )
+    model.text = lambda tokens: Tensor(np.asarray(tokens, float))
+    model.brush = Parameter(normal((1, 4), 5))
+    model.generator = lambda caption, z: F.reshape(
+        F.tanh(model.brush * caption + Tensor(np.asarray(z, float)) * 0.5), (-1, 2, 2, 1)
+    )
+    model.discriminator = Judge()
+    return model
+
+
+def painted(model, tokens):
+    z = SameNoise().standard_normal((len(tokens), 4), np.float32).astype(float)
+    return np.tanh(model.brush.data * tokens + 0.5 * z).reshape(-1, 2, 2, 1)
+
+
+@pytest.mark.exercise(id="discriminator-step")
+@pytest.mark.parametrize("lies, size", [(False, 3), (True, 3), (True, 12)], ids=["no_lies", "lies", "part_of_a_batch"])
+def test_discriminator_loss(lies, size):
+    model, images = tiny_gan(), np.abs(normal((3, 2, 2, 1), 2)) / 3
+    tokens, false = np.array([[1], [2], [3]]), np.array([[2], [3], [1]])
+    shard = Shard(images, tokens, false if lies else None, np.zeros(3, int), np.arange(3), size)
+    tags = (["with captions that lie"] if lies else []) + (["where the shard is a part of a batch"] if size > 3 else [])
+    trial = Trial(f"GAN.discriminator_loss(shard, rng), batch_size = {size}", *tags, images=images, tokens=tokens)
+    got = trial.run(model.discriminator_loss, shard, SameNoise())
+    trial.require(isinstance(got, tuple) and len(got) == 2, "a pair is wanted: the loss, and a dict of metrics")
+
+    judge, s, gamma = model.discriminator, model.config.penalty_step, model.config.gamma
+    real, fake = images * 2 - 1, painted(model, tokens)
+    on_real, on_fake = judge.verdict(real, tokens), judge.verdict(fake, tokens)
+
+    def penalty_of(x):
+        d = SameNoise().standard_normal(x.shape, np.float32)
+        return ((judge.verdict(x + s * d, tokens) - judge.verdict(x, tokens)) / s) ** 2
+
+    contest = each(softplus, on_fake - on_real)
+    lie = each(softplus, judge.verdict(real, false) - on_real) if lies else 0 * contest
+    lie_on_fake = each(softplus, judge.verdict(fake, false) - on_real) if lies else 0 * contest
+    r1, r2 = penalty_of(real), penalty_of(fake)
+    penalty = gamma / 2 * (r1 + r2)
+    total = contest + lie + penalty
+    raw = each(softplus, on_fake - judge.verdict(images, tokens))
+    instead = {
+        "divide by shard.batch_size, not by the length of the shard": total.sum() / 3,
+        "the sum over examples is not divided by shard.batch_size": total.sum(),
+        "real and fake are exchanged": (each(softplus, on_real - on_fake) + lie + penalty).sum() / size,
+        "captions that lie are not shown": (contest + penalty).sum() / size,
+        "a lie is about a real picture, not about a painted one": (contest + lie_on_fake + penalty).sum() / size,
+        "the penalty is missing": (contest + lie).sum() / size,
+        "the penalty is for fake pictures too (R2)": (contest + lie + gamma / 2 * r1).sum() / size,
+        "the penalty is for real pictures too (R1)": (contest + lie + gamma / 2 * r2).sum() / size,
+        "half of gamma, not gamma": (contest + lie + 2 * penalty).sum() / size,
+        "the images have to go from [0, 1] to [-1, 1]": (raw + lie + penalty).sum() / size,
+    }
+    right = total.sum() / size
+    instead = {cause: value for cause, value in instead.items() if abs(value - right) > 1e-6}
+    trial.expect(got[0], right, "the loss", rtol=1e-5, atol=1e-6, instead=instead)
+
+
+def leaves(tensor):
+    """The ids of all leaves that a tensor was computed from and that get a gradient."""
+    found, todo, seen = set(), [tensor], set()
+    while todo:
+        current = todo.pop()
+        if current.node is None:
+            if current.requires_grad:
+                found.add(id(current))
+        elif id(current.node) not in seen:
+            seen.add(id(current.node))
+            todo.extend(t for t in current.node.inputs if isinstance(t, Tensor) and t.requires_grad)
+    return found
+
+
+@pytest.mark.exercise(id="discriminator-step")
+def test_the_discriminators_step_teaches_the_discriminator_alone():
+    model, images = tiny_gan(), np.abs(normal((3, 2, 2, 1), 2)) / 3
+    tokens = np.array([[1], [2], [3]])
+    shard = Shard(images, tokens, None, np.zeros(3, int), np.arange(3), 3)
+    trial = Trial("GAN.discriminator_loss(shard, rng)", images=images, tokens=tokens)
+    loss = trial.run(model.discriminator_loss, shard, SameNoise())[0]
+    reached = leaves(loss)
+    trial.require(id(model.discriminator.w) in reached, "no gradient reaches the discriminator", "something uses .data")
+    trial.require(
+        id(model.brush) not in reached,
+        "the gradient reaches the generator as well",
+        "paint inside of no_grad(), or take the .data of what was painted",
+    )
+
+
+THING = {"digit": "seven", "variant": "with a bar", "stroke": "bold", "slant": "right", "size": "small"}
+
+
+@pytest.mark.exercise(id="contradicting-captions")
+@pytest.mark.parametrize(
+    "text, expected, tags",
+    [
+        ("", False, ["for the empty caption"]),
+        ("seven", False, []),
+        ("three", True, []),
+        ("a bold seven with a bar, slanting right, small", False, []),
+        ("a bold seven with a bar, slanting left, small", True, ["where one thing of many is false"]),
+        ("a thin digit", True, ["where one thing of many is false"]),
+        ("small, slanting right", False, ["where the caption says only some things"]),
+        ("large", True, []),
+        ("A Bold SEVEN", False, ["with capitals"]),
+        ("a digit", False, ["where the caption says nothing"]),
+    ],
+)
+def test_contradicts(text, expected, tags):
+    thing = dict(THING)
+    thing["variant"] = next(v for v in ATTRIBUTES["variant"] if "bar" in v and "out" not in v)
+    trial = Trial(f"contradicts({text!r}, attributes)", *tags, attributes=thing)
+    got = trial.run(contradicts, text, thing)
+    cause = "the answer is the wrong way round: True means that it contradicts" if got is not None else ""
+    trial.require(bool(got) == expected and got is not None, f"the answer is {got!r}; {expected} is right", cause)

@@ -1,0 +1,141 @@
+"""Judges the exercises on RealNVP: inverses by going there and back, determinants by numerical Jacobians."""
+
+import numpy as np
+import pytest
+
+from generators import bijectors, blocks, realnvp
+from nn.tensor import Tensor
+from tests.exercises.trial import Trial, normal
+from tests.oracles.numeric import vjp
+
+SHAPES = [(3, 4), (2, 2, 2, 3)]
+
+
+def coupled(b, log_scale, shift):
+    return b * np.exp(log_scale) + shift
+
+
+@pytest.mark.exercise(id="coupling-forward")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_couple(shape):
+    b, log_scale, shift = normal(shape, 0), normal(shape, 1), normal(shape, 2)
+    trial = Trial("couple(b, log_scale, shift)", b=b, log_scale=log_scale, shift=shift)
+    got = trial.run(bijectors.couple, Tensor(b), Tensor(log_scale), Tensor(shift))
+    trial.require(isinstance(got, tuple) and len(got) == 2, "a pair is wanted: z and log_det")
+    instead = {
+        "log_scale is used as the scale itself: exp(log_scale)": b * log_scale + shift,
+        "shift before scaling, where it comes after": (b + shift) * np.exp(log_scale),
+        "this is the inverse": (b - shift) * np.exp(-log_scale),
+        "the scale is inverted: a sign in the exponent": b * np.exp(-log_scale) + shift,
+        "the sign of the shift": b * np.exp(log_scale) - shift,
+    }
+    trial.expect(got[0], coupled(b, log_scale, shift), "z", instead=instead)
+    determinants = []
+    for n in range(shape[0]):  # the Jacobian of one example at a time, column by column
+        rows = [
+            vjp(lambda x, n=n: (coupled(x, log_scale[n], shift[n]),), [b[n]], [unit])[0].ravel()
+            for unit in np.eye(b[n].size).reshape(-1, *b[n].shape)
+        ]
+        determinants.append(np.linalg.slogdet(np.array(rows))[1])
+    sums = log_scale.reshape(shape[0], -1)
+    instead = {
+        "the mean over an example, where the sum is wanted": sums.mean(1),
+        "the sum of the scales, where that of their logarithms is wanted": np.exp(sums).sum(1),
+    }
+    log_det = got[1]
+    if np.shape(getattr(log_det, "data", log_det)) == ():
+        trial.require(False, f"one log_det came back; one for each example is wanted, shape ({shape[0]},)")
+    trial.expect(log_det, np.array(determinants), "log_det", atol=1e-7, instead=instead)
+
+
+@pytest.mark.exercise(id="coupling-forward")
+@pytest.mark.parametrize("which", ["b", "log_scale", "shift"])
+def test_couple_lets_the_gradient_through(which):
+    tensors = {
+        name: Tensor(normal((2, 3), seed), name == which) for seed, name in enumerate(["b", "log_scale", "shift"])
+    }
+    trial = Trial(f"couple(b, log_scale, shift), where {which} wants a gradient")
+    z, log_det = trial.run(bijectors.couple, *tensors.values())
+    trial.require(getattr(z, "requires_grad", False), f"no gradient flows from z back to {which}")
+    if which == "log_scale":
+        trial.require(getattr(log_det, "requires_grad", False), "no gradient flows from log_det back to log_scale")
+
+
+@pytest.mark.exercise(id="coupling-inverse")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_uncouple(shape):
+    b, log_scale, shift = normal(shape, 0), normal(shape, 1), normal(shape, 2)
+    z = coupled(b, log_scale, shift)
+    trial = Trial("uncouple(z, log_scale, shift)", z=z, log_scale=log_scale, shift=shift)
+    instead = {
+        "this is the forward map again": coupled(z, log_scale, shift),
+        "the scale is undone before the shift; the last is undone first": z * np.exp(-log_scale) - shift,
+        "multiplied by the scale, where it has to be divided": (z - shift) * np.exp(log_scale),
+        "the sign of the shift": (z + shift) * np.exp(-log_scale),
+    }
+    got = trial.run(bijectors.uncouple, Tensor(z), Tensor(log_scale), Tensor(shift))
+    trial.expect(got, b, "b", rtol=1e-9, instead=instead)
+
+
+@pytest.mark.exercise(id="squeeze")
+@pytest.mark.parametrize("shape", [(1, 2, 2, 1), (2, 4, 4, 1), (1, 2, 4, 3), (2, 6, 4, 2)], ids=str)
+def test_squeeze(shape):
+    n, h, w, c = shape
+    x = np.arange(np.prod(shape), dtype=np.float64).reshape(shape) + 1
+    trial = Trial(
+        "squeeze(x)", *(["with several channels"] if c > 1 else []), *(["where H is not W"] if h != w else []), x=x
+    )
+    expected = np.zeros((n, h // 2, w // 2, 4 * c))
+    other = np.zeros_like(expected)
+    for i, j in np.ndindex(2, 2):
+        for k in range(c):
+            expected[..., (2 * i + j) * c + k] = x[:, i::2, j::2, k]
+            other[..., k * 4 + 2 * i + j] = x[:, i::2, j::2, k]
+    instead = {"the channels are outermost; they belong innermost: row, column, channel": other}
+    trial.expect(trial.run(blocks.squeeze, Tensor(x)), expected, instead=instead)
+
+
+@pytest.mark.exercise(id="dequantise")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dequantise(dtype):
+    levels = np.array([[0, 1, 2, 127, 128, 254, 255]])
+    images, noise = (
+        (levels / 255).astype(dtype).reshape(1, 7, 1, 1),
+        np.linspace(0.05, 0.95, 7, dtype=dtype).reshape(1, 7, 1, 1),
+    )
+    trial = Trial("dequantise(images, noise)", images=images, noise=noise)
+    got = trial.run(realnvp.dequantise, images, noise)
+    expected = (levels.reshape(1, 7, 1, 1) + noise.astype(np.float64)) / 256
+    instead = {
+        "divided by 255: there are 256 values, each an interval of its own": expected * 256 / 255,
+        "the images are in [0, 1]: bring them back to 0 ... 255 first": (images + noise) / 256,
+        "the noise has to be as wide as one gray value": images + noise,
+        "255 is not 256: a gray value is round(image * 255)": images + noise / 256,
+    }
+    trial.expect(got, expected, rtol=1e-6, atol=1e-7, dtype=dtype, instead=instead)
+
+
+@pytest.mark.exercise(id="bits-per-dimension")
+@pytest.mark.parametrize("dimensions", [1, 784])
+def test_bits_per_dimension(dimensions):
+    log_density = np.array([0.0, -3.0, 2.5, 40.0]) * dimensions**0.5
+    trial = Trial(f"bits_per_dimension(log_density, {dimensions})", log_density=log_density)
+    got = trial.run(realnvp.bits_per_dimension, log_density, dimensions)
+    bits = [-np.log2(np.exp(np.longdouble(v) / dimensions) / 256) for v in log_density]
+    expected = np.asarray(bits, float)
+    nats = log_density / dimensions
+    instead = {
+        "nats, not bits: divide by log(2)": 8 - nats,
+        "the 8 bits of a gray value's interval are missing": -nats / np.log(2),
+        "the sign: a likelier image costs fewer bits": 8 + nats / np.log(2),
+        "not divided by the number of dimensions": 8 - log_density / np.log(2),
+        "multiplied by log(2), where it has to be divided": 8 - nats * np.log(2),
+    }
+    instead = {cause: value for cause, value in instead.items() if not np.allclose(value, expected)}
+    trial.expect(got, expected, "the bits", instead=instead)
+
+
+@pytest.mark.exercise(id="bits-per-dimension")
+def test_a_density_that_knows_nothing_costs_eight_bits():
+    trial = Trial("bits_per_dimension(0.0, 12)")
+    trial.expect(trial.run(realnvp.bits_per_dimension, 0.0, 12), 8.0, "the bits", rtol=1e-12)
