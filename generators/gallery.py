@@ -63,7 +63,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .45rem 1.75rem .45rem 0; border-bottom: 1px solid var(--rule);
   vertical-align: baseline; }
 th { font-weight: 400; color: var(--quiet); }
-.number { text-align: right; white-space: nowrap; }
+.number { text-align: right; }
+.number, td:first-child { white-space: nowrap; }
 footer { margin-top: 5rem; color: var(--quiet); font: .8125rem/1.5 system-ui, sans-serif; }
 @media print { section { break-inside: avoid; } }
 """.replace("SERIES", " ".join(f"--series-{number}: {colour};" for number, colour in enumerate(COLOURS)))

@@ -1,0 +1,170 @@
+"""How good the samples are, every family on the same data, budget and judge: `python -m bench quality`.
+
+    python -m bench quality --data fashion --minutes 20 --json quality.json
+
+Each family trains for the same minutes and is measured by `generators/evaluate.py`; diffusion, whose figure is the
+headline, with three seeds. With --sweep diffusion is also measured against training time and against sampling steps.
+Runs are kept below --out: what was interrupted goes on, what is done is only measured again. The results are a table,
+JSON, and a page with the pictures.
+"""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import datasets
+from generators import pictures, runs
+from generators.classifier import Classifier
+from generators.evaluate import Reference, draw, evaluate, summary
+from generators.gallery import Page
+from generators.training import Family
+from nn import checkpoint
+from nn.parallel import Threads, derive_rng
+
+FAMILIES = ("vae", "realnvp", "ddpm", "gan")
+HEADLINE = "ddpm"
+TRAINING_MINUTES = (1, 2, 5, 10, 20)
+SAMPLING_STEPS = (4, 10, 25, 50, 250)
+COLUMNS = {
+    "parameters": "{:,}", "train_minutes": "{:.1f}", "sampling_seconds": "{:.0f}", "fid": "{:.3f}",
+    "fid_ratio": "{:.1f}", "precision": "{:.3f}", "recall": "{:.3f}", "nearest_mean": "{:.2f}", "copies": "{:.3f}",
+    "accuracy_score": "{:.3f}", "bits_per_dimension": "{:.3f}", "nats": "{:.1f}",
+}  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    threads = Threads(options.threads)
+    out = Path(options.out or f"out/quality-{Path(options.data).name}")
+    json_path = options.json or out / "quality.json"
+    training, test = datasets.load(options.data, "train"), datasets.load(options.data, "test")
+    unseen = datasets.load("digits", "unseen") if options.data == "digits" else None
+    trained = partial(_train, options.data, training, threads)
+    judge, _ = trained(out / "judge", "classifier", options.judge_minutes, 0)
+    assert isinstance(judge, Classifier)
+    reference = Reference(judge, training, test, unseen, threads)
+    measure = partial(_measure, reference, options.n)
+    results: dict = {"data": options.data, "minutes": options.minutes, "real": reference.figures, "families": {}}
+    models = {}
+    for name in options.families:
+        seeds = range(options.seed, options.seed + (options.seeds if name == HEADLINE else 1))
+        repeats = []
+        for seed in seeds:
+            model, minutes = trained(out / f"{name}-{seed}", name, options.minutes, seed)
+            repeats.append({"train_minutes": minutes} | measure(model, seed, score=seed == options.seed))
+            models.setdefault(name, model)
+        results["families"][name] = repeats[0] | {"fid_seeds": [figures["fid"] for figures in repeats]}
+        _save(results, json_path)
+        _report(name, results["families"][name])
+    if options.sweep and HEADLINE in models:
+        results["sweeps"] = _sweep(models[HEADLINE], trained, measure, out, options)
+        _save(results, json_path)
+    page = build_page(results, models, test, options.seed, threads)
+    page.write(out / "index.html")
+    print(f"Judge {judge.weights_hash()}. Pictures and figures: {out / 'index.html'}, {json_path}")
+    return 0
+
+
+def _train(data: str, dataset, threads: Threads, folder: Path, name: str, minutes: float, seed: int):
+    """(model with averaged weights, minutes that its training took), from `folder` as far as it is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with checkpoint.lock(folder), runs.diverged_as_run_error(folder):
+        if (folder / "checkpoint.npz").exists():
+            run = runs.Run.resume(folder, threads)
+        else:
+            config = runs.default_config(name, dataset)
+            run = runs.start(
+                folder, runs.plan_run(name, data, dataset, config, seed, threads, None, minutes), dataset, threads
+            )
+        for _ in run.go():
+            pass
+        if run.trainer.step_number < run.plan.steps:
+            raise KeyboardInterrupt
+        run.model.load_state(run.trainer.averaged_state())
+        return run.model, run.seconds / 60
+
+
+def _measure(reference: Reference, count: int | None, model: Family, seed: int, score: bool = False, **options) -> dict:
+    progress = partial(tqdm, desc=f"sampling {model.name}", unit="block", leave=False)
+    figures = evaluate(model, reference, seed, count, options, score, progress)
+    return {name: value for name, value in figures.items() if name not in reference.figures}
+
+
+def _sweep(model: Family, trained, measure, out: Path, options) -> dict:
+    """FID of the headline family against minutes of training and against steps of sampling: [[x, FID], ...] each."""
+    minutes = [m for m in TRAINING_MINUTES if m <= options.minutes]
+    by_minutes = []
+    for budget in minutes:
+        folder = out / (f"{HEADLINE}-{options.seed}" if budget == options.minutes else f"{HEADLINE}-{budget}-minutes")
+        briefly, _ = trained(folder, HEADLINE, budget, options.seed)
+        by_minutes.append([budget, measure(briefly, options.seed)["fid"]])
+    by_steps = [[steps, measure(model, options.seed, steps=steps)["fid"]] for steps in SAMPLING_STEPS]
+    return {"minutes": by_minutes, "steps": by_steps}
+
+
+def _save(results: dict, path: str | Path) -> None:
+    pictures.write_atomically(path, (json.dumps(results, indent=2) + "\n").encode())
+
+
+def _report(name: str, figures: dict) -> None:
+    shown = [f"{key} {text.format(figures[key])}" for key, text in COLUMNS.items() if key in figures]
+    print(f"{name}: {', '.join(shown)}")
+
+
+def build_page(results: dict, models: dict[str, Family], test, seed: int, threads: Threads) -> Page:
+    """The figures and, under the same captions, a row of samples from each family."""
+    real, families = results["real"], results["families"]
+    reading = next(iter(real["match_ceiling"].values()))
+    page = Page(
+        f"Samples of {results['data']}, measured",
+        f"Every family trained for {results['minutes']:g} minutes and judged by one classifier, weights "
+        f"{real['judge']}, which reads {reading:.1%} of the test images rightly and never trained a generator.",
+    )
+    page.section("Pictures", "Each column is one caption; the first row is real.")
+    chosen = derive_rng(seed, "page").choice(len(test), 10, replace=False)
+    captions = test.captions(chosen)
+    painted = {name: draw(model, captions, seed, threads) for name, model in models.items()}
+    page.picture(pictures.rows({"real": test.images[chosen]} | painted, columns=captions))
+    page.section("Figures", "Real images that neither the judge nor a test has seen score what stands in the last row.")
+    columns = [key for key in COLUMNS if any(key in figures for figures in families.values())]
+    floor = {
+        "fid": real["fid_floor"], "fid_ratio": 1, "precision": real["precision_real"], "recall": real["recall_real"],
+        "copies": 0.01,
+    }  # fmt: skip
+    table = [
+        [name, *(COLUMNS[key].format(figures[key]) if key in figures else "—" for key in columns)]
+        for name, figures in [*families.items(), ("real images", floor)]
+    ]
+    page.table(["", *(key.replace("_", " ") for key in columns)], table)
+    for name, figures in families.items():
+        page.text(f"`{name}` in full:")
+        page.table(["figure", name, "real images"], summary(figures | real))
+    for key, points in results.get("sweeps", {}).items():
+        x, y = np.array(points, float).T
+        label = "minutes of training" if key == "minutes" else "steps of sampling"
+        page.chart({HEADLINE: (x, y)}, f"FID against {label}.", x_label=label, y_label="FID", log_x=True, log_y=True)
+    return page
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench quality", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="digits", help="digits, mnist, fashion or a folder (default: digits)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of training for each family (default: 10)")
+    parser.add_argument("--judge-minutes", type=float, default=4.0, help="of training for the judge (default: 4)")
+    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES, metavar="NAME")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3, help=f"runs of {HEADLINE}; the others run once (default: 3)")
+    parser.add_argument("--sweep", action="store_true", help=f"{HEADLINE} against training time and sampling steps")
+    parser.add_argument("-n", type=int, help="samples (default: as many as test images)")
+    parser.add_argument("--out", help="folder of the runs and the page (default: out/quality-DATA)")
+    parser.add_argument("--json", metavar="FILE", help="default: quality.json in that folder")
+    parser.add_argument("--threads", type=int)
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
