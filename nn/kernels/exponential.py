@@ -5,7 +5,7 @@
 exp(r) is its Taylor polynomial; 2^k is written straight into the exponent bits.  k is rounded by adding
 1.5 * 2^23 (2^52 in float64): the sum has no room for a fraction, and its lowest bits are k.  Relative error below
 2e-7 in float32 and 5e-16 in float64.  x is clamped so that 2^k exists: below -87 (-708) the result is about 1e-38
-(1e-308) and above 88 (709) about 1e38 (1e308), never zero and never infinity.  NaN stays NaN.
+(1e-308) and above 87 (708) about 1e38 (1e308): never zero, infinite or denormal, and neither is its inverse.  NaN stays NaN.
 
 SiLU over 100,352 numbers: 18 us, against 35 us for np.exp alone.
 """
@@ -18,8 +18,8 @@ from nn.kernels.simd import constant_vector
 
 # by bits of the float: degree, bits of the fraction, bias of the exponent, log(2) in two parts, smallest and largest x
 FORMATS = {
-    32: (7, 23, 127, 0.693359375, -2.12194440054690583e-4, -87.0, 88.0),
-    64: (13, 52, 1023, 0.693147180369123816490, 1.90821492927058770002e-10, -708.0, 709.0),
+    32: (7, 23, 127, 0.693359375, -2.12194440054690583e-4, -87.0, 87.0),
+    64: (13, 52, 1023, 0.693147180369123816490, 1.90821492927058770002e-10, -708.0, 708.0),
 }
 
 

@@ -1,6 +1,6 @@
 """Activations: the elementwise bends between linear layers, and softmax.
 
-Each is written so that no intermediate overflows: exp is only ever taken of what is not positive.
+Each is written so that no intermediate overflows, whatever the size of x.
 """
 import math
 
@@ -16,12 +16,12 @@ class Relu(Function):
     @staticmethod
     def forward(ctx, x):
         ctx.save(x)
-        return np.maximum(x, 0)
+        return _entrywise(kernels.relu, x)
 
     @staticmethod
     def backward(ctx, grad):
         (x,) = ctx.saved
-        return grad * (x > 0)
+        return _entrywise(kernels.relu_backward, x, grad)
 
 
 def relu(x):
@@ -36,12 +36,12 @@ class LeakyRelu(Function):
     def forward(ctx, x, slope):
         ctx.slope = slope
         ctx.save(x)
-        return np.where(x > 0, x, slope * x)
+        return _entrywise(kernels.leaky_relu, x, number=slope)
 
     @staticmethod
     def backward(ctx, grad):
         (x,) = ctx.saved
-        return np.where(x > 0, grad, ctx.slope * grad)
+        return _entrywise(kernels.leaky_relu_backward, x, grad, number=ctx.slope)
 
 
 def leaky_relu(x, slope=0.2):
@@ -54,14 +54,14 @@ class Sigmoid(Function):
 
     @staticmethod
     def forward(ctx, x):
-        y = _sigmoid(x)
+        y = _entrywise(kernels.sigmoid, x)
         ctx.save(y)
         return y
 
     @staticmethod
     def backward(ctx, grad):
         (y,) = ctx.saved
-        return grad * y * (1 - y)
+        return _entrywise(kernels.sigmoid_backward, y, grad)
 
 
 def sigmoid(x):
@@ -75,13 +75,12 @@ class Silu(Function):
     @staticmethod
     def forward(ctx, x):
         ctx.save(x)
-        return x * _sigmoid(x)
+        return _entrywise(kernels.silu, x)
 
     @staticmethod
     def backward(ctx, grad):
         (x,) = ctx.saved
-        s = _sigmoid(x)
-        return grad * (s * (1 + x * (1 - s)))
+        return _entrywise(kernels.silu_backward, x, grad)
 
 
 def silu(x):
@@ -140,7 +139,7 @@ class Softplus(Function):
     @staticmethod
     def backward(ctx, grad):
         (x,) = ctx.saved
-        return grad * _sigmoid(x)
+        return grad * _entrywise(kernels.sigmoid, x)
 
 
 def softplus(x):
@@ -192,13 +191,15 @@ def log_softmax(x, axis=-1):
     return LogSoftmax.apply(x, axis=axis)
 
 
-def _sigmoid(x):
-    e = np.exp(-np.abs(x))  # in (0, 1], whatever the sign of x
-    return np.where(x >= 0, 1, e) / (1 + e)
-
-
 def _normal_cdf(x):
-    scaled = np.asarray(x * (1 / math.sqrt(2)), order="C")
-    erf = np.empty_like(scaled)
-    kernels.erf(scaled.ravel(), erf.ravel())
-    return 0.5 * (1 + erf)
+    return 0.5 * (1 + _entrywise(kernels.erf, x * (1 / math.sqrt(2))))
+
+
+def _entrywise(kernel, *arrays, number=None):
+    """Run a kernel on the flattened arrays, and `number` in their dtype if there is one; a new array of their shape."""
+    out = np.empty(arrays[0].shape, arrays[0].dtype)
+    flat = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
+    if number is not None:
+        flat.append(out.dtype.type(number))
+    kernel(*flat, out.reshape(-1))
+    return out

@@ -28,7 +28,7 @@ class Conv2d(Function):
         if ctx.needs[1]:
             dw = convolution.weight_gradient(x, grad, w.shape[:2], ctx.stride, ctx.padding)
         if ctx.needs[2]:
-            db = grad.sum(axis=(0, 1, 2))
+            db = convolution.bias_gradient(grad)
         return dx, dw, db
 
 
@@ -71,7 +71,7 @@ class ConvTranspose2d(Function):
         if ctx.needs[1]:
             dw = convolution.weight_gradient(grad, x, w.shape[:2], ctx.stride, ctx.padding).transpose(0, 1, 3, 2)
         if ctx.needs[2]:
-            db = grad.sum(axis=(0, 1, 2))
+            db = convolution.bias_gradient(grad)
         return dx, dw, db
 
 
