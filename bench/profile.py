@@ -190,7 +190,7 @@ def _timed_parts(trainer: training.Trainer, result: Profile) -> Iterator[None]:
         (training, "gradient_norm", "norm of the gradient"),
         (tensor, "unbroadcast", "engine: sums over broadcast axes"),
         (tensor, "_add_to_leaf", "engine: gradients of weights added up"),
-        (tensor._Cotangents, "add", "engine: gradients of branches added up"),
+        (tensor.Function, "receive", "engine: gradients of branches added up"),
     ]
     kept = [(place, attribute, getattr(place, attribute)) for place, attribute, _ in places]
     try:

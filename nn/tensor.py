@@ -14,63 +14,15 @@ Source: Griewank and Walther 2008, "Evaluating Derivatives", chapter 3 (the reve
 """
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 
+from nn.modes import NonFiniteError, check_finite, finite_checks, gradients_into, no_grad
+from nn.modes import state as _state
 
-class _ThreadState(threading.local):
-    """What a thread is doing at the moment; every thread starts with these values."""
-
-    recording = True  # False inside no_grad()
-    sink: dict[int, np.ndarray] | None = None  # where leaf gradients go inside gradients_into()
-    check_finite = False  # True inside finite_checks()
-
-
-_state = _ThreadState()
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Record no graph inside this block (in this thread only): for sampling and evaluation."""
-    previous, _state.recording = _state.recording, False
-    try:
-        yield
-    finally:
-        _state.recording = previous
-
-
-@contextmanager
-def gradients_into(sink: dict[int, np.ndarray]) -> Iterator[None]:
-    """Send the gradients of leaves into `sink`, a mapping `id(leaf) -> array`, instead of `leaf.grad`.
-
-    The arrays are added to.  A leaf that is not in the mapping counts as a constant, so nothing is computed for it.
-    Holds for the calling thread: several threads can differentiate the same parameters at once, each into its own.
-    """
-    previous, _state.sink = _state.sink, sink
-    try:
-        yield
-    finally:
-        _state.sink = previous
-
-
-class NonFiniteError(FloatingPointError):
-    """A NaN or an infinity appeared; the message names the op in which it did so first."""
-
-
-@contextmanager
-def finite_checks() -> Iterator[None]:
-    """Look at the result of every op, forward and backward, and raise NonFiniteError at the first NaN or infinity.
-
-    Slow; used to replay a step that went wrong.
-    """
-    previous, _state.check_finite = _state.check_finite, True
-    try:
-        yield
-    finally:
-        _state.check_finite = previous
+__all__ = [
+    "Function", "NonFiniteError", "Parameter", "Tensor", "finite_checks", "gradients_into", "no_grad",
+    "topological_order", "unbroadcast",
+]  # fmt: skip
 
 
 class Tensor:
@@ -150,19 +102,19 @@ class Tensor:
         if self.node is None:
             _add_to_leaf(self, grad)
             return
-        cotangents = _Cotangents()
-        cotangents.add(self, grad)
         order = topological_order(self.node)
+        self.node.receive(self.output_index, grad)
         while order:  # popped, so that a node's arrays are free as soon as it has been used
             node = order.pop()
-            for tensor, gradient in zip(node.inputs, node.pull_back(cotangents.take(node)), strict=True):
-                if gradient is None or not isinstance(tensor, Tensor):
+            for tensor, need, gradient in zip(node.inputs, node.needs, node.pull_back(), strict=True):
+                if not need or gradient is None:
                     continue
-                gradient = unbroadcast(gradient, tensor.shape)
+                if gradient.shape != tensor.data.shape:
+                    gradient = unbroadcast(gradient, tensor.data.shape)
                 if tensor.node is None:
                     _add_to_leaf(tensor, gradient)
                 else:
-                    cotangents.add(tensor, gradient)
+                    tensor.node.receive(tensor.output_index, gradient)
             node.free()
 
 
@@ -185,7 +137,7 @@ class Function:
     input was broadcast, and may return the same array twice: the engine sums and copies where it has to.
     """
 
-    __slots__ = ("inputs", "needs", "saved", "output_shapes", "dtype", "__dict__")
+    __slots__ = ("inputs", "needs", "saved", "_outputs", "_received", "_owned", "__dict__")
 
     @staticmethod
     def forward(ctx: Function, *inputs, **options):
@@ -215,56 +167,69 @@ class Function:
         several = isinstance(outputs, tuple)
         results = outputs if several else (outputs,)
         if _state.check_finite:
-            _check_finite(results, f"the forward pass of {cls.__name__}")
-        tensors = tuple(Tensor(array) for array in results)
-        if any(ctx.needs):
+            check_finite(results, f"the forward pass of {cls.__name__}")
+        if True not in ctx.needs:
+            tensors = [_result(array, None, 0) for array in results]
+        else:
             ctx.inputs = inputs
-            ctx.output_shapes = [array.shape for array in results]
-            ctx.dtype = results[0].dtype
-            for index, tensor in enumerate(tensors):
-                tensor.requires_grad, tensor.node, tensor.output_index = True, ctx, index
-        return tensors if several else tensors[0]
+            ctx._outputs = [(array.shape, array.dtype) for array in results]
+            ctx._received = [None] * len(results)
+            ctx._owned = ()
+            tensors = [_result(array, ctx, index) for index, array in enumerate(results)]
+        return tuple(tensors) if several else tensors[0]
 
-    def pull_back(self, cotangents: list[np.ndarray | None]) -> tuple:
-        """The gradients with respect to the inputs, given those with respect to the outputs (None counts as zero)."""
-        grads = [
-            np.zeros(shape, self.dtype) if grad is None else grad
-            for grad, shape in zip(cotangents, self.output_shapes, strict=True)
-        ]
-        result = self.backward(self, *grads)
-        result = result if isinstance(result, tuple) else (result,)
+    def receive(self, index: int, grad: np.ndarray) -> None:
+        """Add to the gradient with respect to an output, which waits here for the node's turn."""
+        held = self._received[index]
+        if held is None:
+            self._received[index] = grad  # somebody else's array: an op may have handed it to two inputs
+        elif index in self._owned:  # a sum that we made ourselves, safe to add to in place
+            held += grad
+        else:
+            self._received[index] = held + grad
+            self._owned += (index,)
+
+    def pull_back(self) -> tuple:
+        """The gradients with respect to the inputs, given those that were received (none counts as zero)."""
+        if any(grad is None for grad in self._received):
+            self._received = [
+                np.zeros(*output) if grad is None else grad
+                for grad, output in zip(self._received, self._outputs, strict=True)
+            ]
+        result = self.backward(self, *self._received)
+        if not isinstance(result, tuple):
+            result = (result,)
         if len(result) != len(self.inputs):
             raise RuntimeError(
                 f"{type(self).__name__}.backward returned {len(result)} gradients for {len(self.inputs)} inputs"
             )
         if _state.check_finite:
-            _check_finite(result, f"the backward pass of {type(self).__name__}")
-        return tuple(grad if need else None for grad, need in zip(result, self.needs, strict=True))
+            check_finite(result, f"the backward pass of {type(self).__name__}")
+        return result
 
     def free(self) -> None:
         """Let go of inputs and saved arrays; a second backward through this node is an error from now on."""
         self.__dict__.clear()
-        self.inputs = self.saved = None
+        self.inputs = self.saved = self._received = None
 
 
 def topological_order(node: Function) -> list[Function]:
     """Every node that `node` depends on, and itself, each after all of its own inputs.
 
-    Depth-first with a stack of its own, so that a chain of 10,000 functions does not exhaust Python's.
+    Depth-first with a stack of its own, so that a chain of 10,000 functions does not exhaust Python's.  A node is
+    popped twice: the first time its inputs go on top of it, the second time they are in the order already.
     """
     order: list[Function] = []
-    seen = {node}
-    stack = [(node, iter(_parents(node)))]
+    seen: set[Function] = set()
+    stack = [(node, False)]
     while stack:
-        current, parents = stack[-1]
-        for parent in parents:
-            if parent not in seen:
-                seen.add(parent)
-                stack.append((parent, iter(_parents(parent))))
-                break
-        else:  # every parent is in the order already
-            stack.pop()
+        current, inputs_done = stack.pop()
+        if inputs_done:
             order.append(current)
+        elif current not in seen:
+            seen.add(current)
+            stack.append((current, True))
+            stack.extend((parent, False) for parent in _parents(current))
     return order
 
 
@@ -273,35 +238,20 @@ def unbroadcast(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
     y_ij = x_j for all i is what broadcasting means, so dL/dx_j = sum_i dL/dy_ij.
     """
-    if grad.shape == shape:
-        return grad
     added = grad.ndim - len(shape)
     stretched = tuple(added + i for i, n in enumerate(shape) if n == 1 and grad.shape[added + i] != 1)
     return grad.sum(axis=tuple(range(added)) + stretched).reshape(shape)
 
 
-class _Cotangents:
-    """The gradients that have arrived at tensors inside the graph and wait for their node's turn."""
-
-    def __init__(self):
-        self.waiting: dict[Function, list[np.ndarray | None]] = {}
-        self.owned: set[tuple[Function, int]] = set()  # sums that we made ourselves, safe to add to in place
-
-    def add(self, tensor: Tensor, grad: np.ndarray) -> None:
-        node, index = tensor.node, tensor.output_index
-        grads = self.waiting.get(node)
-        if grads is None:
-            grads = self.waiting[node] = [None] * len(node.output_shapes)
-        if grads[index] is None:
-            grads[index] = grad  # somebody else's array: an op may have handed it to two inputs
-        elif (node, index) in self.owned:
-            grads[index] += grad
-        else:
-            grads[index] = grads[index] + grad
-            self.owned.add((node, index))
-
-    def take(self, node: Function) -> list[np.ndarray | None]:
-        return self.waiting.pop(node)
+def _result(array: np.ndarray, node: Function | None, index: int) -> Tensor:
+    """What an op returns; Tensor() without its checks, which would cost as much as a small op."""
+    tensor = object.__new__(Tensor)
+    tensor.data = array if type(array) is np.ndarray else np.asarray(array)
+    tensor.grad = None
+    tensor.requires_grad = node is not None
+    tensor.node = node
+    tensor.output_index = index
+    return tensor
 
 
 def _add_to_leaf(leaf: Tensor, grad: np.ndarray) -> None:
@@ -313,20 +263,21 @@ def _add_to_leaf(leaf: Tensor, grad: np.ndarray) -> None:
         leaf.grad += grad
 
 
-def _wants_gradient(tensor: Tensor) -> bool:
-    if not (tensor.requires_grad and _state.recording):
-        return False
-    return tensor.node is not None or _state.sink is None or id(tensor) in _state.sink
-
-
-def _unwrap(function: type[Function], inputs: tuple) -> tuple[list, tuple[bool, ...]]:
+def _unwrap(function: type[Function], inputs: tuple) -> tuple[list, list[bool]]:
     """The arrays behind the inputs, and which of them need a gradient; floats of two precisions are an error."""
     arrays, needs, dtype = [], [], None
+    recording, sink = _state.recording, _state.sink
     for value in inputs:
-        is_tensor = isinstance(value, Tensor)
-        array = value.data if is_tensor else value
+        if isinstance(value, Tensor):
+            array = value.data
+            needs.append(
+                recording and value.requires_grad and (value.node is not None or sink is None or id(value) in sink)
+            )
+        else:
+            array = value
+            needs.append(False)
         if isinstance(array, np.ndarray):
-            if array.dtype.kind == "f" and array.dtype is not dtype:
+            if array.dtype is not dtype and array.dtype.kind == "f":
                 if dtype is not None and array.dtype != dtype:
                     raise TypeError(
                         f"{function.__name__}: inputs of dtype {dtype} and {array.dtype}; convert one with .astype()"
@@ -335,8 +286,7 @@ def _unwrap(function: type[Function], inputs: tuple) -> tuple[list, tuple[bool, 
         elif isinstance(array, np.floating):
             array = float(array)  # a NumPy scalar would turn a float32 result into float64
         arrays.append(array)
-        needs.append(is_tensor and _wants_gradient(value))
-    return arrays, tuple(needs)
+    return arrays, needs
 
 
 def _parents(node: Function) -> list[Function]:
@@ -346,10 +296,3 @@ def _parents(node: Function) -> list[Function]:
             "or add the losses up and call backward() once"
         )
     return [t.node for t, need in zip(node.inputs, node.needs, strict=True) if need and t.node is not None]
-
-
-def _check_finite(arrays, where: str) -> None:
-    for array in arrays:
-        if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = "a NaN" if np.isnan(array).any() else "an infinity"
-            raise NonFiniteError(f"{bad} first appeared in {where}, in an array of shape {array.shape}")

@@ -1,0 +1,71 @@
+"""What a thread is doing at the moment: recording a graph or not, where its gradients go, whether it checks results.
+
+Each thread has its own settings, so that two can differentiate the same parameters at once without a lock.
+"""
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+
+class _ThreadState(threading.local):
+    """What a thread is doing at the moment; every thread starts with these values."""
+
+    recording = True  # False inside no_grad()
+    sink: dict[int, np.ndarray] | None = None  # where leaf gradients go inside gradients_into()
+    check_finite = False  # True inside finite_checks()
+
+
+state = _ThreadState()
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Record no graph inside this block (in this thread only): for sampling and evaluation."""
+    previous, state.recording = state.recording, False
+    try:
+        yield
+    finally:
+        state.recording = previous
+
+
+@contextmanager
+def gradients_into(sink: dict[int, np.ndarray]) -> Iterator[None]:
+    """Send the gradients of leaves into `sink`, a mapping `id(leaf) -> array`, instead of `leaf.grad`.
+
+    The arrays are added to.  A leaf that is not in the mapping counts as a constant, so nothing is computed for it.
+    Holds for the calling thread: several threads can differentiate the same parameters at once, each into its own.
+    """
+    previous, state.sink = state.sink, sink
+    try:
+        yield
+    finally:
+        state.sink = previous
+
+
+class NonFiniteError(FloatingPointError):
+    """A NaN or an infinity appeared; the message names the op in which it did so first."""
+
+
+@contextmanager
+def finite_checks() -> Iterator[None]:
+    """Look at the result of every op, forward and backward, and raise NonFiniteError at the first NaN or infinity.
+
+    Slow; used to replay a step that went wrong.
+    """
+    previous, state.check_finite = state.check_finite, True
+    try:
+        yield
+    finally:
+        state.check_finite = previous
+
+
+def check_finite(arrays, where: str) -> None:
+    """Raise NonFiniteError, naming `where`, if an array holds a NaN or an infinity; None counts as nothing."""
+    for array in arrays:
+        if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = "a NaN" if np.isnan(array).any() else "an infinity"
+            raise NonFiniteError(f"{bad} first appeared in {where}, in an array of shape {array.shape}")
