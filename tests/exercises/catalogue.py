@@ -25,6 +25,13 @@ class Exercise:
     hints: tuple[str, ...]  # the concept, the shapes, pseudo-code
     compiled: bool = False  # the target is a Numba kernel: judged with the JIT off, then compiled with bounds checks
 
+    uses_kernels: bool = False  # the target calls kernels that only run compiled: judged with the JIT on
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """How it is judged, one after the other; see judge.py."""
+        return ("plain", "compiled") if self.compiled else ("with kernels",) if self.uses_kernels else ("plain",)
+
     @property
     def module(self) -> str:
         return self.target.partition(":")[0]

@@ -197,7 +197,8 @@ def in_a_fork(request: dict) -> dict:
     with tempfile.TemporaryDirectory(prefix="inkling-judge-") as folder:
         began = time.monotonic()
         answer, printed = Path(folder, "answer"), Path(folder, "printed")
-        request["environment"].setdefault("NUMBA_CACHE_DIR", folder + "/numba")
+        if request["fresh_cache"]:  # Numba does not notice when a helper in another file was edited
+            request["environment"]["NUMBA_CACHE_DIR"] = folder + "/numba"
         pid = os.fork()
         if pid == 0:
             _judge_and_exit(request, answer, printed)

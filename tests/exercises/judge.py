@@ -19,6 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # First without the JIT, for a readable traceback and because nothing has to compile; kernels then compiled as well.
 STAGES = {
     "plain": ({"NUMBA_DISABLE_JIT": "1"}, 20.0),
+    "with kernels": ({"NUMBA_DISABLE_JIT": "0"}, 60.0),
     "compiled": ({"NUMBA_DISABLE_JIT": "0", "NUMBA_BOUNDSCHECK": "1"}, 90.0),
 }
 
@@ -26,8 +27,9 @@ STAGES = {
 class Judge:
     """A child process that judges one request after another."""
 
-    def __init__(self, course: Course, preload: bool = False):
-        self.course = course
+    def __init__(self, course: Course, preload: bool = False, cache: Path | None = None):
+        """preload: import NumPy, Numba and pytest once for all judgements; cache: where kernels in use are kept"""
+        self.course, self.cache = course, cache
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "INKLING_NUMBA_"))}
         environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         environment.pop("PYTEST_ADDOPTS", None)
@@ -60,8 +62,10 @@ class Judge:
         if blank is not None:
             return blank
         seconds, verdict = 0.0, {}
-        for stage in ("plain", "compiled") if exercise.compiled else ("plain",):
+        for stage in exercise.stages:
             environment, limit = STAGES[stage]
+            if stage == "with kernels" and self.cache:
+                environment = {**environment, "NUMBA_CACHE_DIR": str(self.cache)}
             limit = timeout or limit
             answer = self._ask(
                 {
@@ -71,6 +75,7 @@ class Judge:
                     "root": str(self.course.root),
                     "workspace": str(workspace),
                     "environment": environment,
+                    "fresh_cache": stage != "with kernels",
                     "timeout": 1e6 if only else limit,
                     "only": only,
                     "show": bool(only),
