@@ -240,7 +240,7 @@ def sample(*arguments, **options) -> np.ndarray:
 
 
 def invert(
-    predict_clean: PredictClean, x0: np.ndarray, times: list[int], alpha_bar: np.ndarray, iterations: int = 3
+    predict_clean: PredictClean, x0: np.ndarray, times: list[int], alpha_bar: np.ndarray, iterations: int = 2
 ) -> np.ndarray:
     """The noise at times[0] from which `ddim_step` with eta = 0 leads to the images x0 (Song et al. 2021, section 4.3).
 
@@ -250,7 +250,8 @@ def invert(
         x_s = cos(d) x_t - sin(d) v(x_t),  so  x_t = (x_s + sin(d) v(x_t)) / cos(d)
 
     Here x_s is known and x_t is wanted, which stands on both sides.  So put in a guess, first x_s, get a better one,
-    and so on: a fixed-point iteration (Pan et al. 2023).  A single iteration is the usual "DDIM inversion".
+    and so on: a fixed-point iteration (Pan et al. 2023).  A single iteration is the usual "DDIM inversion"; with a
+    briefly trained network and 50 steps, one, two and three iterations brought images back at 33, 56 and 76 dB.
     """
     x = x0
     for t, s in zip(times[-2::-1], times[:0:-1], strict=True):
