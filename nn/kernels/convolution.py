@@ -46,8 +46,6 @@ def convolve(x, weight, bias, stride, padding):
     out_height, out_width = output_size(x.shape, kernel, stride, padding)
     out = np.empty((x.shape[0], out_height, out_width, channels[1]), x.dtype)
     method = choose(kernel, stride, padding, channels, out_height, out_width)
-    if method in ("narrow", "wide", F2, F4) and bias is None:
-        bias = np.zeros(channels[1], x.dtype)
     if method in (F2, F4):
         _winograd(method, x, method.transform_weights(weight), bias, padding, out)
         return out
@@ -56,6 +54,7 @@ def convolve(x, weight, bias, stride, padding):
         if method == "narrow":
             weight = weight.reshape(kernel[0], -1, channels[1]).transpose(2, 0, 1)  # (out, kh, kw*in)
         kernels = {"narrow": direct.narrow, "wide": direct.wide}
+        bias = np.zeros(channels[1], x.dtype) if bias is None else bias
         kernels[method](x, np.ascontiguousarray(weight), bias, stride, padding, padded, out)
         return out
     patches = x if method == "matmul" else _patches(x, kernel, stride, padding, out_height, out_width)
@@ -67,11 +66,17 @@ def convolve(x, weight, bias, stride, padding):
 
 def input_gradient(grad, weight, shape, stride, padding):
     """The gradient with respect to x, of this shape, given the gradient of y."""
-    kernel_height, kernel_width, channels, _ = weight.shape
-    if stride == 1 and kernel_height == kernel_width and padding < kernel_height:
-        flipped = weight[::-1, ::-1].transpose(0, 1, 3, 2)
-        return convolve(grad, flipped, None, 1, kernel_height - 1 - padding)
     grad = np.ascontiguousarray(grad)
+    kernel_height, kernel_width = weight.shape[:2]
+    if stride == 1 and kernel_height == kernel_width and padding < kernel_height:
+        padding = kernel_height - 1 - padding
+        method = choose(weight.shape[:2], 1, padding, weight.shape[:1:-1], *shape[1:3])
+        if method not in (F2, F4):
+            return convolve(grad, weight[::-1, ::-1].transpose(0, 1, 3, 2), None, 1, padding)
+        out = np.empty(shape, grad.dtype)
+        weights = method.transform_weights(np.ascontiguousarray(weight), flipped=True)
+        _winograd(method, grad, weights, None, padding, out)
+        return out
     matrix = weight.reshape(-1, weight.shape[3]).T
     pixels = grad.reshape(-1, grad.shape[3])
     columns = scratch("columns", (len(pixels), matrix.shape[1]), grad.dtype)
@@ -131,6 +136,7 @@ def _patches(x, kernel, stride, padding, out_height, out_width):
 def _winograd(method, x, weights, bias, padding, out):
     """out = Winograd convolution of x with transformed weights (n^2, in, out), a few images at a time."""
     channels, out_channels = weights.shape[1:]
+    bias = np.zeros(out_channels, x.dtype) if bias is None else bias
     for part, rows in _chunks(method, len(x), out.shape[1:3], channels, out_channels, x.itemsize):
         inputs, input_planes = method.planes("image planes", rows, channels, x.dtype)
         outputs, output_planes = method.planes("product planes", rows, out_channels, x.dtype)

@@ -5,7 +5,8 @@
 exp(r) is its Taylor polynomial; 2^k is written straight into the exponent bits.  k is rounded by adding
 1.5 * 2^23 (2^52 in float64): the sum has no room for a fraction, and its lowest bits are k.  Relative error below
 2e-7 in float32 and 5e-16 in float64.  x is clamped so that 2^k exists: below -87 (-708) the result is about 1e-38
-(1e-308) and above 87 (708) about 1e38 (1e308): never zero, infinite or denormal, and neither is its inverse.  NaN stays NaN.
+(1e-308) and above 87 (708) about 1e38 (1e308): never zero, infinite or denormal, and neither is its inverse.  NaN
+stays NaN.
 
 SiLU over 100,352 numbers: 18 us, against 35 us for np.exp alone.
 """

@@ -11,7 +11,10 @@ What makes the transforms fast: an image is first copied into a zero-padded buff
 test for (nn/kernels/padding.py), and a tile is loaded, transformed and stored as whole vectors
 of channels in registers (nn/kernels/tiles.py).  Channels must be a multiple of 16.
 """
+import numpy as np
+
 from nn.kernels import kernel
+from nn.kernels.memo import Memo
 from nn.kernels.padding import copy_into
 from nn.kernels.scratch import scratch
 from nn.kernels.simd import lanes, load
@@ -116,13 +119,19 @@ class Winograd:
         flat = scratch(role, (self.size**2, stride), dtype)
         return flat, flat[:, : rows * channels].reshape(-1, rows, channels)
 
-    def transform_weights(self, weight):
-        """(r, r, in, out) -> (n^2, in, out), in scratch."""
-        channels, out_channels = weight.shape[2:]
-        out = scratch("transformed weights", (self.size**2, channels, out_channels), weight.dtype)
+    def transform_weights(self, weight, flipped=False):
+        """(r, r, in, out) -> (n^2, in, out); flipped: of the kernel that the input's gradient is convolved with."""
+        return _transformed.get(weight, (self.m, flipped), self._flip_and_transform if flipped else self._transform)
+
+    def _flip_and_transform(self, weight):
+        return self._transform(np.ascontiguousarray(weight[::-1, ::-1].transpose(0, 1, 3, 2)))
+
+    def _transform(self, weight):
+        out = np.empty((self.size**2, *weight.shape[2:]), weight.dtype)
         self.weights(weight.reshape(self.r, self.r, -1), out.reshape(self.size, self.size, -1))
         return out
 
 
+_transformed = Memo(limit=128 << 20)
 F4 = Winograd(4, 3)
 F2 = Winograd(2, 3)

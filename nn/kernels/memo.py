@@ -1,0 +1,42 @@
+"""What depends on a layer's weights alone, kept until they change: one step uses the same weights for every shard.
+
+Nobody has to say when weights change.  A result is kept beside a copy of the weights that it was made from, and
+used again only if the weights still equal the copy, bit for bit; comparing them is far cheaper than Winograd's
+transform of them (3x3, 128 to 128 channels: 20 us against 245 us).
+"""
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+class Memo:
+    """Results by the place and shape of the weights; the oldest are dropped once all take more than `limit` bytes.
+
+    Threads may share it: two that miss at once both compute the same result.
+    """
+
+    def __init__(self, limit: int):
+        self.limit, self.size = limit, 0
+        self.entries: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
+        self.lock = threading.Lock()
+
+    def get(self, weight: np.ndarray, tag, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """compute(weight), or what it gave before, not to be written to; `tag` tells apart results of the same weights."""
+        key = (weight.__array_interface__["data"][0], weight.shape, weight.dtype, tag)
+        bits = weight.reshape(-1).view(f"u{weight.itemsize}")
+        entry = self.entries.get(key)
+        if entry is not None and np.array_equal(entry[0], bits):
+            return entry[1]
+        entry = (bits.copy(), compute(weight))
+        with self.lock:
+            self._drop(key)
+            self.entries[key] = entry
+            self.size += entry[0].nbytes + entry[1].nbytes
+            while self.size > self.limit and len(self.entries) > 1:
+                self._drop(next(iter(self.entries)))
+        return entry[1]
+
+    def _drop(self, key):
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            self.size -= entry[0].nbytes + entry[1].nbytes
