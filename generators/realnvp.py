@@ -62,7 +62,7 @@ class RealNVPConfig(FamilyConfig):
     widths: tuple[int, ...] = (48, 64)  # channels inside the coupling networks of each
     depth: int = 2  # residual convolutions in each coupling network
     features: int = 64  # numbers in a caption's embedding
-    margin: float = 0.05  # of the logit transform
+    margin: float = 1e-4  # of the logit transform: small, so that black paper, an interval of 1/256, becomes a wide one
     dequantisation: str = "learned"  # or "uniform": the noise between one 8-bit value and the next
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one
     position: bool = True
@@ -145,13 +145,13 @@ class CouplingNetwork(Module):
     def __init__(
         self, inputs: int, outputs: int, size: int, width: int, depth: int, features: int, rng: np.random.Generator
     ):
-        self.enter = Conv2d(inputs, width, 3, rng)
+        self.enter = Linear(inputs, width, rng)
         self.position = Parameter(init.zeros((size, size, width)))  # where in the picture: a bias for every pixel
         self.caption = Linear(features, width, rng)
         self.norms = [GroupNormSiLU(8, width) for _ in range(depth)]
         self.convolutions = [Conv2d(width, width, 3, rng) for _ in range(depth)]
         self.norm = GroupNormSiLU(8, width)
-        self.leave = Conv2d(width, outputs, 3, rng)
+        self.leave = Linear(width, outputs, rng)
         self.leave.weight.data[...] = 0
 
     def __call__(self, x: Tensor, condition: Tensor) -> Tensor:
