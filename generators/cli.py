@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 
 EXAMPLES = """\
 Four ways to make an image from a sentence.  To begin:
@@ -29,14 +30,14 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see: {self.prog} --help)")
 
 
-def _positive(kind):
+def _positive(kind, most: int = 10**9):
     def parse(text: str):
         value = kind(text)
-        if not 0 < value < 1e9:
+        if not 0 < value <= most:
             raise ValueError
         return value
 
-    parse.__name__ = f"positive {'whole number' if kind is int else 'number'}"
+    parse.__name__ = f"positive {'whole number' if kind is int else 'number'} up to {most:,}"
     return parse
 
 
@@ -72,7 +73,7 @@ def _command(commands, name: str, summary: str, example: str) -> argparse.Argume
 
 def _threads(command) -> None:
     command.add_argument(
-        "--threads", type=_positive(int), help="threads to use (default: all cores); the result is the same for any"
+        "--threads", type=_positive(int, 1024), help="threads to use (default: all cores); the result is the same for any"
     )
 
 
@@ -134,7 +135,7 @@ def _add_pictures(commands) -> None:
     for command, count in ((sample, 16), (reconstruct, 10), (interpolate, 6), (edit, 10), (denoise, 4)):
         command.add_argument("run", help="the folder of a trained model")
         command.add_argument(
-            "-n", type=_positive(int), default=count, metavar="N", help=f"how many images (default: {count})"
+            "-n", type=_positive(int, 100_000), default=count, metavar="N", help=f"how many images (default: {count})"
         )
         command.add_argument(
             "--out", required=True, metavar="FILE", help="ending .png: a picture; .gif: a film; .npz: the arrays"
@@ -162,7 +163,7 @@ def _add_pictures(commands) -> None:
     for command in (reconstruct, interpolate, edit):
         command.add_argument("--data", help="where the images come from (default: the test images of the model's data)")
     interpolate.add_argument(
-        "--frames", type=_positive(int), default=12, metavar="N", help="pictures on the way (default: 12)"
+        "--frames", type=_positive(int, 1000), default=12, metavar="N", help="pictures on the way (default: 12)"
     )
 
 
@@ -174,7 +175,7 @@ def _add_evaluate(commands) -> None:
     evaluate.add_argument("run", help="the folder of a trained model")
     evaluate.add_argument("--judge", metavar="FOLDER", help="a trained classifier (default: runs/classifier-DATA)")
     evaluate.add_argument(
-        "-n", type=_positive(int), default=10_000, metavar="N", help="samples to draw (default: 10000)"
+        "-n", type=_positive(int, 100_000), default=10_000, metavar="N", help="samples to draw (default: 10000)"
     )
     evaluate.add_argument("--seed", type=_seed, default=0)
     evaluate.add_argument("--json", metavar="FILE", help="also write the figures there")
@@ -199,6 +200,8 @@ def main(arguments: list[str] | None = None) -> int:
     from generators.runs import RunError
     from nn.checkpoint import CheckpointError
 
+    # A NaN in training ends the run with a sentence of its own.
+    warnings.filterwarnings("ignore", "(overflow|underflow|divide by zero|invalid value) encountered", RuntimeWarning)
     try:
         _check_datasets()
         top = parser()
@@ -211,6 +214,9 @@ def main(arguments: list[str] | None = None) -> int:
         return getattr(commands, options.command)(options) or 0
     except (UsageError, DataError, CaptionError, CheckpointError, PictureError, RunError) as error:
         message = str(error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error}"
@@ -218,9 +224,8 @@ def main(arguments: list[str] | None = None) -> int:
         message = "not enough memory for what was asked; try fewer images or a smaller model"
     except KeyboardInterrupt:
         message = "stopped"
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    if len(message) > 800:  # some input was quoted in it
+        message = f"{message[:400]} [...] {message[-400:]}"
     print(f"inkling: {message}", file=sys.stderr)
     return 130 if message == "stopped" else 2
 

@@ -246,7 +246,8 @@ def _load_data(name: str, split: str, limit: int | None = None):
 
 
 def _data_name(meta: dict) -> str:
-    return str(meta.get("plan", {}).get("data", "digits"))
+    plan = meta.get("plan")
+    return str(plan.get("data", "digits") if isinstance(plan, dict) else "digits")
 
 
 def _captions(options: Namespace, model: Family, meta: dict) -> tuple[list[str], np.ndarray]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from generators.training import Family, FamilyConfig, part_of
-from nn import checkpoint
+from nn import checkpoint, init
 from nn.checkpoint import CheckpointError
 
 FAMILIES = {
@@ -21,6 +21,8 @@ FAMILIES = {
     "classifier": "generators.classifier:Classifier",
 }
 
+MOST_NUMBERS = 30_000_000  # in a model that is to be trained
+
 
 def family(name: str) -> type[Family]:
     """The class of a family; its module is imported only now, so that a run loads no more than it uses."""
@@ -29,8 +31,16 @@ def family(name: str) -> type[Family]:
 
 
 def build(name: str, config: FamilyConfig, rng: np.random.Generator) -> Family:
-    """A new model with weights drawn from `rng`."""
-    return family(name)(config, rng)
+    """A new model with weights drawn from `rng`.  Raises ValueError if the config describes none, or one too large."""
+    return _construct(family(name), config, rng, MOST_NUMBERS)
+
+
+def _construct(kind: type[Family], config: FamilyConfig, rng: np.random.Generator, numbers: int) -> Family:
+    try:
+        with init.at_most(numbers):
+            return kind(config, rng)
+    except (ArithmeticError, LookupError, TypeError) as error:
+        raise ValueError(f"no {kind.name} can be built from this config: {error}") from error
 
 
 def config_to_json(config) -> dict:
@@ -39,12 +49,17 @@ def config_to_json(config) -> dict:
 
 
 def config_from_json(kind: type, values: dict):
-    """The inverse of `config_to_json`.  Raises CheckpointError on an unknown name or a value of another type."""
+    """The inverse of `config_to_json`.  Raises CheckpointError on an unknown name or a value of another type or size."""
     hints = typing.get_type_hints(kind)
     if not isinstance(values, dict) or (unknown := sorted(values.keys() - hints.keys())):
         named = f"{unknown[0]!r}" if isinstance(values, dict) else repr(values)
         raise CheckpointError(f"the config of this checkpoint has {named}, which {kind.__name__} does not know")
-    return kind(**{name: _from_json(hints[name], value, name) for name, value in values.items()})
+    try:
+        return kind(**{name: _from_json(hints[name], value, name) for name, value in values.items()})
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"the config of this checkpoint makes no sense: {error}") from error
 
 
 def _from_json(hint, value, name: str):
@@ -83,9 +98,11 @@ def restore(arrays: dict[str, np.ndarray], meta: dict, path: Path) -> Family:
     if not isinstance(name, str) or name not in FAMILIES:
         raise CheckpointError(f"{path} holds a model of family {name!r}; known are {', '.join(FAMILIES)}")
     kind = family(name)
+    weights = part_of(arrays, "ema/")
     try:
-        model = kind(config_from_json(kind.Config, meta.get("config")), np.random.default_rng(0))
-        model.load_state(part_of(arrays, "ema/"))
+        config = config_from_json(kind.Config, meta.get("config"))
+        model = _construct(kind, config, np.random.default_rng(0), 2 * sum(array.size for array in weights.values()))
+        model.load_state(weights)
     except ValueError as error:
         raise CheckpointError(f"{path} does not fit this version of Inkling: {error}") from error
     return model

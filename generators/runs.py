@@ -58,6 +58,11 @@ class Plan:
     def from_json(cls, values: dict) -> Plan:
         try:
             plan = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+            for name, kind in (("data", str), ("seed", int), ("steps", int), ("fingerprint", int)):
+                if type(plan[name]) is not kind:
+                    raise TypeError(f"{name} is {plan[name]!r:.40}")
+            if plan["steps"] < 1 or plan["seed"] < 0 or not (plan["limit"] is None or type(plan["limit"]) is int):
+                raise TypeError(f"steps {plan['steps']}, seed {plan['seed']}, limit {plan['limit']!r:.40}")
             return cls(**{**plan, "config": config_from_json(family(values["family"]).Config, values["config"])})
         except (KeyError, TypeError) as error:
             raise CheckpointError(
@@ -81,7 +86,12 @@ def default_config(name: str, dataset) -> FamilyConfig:
 def override(config: FamilyConfig, settings: dict[str, str]) -> FamilyConfig:
     """The config with `settings` (dotted name -> text) put in.  Raises RunError on an unknown name or a bad value."""
     for name, text in settings.items():
-        config = _override(config, name.split("."), text, name)
+        try:
+            config = _override(config, name.split("."), text, name)
+        except RunError:
+            raise
+        except ValueError as error:  # the config refuses the value
+            raise RunError(str(error)) from error
     return config
 
 
@@ -110,8 +120,8 @@ def _parse(text: str, like, name: str):
     if isinstance(like, float) and type(value) is int:
         value = float(value)
     if isinstance(like, tuple) and isinstance(value, list):
-        value = tuple(value)
-    if type(value) is not type(like):
+        value = tuple(float(v) if type(v) is int and isinstance(like[0], float) else v for v in value)
+    if type(value) is not type(like) or isinstance(value, tuple) and {type(v) for v in value} - {type(like[0])}:
         raise RunError(f"{name} is {like!r} by default; {text!r} is not a value of the same kind")
     return value
 
@@ -175,6 +185,8 @@ class Run:
                        "is fine, but the bits will not equal those of a run that never moved.")  # fmt: skip
         run = cls(folder, plan, dataset, threads)
         try:
+            if type(meta["step"]) is not int or not 0 <= meta["step"] <= plan.steps:
+                raise ValueError(f"step {meta['step']!r:.40} of {plan.steps}")
             run.trainer.load_state(arrays, meta["step"])
             run.seconds = float(meta["seconds"])
         except (KeyError, ValueError, TypeError) as error:
@@ -183,7 +195,11 @@ class Run:
         return run
 
     def save(self) -> None:
-        """Write the checkpoint: atomically, so that a kill leaves the old one or the new one, whole."""
+        """Write the checkpoint: atomically, so that a kill leaves the old one or the new one, whole.
+
+        Raises Diverged, and keeps the old one, if the last step has left a NaN or an infinity.
+        """
+        self.trainer.check_finite()
         meta = {
             "family": self.plan.family,
             "config": config_to_json(self.plan.config),
@@ -202,11 +218,13 @@ class Run:
         captions = self.dataset.captions(rng.integers(0, len(self.dataset), SAMPLES))
         with self.trainer.averaged_weights():
             images = self.model.sample(captions, rng, threads=self.threads)
+        if not np.isfinite(images).all():
+            step = self.trainer.step_number
+            raise Diverged(f"training diverged at step {step}: the samples that it paints are not finite")
         path = self.folder / "samples" / f"step-{self.trainer.step_number:06d}.png"
         path.parent.mkdir(exist_ok=True)
-        pictures.grid(images, captions=captions, title=f"{self.plan.family}, step {self.trainer.step_number}").save(
-            path
-        )
+        grid = pictures.grid(images, captions=captions, title=f"{self.plan.family}, step {self.trainer.step_number}")
+        pictures.write_atomically(path, pictures.png_bytes(grid))
 
     def go(self, save_every: float = 60.0, quiet: bool = False) -> Iterator[dict[str, float]]:
         """Train to the end, yielding the metrics of each step; saves on the way, at the end and on Ctrl-C."""

@@ -11,6 +11,7 @@ weights and the step's number alone: stop anywhere, go on, and the bits are the 
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ class OptimiserConfig:
     warmup_steps: int = 100
     final: float = 0.0
 
+    def __post_init__(self):
+        check_numbers(self)
+
 
 @dataclass(frozen=True)
 class FamilyConfig:
@@ -49,6 +53,20 @@ class FamilyConfig:
     shard_size: int = 16  # images that one thread works on at a time: small enough for the cache
     ema_decay: float = 0.999
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+
+    def __post_init__(self):
+        check_numbers(self, positive=("image_size", "channels", "batch_size", "shard_size"))
+
+
+def check_numbers(config, positive: tuple[str, ...] = ()) -> None:
+    """Raises ValueError if a number in a config dataclass is one that no size, rate or weight can be."""
+    for name, value in vars(config).items():
+        for number in value if isinstance(value, tuple) else (value,):
+            least, most = int(name in positive), 1024 if name == "image_size" else 100_000
+            if isinstance(number, int) and not least <= number <= most:
+                raise ValueError(f"{name} must lie between {least} and {most:,}; given {number:,}")
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{name} must be a finite number; given {number}")
 
 
 @dataclass(frozen=True)
@@ -198,6 +216,12 @@ class Trainer:
             for parameter in self.family.parameters():
                 parameter.grad = None
         return self._sentence(where)
+
+    def check_finite(self) -> None:
+        """Raises Diverged if the last update left a weight, an average or the optimiser's state non-finite."""
+        for name, array in self.state().items():
+            if not np.isfinite(array).all():
+                raise Diverged(self._sentence(f"{name!r}, which the last update made non-finite"))
 
     def _sentence(self, where: str) -> str:
         return (

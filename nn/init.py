@@ -5,22 +5,51 @@ choose v so that this stays 1, forwards (fan_in) or backwards (fan_out).  The la
 (in, out); axes in front are those of a convolution kernel.  All return float32.
 """
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
+
+_left: ContextVar[list[int] | None] = ContextVar("numbers that may still be made", default=None)
+
+
+@contextmanager
+def at_most(numbers: int) -> Iterator[None]:
+    """Within it, initialisers make no more than so many numbers in all: a config may claim any size.
+
+    The initialiser that would exceed it raises ValueError, and allocates nothing.
+    """
+    token = _left.set([numbers])
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def _count(shape: tuple[int, ...]) -> None:
+    left = _left.get()
+    if left is not None:
+        left[0] -= math.prod(shape)
+        if left[0] < 0:
+            raise ValueError(f"the model is too large: a layer of shape {shape} is more than may be made here")
 
 
 def zeros(shape: tuple[int, ...]) -> np.ndarray:
     """For biases, and for a last layer that should do nothing at first."""
+    _count(shape)
     return np.zeros(shape, np.float32)
 
 
 def ones(shape: tuple[int, ...]) -> np.ndarray:
     """For scales."""
+    _count(shape)
     return np.ones(shape, np.float32)
 
 
 def normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Normal with variance 1: for embeddings, where each unit "sums" the one row that was looked up."""
+    _count(shape)
     return rng.standard_normal(shape, dtype=np.float32)
 
 
@@ -32,6 +61,7 @@ def he(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 def xavier(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Uniform with variance 2 / (fan_in + fan_out), between the two wishes (Glorot and Bengio 2010, eq. 16)."""
+    _count(shape)
     bound = math.sqrt(6 / np.sum(fans(shape)))
     return rng.uniform(-bound, bound, shape).astype(np.float32)
 
@@ -42,6 +72,7 @@ def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     Lengths are kept exactly, so it suits layers that have to be invertible.  Uniform over all such matrices: the Q of
     a Gaussian matrix, with the signs that QR leaves open fixed (Mezzadri 2007, section 5).
     """
+    _count(shape)
     fan_in, _ = fans(shape)
     rows, columns = max(fan_in, shape[-1]), min(fan_in, shape[-1])
     q, r = np.linalg.qr(rng.standard_normal((rows, columns)))
