@@ -2,6 +2,7 @@
 
 - the target is there, with a docstring; there are three hints; stub and graft give back every byte
 - the library's own solution passes, also with every later exercise blanked
+- so do solutions in another style (solutions.py)
 - the blank is reported as not started; zeros, and an empty value of the right type, fail
 
 and with `--mutants` of all of them: wrong solutions made by machine and by hand fail, and the likely cause is named.
@@ -10,8 +11,10 @@ and with `--mutants` of all of them: wrong solutions made by machine and by hand
 from __future__ import annotations
 
 import ast
+import textwrap
 import time
 
+from tests.exercises import solutions
 from tests.exercises.catalogue import Course, Exercise
 from tests.exercises.report import paint
 from tests.exercises.surgery import Cut, SurgeryError, cut
@@ -51,6 +54,7 @@ def run(course: Course, exercises: list[Exercise], mutants: bool = False, jobs: 
 EXPECTED = {
     "the solution": ("passed",),
     "the solution with every later exercise blanked": ("passed",),
+    "another right solution": ("passed",),
     "the blank": ("not started",),
     "zeros": ("failed",),
     "an empty value": ("failed",),
@@ -86,7 +90,9 @@ def variants(course: Course, exercise: Exercise, whole: list[Exercise]) -> list[
     """What is judged for one exercise; `whole` are those that can be blanked."""
     original = library_cut(course, exercise)
     later = tuple((other, other.stub) for other in course.later(exercise) if other in whole)
+    others = [solutions.ALL[exercise.id]] if exercise.id in solutions.ALL else []
     return [
+        *(Variant(exercise, "another right solution", ((exercise, textwrap.dedent(body)),)) for body in others),
         Variant(exercise, "the solution"),
         Variant(exercise, "the solution with every later exercise blanked", later),
         Variant(exercise, "the blank", ((exercise, exercise.stub),)),

@@ -44,7 +44,7 @@ class Cut:
 
     def layout(self, text: str) -> bytes:
         """`text`, statements that begin in column 0, as a body of this function."""
-        lines = _shifted(text.strip("\n"), self.indent)
+        lines = _shifted(text.strip("\n").rstrip(), self.indent)
         return (self.newline + self.newline.join(lines)).encode()
 
     @property
