@@ -1,0 +1,103 @@
+"""Twins of `generators/unet.py`, `generators/ddpm.py` and the sampler of `generators/diffusion.py`."""
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from bench.peers.blocks import drop_captions, squeeze, unsqueeze
+from bench.peers.layers import Twin
+from bench.peers.training import Batch, FamilyTwin, TwinPhase
+from generators import diffusion
+
+
+class TimeEncoder(Twin):
+    def forward(self, t: torch.Tensor) -> torch.Tensor:
+        half = self.hidden.weight.shape[1] // 2
+        # in float64: the fastest wave of a late time is the sine of 1000, of which float32 keeps too little
+        exponents = torch.arange(half, dtype=torch.float64) / max(half - 1, 1)
+        angles = t[:, None].double() * torch.exp(-math.log(10_000) * exponents)
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1).float()
+        return self.output(F.silu(self.hidden(waves)))
+
+
+class AttentionBlock(Twin):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, c, h, w = x.shape
+        pixels = self.norm(x).flatten(2).transpose(1, 2)  # (N, HW, C)
+        return x + self.attention(pixels).transpose(1, 2).view(n, c, h, w)
+
+
+class Bottom(Twin):
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        return self.second(self.attention(self.first(x, condition)), condition)
+
+
+class Level(Twin):
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        x = self.before(x, condition)
+        x = x + unsqueeze(self.enlarge(self.below(self.shrink(squeeze(x)), condition)))
+        for block in self.after:
+            x = block(x, condition)
+        return x
+
+
+class UNet(Twin):
+    def forward(self, x: torch.Tensor, t: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
+        condition = F.silu(self.time(t) + caption)
+        return self.output(self.norm(self.levels(self.input(x), condition)))
+
+
+class DDPM(FamilyTwin):
+    STEPS = 10  # of sampling
+
+    def __init__(self, ours):
+        super().__init__(ours)
+        self.register_buffer("alpha_bar", torch.tensor(ours.alpha_bar))  # float64 (T + 1,)
+
+    def phases(self) -> list[TwinPhase]:
+        return [TwinPhase("ddpm", list(self.parameters()), self.draw, self.loss)]
+
+    def draw(self, batch: Batch, rng) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        offset = rng.uniform(dtype=torch.float64)
+        eps = rng.normal(*batch.images.shape)
+        return offset, eps, rng.uniform(len(eps), dtype=torch.float64)
+
+    def loss(self, batch: Batch, offset: torch.Tensor, eps: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+        config, n = self.config, len(eps)
+        x0 = batch.images * 2 - 1
+        fractions = (offset + torch.arange(n, dtype=torch.float64) / n) % 1.0
+        t = torch.clamp((fractions * config.time_steps).long(), max=config.time_steps - 1) + 1
+        alpha_bar = self.alpha_bar[t]
+        signal = alpha_bar.sqrt().float()[:, None, None, None]
+        noise = (1 - alpha_bar).sqrt().float()[:, None, None, None]
+        target = eps if config.prediction == "noise" else signal * eps - noise * x0
+        caption = self.text(drop_captions(batch.tokens, config.caption_dropout, uniform))
+        output = self.network(signal * x0 + noise * eps, t, caption)
+        errors = F.mse_loss(output, target, reduction="none").mean(dim=(1, 2, 3))
+        if config.weighting == "min-snr":
+            snr = alpha_bar / (1 - alpha_bar)
+            weight = snr.clamp(max=config.snr_limit) / (snr if config.prediction == "noise" else snr + 1)
+            errors = errors * weight.float()
+        return errors.mean()
+
+    def noise(self, count: int, rng) -> torch.Tensor:
+        size = self.config.image_size
+        return rng.normal(count, self.config.channels, size, size)
+
+    def sample(self, noise: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Second-order DDIM with guidance 1 (see `diffusion.reverse_process`)."""
+        caption, x, before, before_ab = self.text(tokens), noise, None, 0.0
+        times = diffusion.time_steps(self.config.time_steps, self.STEPS)
+        levels = [float(level) for level in self.alpha_bar[times]]
+        for t, s, ab_t, ab_s in zip(times, times[1:], levels, levels[1:], strict=False):
+            output = self.network(x, torch.full((len(x),), t), caption)
+            signal, deviation = math.sqrt(ab_t), math.sqrt(1 - ab_t)
+            v = self.config.prediction == "v"
+            x0 = signal * x - deviation * output if v else (x - deviation * output) / signal
+            x0 = x0.clamp(-1, 1)
+            aim = x0 if before is None or s == 0 else diffusion.extrapolate(x0, before, before_ab, ab_t, ab_s)
+            before, before_ab = x0, ab_t
+            x = math.sqrt(ab_s) * aim + (math.sqrt(1 - ab_s) / deviation) * (x - signal * aim)
+        return (x * 0.5 + 0.5).clamp(0, 1)

@@ -1,0 +1,96 @@
+"""Twins of `generators/gan.py`."""
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from bench.peers.blocks import squeeze, unsqueeze
+from bench.peers.layers import Linear, Twin
+from bench.peers.training import Batch, FamilyTwin, TwinPhase
+
+
+class Generator(Twin):
+    def __init__(self, ours):
+        super().__init__(ours)
+        self.input = Linear(ours.input, writes=(ours.grow.weight.shape[2], ours.small, ours.small))
+
+    def forward(self, caption: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        h = self.input(torch.cat([caption, z], dim=1)).view(len(z), -1, self.small, self.small)
+        for block in self.quarter:
+            h = block(h, caption)
+        h = unsqueeze(self.grow(h))
+        for block in self.half_:
+            h = block(h, caption)
+        return torch.tanh(self.output(F.silu(unsqueeze(self.fine(self.norm(h))))))
+
+
+class PlainBlock(Twin):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.conv2(F.leaky_relu(self.conv1(F.leaky_relu(x, 0.2)), 0.2))
+
+
+class Discriminator(Twin):
+    def __init__(self, ours):
+        super().__init__(ours)
+        channels = ours.shrink.weight.shape[3]
+        small = round((len(ours.features.weight) / channels) ** 0.5)
+        self.features = Linear(ours.features, reads=(channels, small, small))
+
+    def look(self, images: torch.Tensor) -> torch.Tensor:
+        h = self.stem(squeeze(images))
+        for block in self.half_:
+            h = block(h)
+        h = self.shrink(squeeze(h))
+        for block in self.quarter:
+            h = block(h)
+        return F.leaky_relu(self.features(F.leaky_relu(h, 0.2).flatten(1)), 0.2)
+
+    def judge(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        match = torch.sum(features * self.caption(self.text(tokens)), dim=1) * (1 / math.sqrt(features.shape[1]))
+        return self.real(features).view(-1) + match
+
+
+class GAN(FamilyTwin):
+    def phases(self) -> list[TwinPhase]:
+        judge = list(self.discriminator.parameters())
+        painter = [*self.text.parameters(), *self.generator.parameters()]
+        return [
+            TwinPhase("discriminator", judge, self.draw_for_discriminator, self.discriminator_loss),
+            TwinPhase("generator", painter, self.draw_for_generator, self.generator_loss),
+        ]
+
+    def draw_for_discriminator(self, batch: Batch, rng) -> tuple[torch.Tensor, torch.Tensor]:
+        n, *image = batch.images.shape
+        return rng.normal(n, self.config.noise), rng.normal(2 * n, *image)
+
+    def discriminator_loss(self, batch: Batch, z: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+        n, step = len(batch.images), self.config.penalty_step
+        with torch.no_grad():
+            fake = self.generator(self.text(batch.tokens), z)
+            both = torch.cat([batch.images * 2 - 1, fake])
+            inputs = torch.cat([both, both + step * direction])
+        seen = self.discriminator.look(inputs)
+        verdicts = self.discriminator.judge(seen, batch.tokens.repeat(4, 1))
+        on_real, on_fake = verdicts[:n], verdicts[n : 2 * n]
+        on_lie = self.discriminator.judge(seen[:n], batch.false_tokens)
+        contest = F.softplus(on_fake - on_real).sum() + F.softplus(on_lie - on_real).sum()
+        penalty = (((verdicts[2 * n :] - verdicts[: 2 * n]) / step) ** 2).sum()
+        return (contest + penalty * (self.config.gamma / 2)) / n
+
+    def draw_for_generator(self, batch: Batch, rng) -> tuple[torch.Tensor]:
+        return (rng.normal(len(batch.images), self.config.noise),)
+
+    def generator_loss(self, batch: Batch, z: torch.Tensor) -> torch.Tensor:
+        fake = self.generator(self.text(batch.tokens), z)
+        on_fake = self.discriminator.judge(self.discriminator.look(fake), batch.tokens)
+        with torch.no_grad():
+            on_real = self.discriminator.judge(self.discriminator.look(batch.images * 2 - 1), batch.tokens)
+        return F.softplus(on_real - on_fake).mean()
+
+    def noise(self, count: int, rng) -> torch.Tensor:
+        return rng.normal(count, self.config.noise)
+
+    def sample(self, z: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return self.generator(self.text(tokens), z) * 0.5 + 0.5

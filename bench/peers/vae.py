@@ -1,0 +1,69 @@
+"""Twins of `generators/vae.py`."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from bench.peers.blocks import squeeze, unsqueeze
+from bench.peers.layers import Linear, Twin
+from bench.peers.training import Batch, FamilyTwin, TwinPhase
+
+
+class Encoder(Twin):
+    def __init__(self, ours):
+        super().__init__(ours)
+        channels = len(ours.norm.gamma.data)
+        small = round((len(ours.output.weight) / channels) ** 0.5)
+        self.output = Linear(ours.output, reads=(channels, small, small))
+
+    def forward(self, images: torch.Tensor, caption: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = self.half_(self.stem(squeeze(images * 2 - 1)), caption)
+        h = self.quarter(squeeze(h))
+        for block in self.blocks:
+            h = block(h, caption)
+        mean, log_var = self.output(self.norm(h).flatten(1)).chunk(2, dim=1)
+        return mean, log_var.clamp(-10, 10)
+
+
+class Decoder(Twin):
+    def __init__(self, ours):
+        super().__init__(ours)
+        channels = ours.quarter.weight.shape[2]
+        self.input = Linear(ours.input, writes=(channels, ours.small, ours.small))
+
+    def forward(self, z: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
+        h = self.input(torch.cat([z, caption], dim=1)).view(len(z), -1, self.small, self.small)
+        for block in self.blocks:
+            h = block(h, caption)
+        h = unsqueeze(self.quarter(h))
+        for block in self.half_:
+            h = block(h, caption)
+        return self.output(F.silu(unsqueeze(self.fine(self.norm(h)))))
+
+
+class VAE(FamilyTwin):
+    def __init__(self, ours):
+        if ours.config.likelihood != "bernoulli":
+            raise ValueError("the VAE's twin has the Bernoulli likelihood alone, as for handwriting")
+        super().__init__(ours)
+
+    def phases(self) -> list[TwinPhase]:
+        return [TwinPhase("vae", list(self.parameters()), self.draw, self.loss)]
+
+    def draw(self, batch: Batch, rng) -> tuple[torch.Tensor, torch.Tensor]:
+        return rng.uniform(*batch.images.shape), rng.normal(len(batch.images), self.config.latent)
+
+    def loss(self, batch: Batch, threshold: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        images = (threshold < batch.images).float()
+        caption = self.text(batch.tokens)
+        mean, log_var = self.encoder(images, caption)
+        outputs = self.decoder(mean + torch.exp(log_var * 0.5) * noise, caption)
+        error = F.binary_cross_entropy_with_logits(outputs, images, reduction="sum")
+        kl = 0.5 * torch.sum(mean * mean + log_var.exp() - 1 - log_var)
+        return (error + self.config.beta * kl) / len(images)
+
+    def noise(self, count: int, rng) -> torch.Tensor:
+        return rng.normal(count, self.config.latent)
+
+    def sample(self, z: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.decoder(z, self.text(tokens)))

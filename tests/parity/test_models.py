@@ -1,0 +1,87 @@
+"""Whole models against their PyTorch twins: the loss, every gradient, and samples, from the same random numbers."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import datasets
+from generators.registry import build, family
+from generators.training import Shard
+
+torch = pytest.importorskip("torch", reason="torch is not installed (extra: bench)")
+
+from bench.peers import check  # noqa: E402
+from bench.peers.layers import twin  # noqa: E402
+from bench.peers.training import TwinTrainer  # noqa: E402
+
+SMALL = {
+    "vae": {"width": 16, "latent": 5, "text": 12},
+    "realnvp": {"widths": (16, 24), "steps": (2, 1), "features": 12},
+    "ddpm": {"widths": (16, 24, 32), "features": 16, "blocks": 1},
+    "gan": {"width": 16, "noise": 6, "text": 12},
+}
+
+
+def small(name, **changes):
+    """A small model with no weight at zero, five images and their captions, true and false."""
+    dataset = datasets.load("digits", limit=40)
+    dataset = replace(dataset, images=dataset.images[:, 4:24, 4:24])  # 20x20: no size that a default has
+    config = family(name).Config(vocabulary=dataset.vocabulary, image_size=20, batch_size=5, **SMALL[name], **changes)
+    rng = np.random.default_rng(0)
+    model, indices = build(name, config, rng), np.arange(5)
+    captions = dataset.captions(indices, rng)
+    images, tokens = dataset.images[indices] / np.float32(255), model.vocabulary.encode(captions)
+    false = model.vocabulary.encode(dataset.contradicting(indices, captions, rng))
+    model.prepare(images, tokens, rng)
+    check.shake(model, rng)
+    return model, Shard(images, tokens, false, dataset.labels[indices], indices, 5), captions, dataset
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("vae", {}),
+        ("realnvp", {}),
+        ("realnvp", {"dequantisation": "uniform"}),
+        ("ddpm", {}),
+        ("ddpm", {"prediction": "noise", "weighting": "simple"}),
+        ("gan", {}),
+    ],
+)
+def test_model(name, changes):
+    """Catches: a network, a loss or a sampler whose parts are each right and put together wrongly."""
+    model, shard, captions, _ = small(name, **changes)
+    agreement = check.compare(model, shard, captions)
+    assert agreement.gradients >= len(model.parameters())
+    assert agreement.holds, str(agreement)
+
+
+def test_check_sees_a_difference(monkeypatch):
+    """Catches: a comparison that would pass whatever the networks do."""
+    model, shard, captions, _ = small("vae")
+    monkeypatch.setattr("generators.vae.reparameterise", lambda mean, log_var, noise: mean + noise)
+    assert not check.compare(model, shard, captions).holds
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_twin_learns_as_ours_does(name):
+    """Catches: a twin that is timed without updating all weights or their averages, and so does less work than ours."""
+    model, _, _, dataset = small(name)
+    trainer = TwinTrainer(model, dataset, 0, 10, "eager")
+    before = {key: p.detach().clone() for key, (p, _) in trainer.family.pairs().items()}
+    averages = [average.clone() for phase in trainer.averages for average in phase]
+    for _ in range(2):
+        assert np.isfinite(trainer.step())
+    for key, (parameter, _) in trainer.family.pairs().items():
+        assert not torch.equal(parameter, before[key]), key
+    after = [average for phase in trainer.averages for average in phase]
+    assert not any(torch.equal(a, b) for a, b in zip(averages, after, strict=True))
+
+
+def test_layouts_turn_back():
+    """Catches: gradients compared in another order than the weights were copied in."""
+    model, _, _, _ = small("gan")
+    pairs = twin(model).pairs()
+    for name, parameter in model.named_parameters():
+        theirs, layout = pairs[name]
+        assert np.array_equal(layout.to_ours(theirs, parameter.shape), parameter.data), name
