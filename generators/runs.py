@@ -170,11 +170,14 @@ class Run:
         return self.trainer.family
 
     @classmethod
-    def resume(cls, folder: Path, threads: Threads) -> Run:
-        """The run as its checkpoint left it.  Raises CheckpointError, DataError or RunError in one sentence."""
+    def resume(cls, folder: Path, threads: Threads, dataset=None) -> Run:
+        """The run as its checkpoint left it, on the data set that it names unless one is given.
+
+        Raises CheckpointError, DataError or RunError in one sentence.
+        """
         arrays, meta = checkpoint.load(folder / "checkpoint.npz")
         plan = Plan.from_json(meta.get("plan", {}))
-        dataset = datasets.load(plan.data, split="train", limit=plan.limit)
+        dataset = dataset or datasets.load(plan.data, split="train", limit=plan.limit)
         if fingerprint(dataset) != plan.fingerprint:
             raise RunError(
                 f"the data set {plan.data!r} is not the one that {folder} was trained on; "
