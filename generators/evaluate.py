@@ -176,7 +176,10 @@ def summary(figures: Mapping) -> list[tuple[str, str, str]]:
     titles = {"match": "caption match", "match_full": "full captions", "match_unseen": "never seen"}
     for key, title in titles.items():
         ceiling = figures.get("match_unseen_ceiling" if key == "match_unseen" else "match_ceiling", {})
-        for name, share in figures.get(key, {}).items():
+        shares = figures.get(key, {})
+        for name, share in shares.items():
+            if name == "all" and len(shares) == 2:
+                continue  # of a single thing to read, all is that thing
             lines.append((f"{title}: {name}", f"{share:.1%}", f"{ceiling[name]:.1%}" if name in ceiling else ""))
     for key, title in (("bits_per_dimension", "bits per dimension"), ("nats", "log-likelihood bound, nats")):
         if key in figures:
