@@ -73,7 +73,7 @@ def _command(commands, name: str, summary: str, example: str) -> argparse.Argume
 
 def _threads(command) -> None:
     command.add_argument(
-        "--threads", type=_positive(int, 1024), help="threads to use (default: all cores); the result is the same for any"
+        "--threads", type=_positive(int, 1024), help="default: all cores; the result is the same for any number"
     )
 
 
@@ -154,6 +154,9 @@ def _add_pictures(commands) -> None:
             metavar="W",
             help="ddpm: weight of the caption; 1 is none, more obeys it more closely",
         )
+    sample.add_argument(
+        "--eta", type=float, metavar="E", help="ddpm: fresh noise in each step, from 0 (none) to 1 (ancestral sampling)"
+    )
     sample.add_argument(
         "--temperature",
         type=_positive(float),

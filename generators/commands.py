@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -84,9 +86,10 @@ def sample(options: Namespace) -> int:
     extras = _sampler_options(options, model)
     rng = derive_rng(options.seed, "sample")
     pictures.check_ending(options.out)
-    images = in_blocks(
-        lambda part: model.sample(captions[part], rng, threads=options.pool, **extras), len(captions), options
-    )
+    with refusals():
+        images = in_blocks(
+            lambda part: model.sample(captions[part], rng, threads=options.pool, **extras), len(captions), options
+        )
     _write(options.out, images, captions, labels)
     return 0
 
@@ -151,9 +154,11 @@ def denoise(options: Namespace) -> int:
     captions, labels = _captions(options, model, meta)
     pictures.check_ending(options.out)
     with_threads(options)
-    frames, clean = model.denoise(
-        captions, derive_rng(options.seed, "sample"), threads=options.pool, **_sampler_options(options, model)
-    )
+    extras = _sampler_options(options, model)
+    with refusals():
+        frames, clean = model.denoise(
+            captions, derive_rng(options.seed, "sample"), threads=options.pool, **extras
+        )
     if Path(options.out).suffix == ".npz":
         _write(options.out, frames[-1], captions, labels)
         return 0
@@ -277,6 +282,7 @@ def _sampler_options(options: Namespace, model: Family) -> dict:
     given = {
         "steps": getattr(options, "sample_steps", None),
         "guidance": getattr(options, "guidance", None),
+        "eta": getattr(options, "eta", None),
         "temperature": getattr(options, "temperature", None),
     }
     given = {name: value for name, value in given.items() if value is not None}
@@ -284,6 +290,15 @@ def _sampler_options(options: Namespace, model: Family) -> dict:
     if strange := [name for name in given if name not in accepted]:
         raise UsageError(f"a {model.name} has no {strange[0]} to set")
     return given
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What a model refuses to do with the options given is the user's to mend; its message is a sentence already."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _write(path: str, images: np.ndarray, captions: list[str], labels: np.ndarray) -> None:

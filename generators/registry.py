@@ -49,7 +49,7 @@ def config_to_json(config) -> dict:
 
 
 def config_from_json(kind: type, values: dict):
-    """The inverse of `config_to_json`.  Raises CheckpointError on an unknown name or a value of another type or size."""
+    """The inverse of `config_to_json`.  Raises CheckpointError on an unknown name or a wrong type or size."""
     hints = typing.get_type_hints(kind)
     if not isinstance(values, dict) or (unknown := sorted(values.keys() - hints.keys())):
         named = f"{unknown[0]!r}" if isinstance(values, dict) else repr(values)
