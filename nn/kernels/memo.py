@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+
 class Memo:
     """Results by the place and shape of the weights; the oldest are dropped once all take more than `limit` bytes.
 
@@ -21,7 +22,7 @@ class Memo:
         self.lock = threading.Lock()
 
     def get(self, weight: np.ndarray, tag, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """compute(weight), or what it gave before, not to be written to; `tag` tells apart results of the same weights."""
+        """compute(weight), or what it gave before (not to be written to); `tag` tells results of one weight apart."""
         key = (weight.__array_interface__["data"][0], weight.shape, weight.dtype, tag)
         bits = weight.reshape(-1).view(f"u{weight.itemsize}")
         entry = self.entries.get(key)

@@ -1,33 +1,40 @@
-"""Group normalisation by its definition: each group of channels of each image to mean 0 and variance 1, then scaled.
-
-x (N, P, C) are images with their P positions in one axis; gamma and beta (C,).  (Wu and He 2018.)
-"""
+"""Group normalisation by its formula, alone and with SiLU; x (N, P, C), gamma and beta (C,)."""
 import numpy as np
 
+from nn.kernels.reference import activation
 
-def group_norm(x, gamma, beta, groups, eps):
-    """h = gamma * xhat + beta with xhat = (x - mean) / sqrt(variance + eps), over positions and channels of a group.
 
-    Returns (mean, inverse_sigma, h): (N, groups) twice, and (N, P, C).
-    """
+def channel_moments(x, image):
+    """The mean and variance (C,) of each channel of one image."""
+    return x[image].mean(axis=0), x[image].var(axis=0)
+
+
+def _normalise(x, groups, eps):
     grouped = x.reshape(x.shape[0], x.shape[1], groups, -1)
     mean = grouped.mean(axis=(1, 3), keepdims=True)
     inverse_sigma = 1 / np.sqrt(grouped.var(axis=(1, 3), keepdims=True) + eps)
-    xhat = ((grouped - mean) * inverse_sigma).reshape(x.shape)
-    return mean[:, 0, :, 0], inverse_sigma[:, 0, :, 0], gamma * xhat + beta
+    return ((grouped - mean) * inverse_sigma).reshape(x.shape), inverse_sigma
 
 
-def group_norm_backward(x, gamma, mean, inverse_sigma, grad):
-    """The gradients (dx, dgamma, dbeta), given that of h, and what `group_norm` returned.
+def group_norm(x, gamma, beta, groups, eps):
+    return _normalise(x, groups, eps)[0] * gamma + beta
 
-    dx = (g - mean(g) - xhat * mean(g * xhat)) / sigma with g = gamma * dh, both means over the group: x moves its
-    own mean and variance along.  dgamma = sum of dh * xhat, dbeta = sum of dh, over images and positions.
-    """
-    shape = (x.shape[0], x.shape[1], mean.shape[1], -1)
-    inverse_sigma = inverse_sigma[:, None, :, None]
-    xhat = (x.reshape(shape) - mean[:, None, :, None]) * inverse_sigma
-    g = (grad * gamma).reshape(shape)
+
+def group_norm_backward(x, gamma, groups, eps, grad):
+    """The gradients of x, gamma and beta."""
+    xhat, inverse_sigma = _normalise(x, groups, eps)
+    shape = (x.shape[0], x.shape[1], groups, -1)
+    g, grouped = (grad * gamma).reshape(shape), xhat.reshape(shape)
     mean_g = g.mean(axis=(1, 3), keepdims=True)
-    mean_gx = (g * xhat).mean(axis=(1, 3), keepdims=True)
-    dx = (g - mean_g - xhat * mean_gx) * inverse_sigma
-    return dx.reshape(x.shape), (grad * xhat.reshape(x.shape)).sum(axis=(0, 1)), grad.sum(axis=(0, 1))
+    mean_gx = (g * grouped).mean(axis=(1, 3), keepdims=True)
+    dx = (g - mean_g - grouped * mean_gx) * inverse_sigma
+    return dx.reshape(x.shape), (grad * xhat).sum(axis=(0, 1)), grad.sum(axis=(0, 1))
+
+
+def group_norm_silu(x, gamma, beta, groups, eps):
+    return activation.silu(group_norm(x, gamma, beta, groups, eps))
+
+
+def group_norm_silu_backward(x, gamma, beta, groups, eps, grad):
+    h = group_norm(x, gamma, beta, groups, eps)
+    return group_norm_backward(x, gamma, groups, eps, activation.silu_backward(h, grad))

@@ -1,0 +1,82 @@
+"""exp on vectors, vectors at the ends of arrays, and the activations made of them."""
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nn.kernels import activation, kernel
+from nn.kernels.exponential import exp
+from nn.kernels.reference import activation as simple
+from nn.kernels.reference import exponential as simple_exponential
+from nn.kernels.simd import lanes, load, load_some, store, store_some, total
+from tests.oracles.numeric import assert_close
+
+dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@kernel
+def exp_all(x, out):
+    for i in range(0, x.size, lanes(x)):
+        store_some(out, i, exp(load_some(x, i, x.size - i)), x.size - i)
+
+
+@kernel
+def arithmetic(x, out):
+    v = load(x, 0)
+    store(out, 0, 2.0 * v - (v / 4.0 + 1.0) * -v)
+    return total(v)
+
+
+@dtypes
+def test_exp(dtype):
+    """Catches: a polynomial short of digits, a wrong exponent, an overflow, a NaN that is clamped to a number."""
+    low, high, tolerance = (-86.9, 86.9, 2e-7) if dtype == np.float32 else (-707, 707, 5e-16)
+    x = np.random.default_rng(0).uniform(low, high, 10_001).astype(dtype)
+    out = np.empty_like(x)
+    exp_all(x, out)
+    exact = simple_exponential.exp(x.astype(np.longdouble))
+    assert np.max(np.abs(out - exact) / exact) < tolerance
+    extreme = np.array([np.nan, np.inf, -np.inf, 1e4, -1e4, 0, -0.0], dtype)
+    out = np.empty_like(extreme)
+    exp_all(extreme, out)
+    assert np.isnan(out[0]) and np.isfinite(out[1:]).all() and (out[1:] > 0).all()
+    assert (out[[1, 3]] > 1e37).all() and (out[[2, 4]] < 1e-37).all() and (out[5:] == 1).all()
+
+
+@dtypes
+@given(size=st.integers(1, 40))
+def test_vectors_stop_at_the_end(dtype, size):
+    """Catches: a masked store that writes beyond its count."""
+    x, out = np.linspace(-1, 1, size).astype(dtype), np.full(size + 16, 7, dtype)
+    exp_all(x, out[:size])
+    assert_close(out[:size], simple_exponential.exp(x), 3e-7)
+    assert (out[size:] == 7).all()
+
+
+@dtypes
+def test_arithmetic_on_vectors(dtype):
+    """Catches: operands in the wrong order, a number spread over one lane only."""
+    x = np.random.default_rng(0).standard_normal(64 // dtype().itemsize).astype(dtype)
+    out = np.empty_like(x)
+    assert arithmetic(x, out) == pytest.approx(x.sum(), rel=1e-5)
+    assert_close(out, 2 * x + (x / 4 + 1) * x, 1e-6)
+
+
+@dtypes
+@given(size=st.integers(1, 40), scale=st.sampled_from([1.0, 30.0]))
+def test_activations(dtype, size, scale):
+    """Catches: any formula wrong, forward or backward."""
+    rng = np.random.default_rng(size)
+    x, grad = (rng.standard_normal((2, size)) * scale).astype(dtype)
+    wide = x.astype(np.float64), grad.astype(np.float64)
+    out, tolerance = np.empty_like(x), 1e-6 if dtype == np.float32 else 1e-14
+    for name in ("relu", "silu", "sigmoid", "erf"):
+        getattr(activation, name)(x, out)
+        assert_close(out, getattr(simple, name)(wide[0]), tolerance, name, floor=1)
+    for name in ("relu_backward", "silu_backward", "sigmoid_backward"):
+        getattr(activation, name)(x, grad, out)
+        assert_close(out, getattr(simple, name)(*wide), tolerance, name, floor=scale)
+    activation.leaky_relu(x, dtype(0.2), out)
+    assert_close(out, simple.leaky_relu(wide[0], 0.2), tolerance, "leaky_relu")
+    activation.leaky_relu_backward(x, grad, dtype(0.2), out)
+    assert_close(out, simple.leaky_relu_backward(*wide, 0.2), tolerance, "leaky_relu_backward")

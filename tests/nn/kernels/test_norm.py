@@ -1,0 +1,65 @@
+"""The fused group normalisation, against its formula."""
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nn.kernels import norm
+from nn.kernels.reference import norm as simple
+from tests.oracles.numeric import assert_close
+
+dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+EPS = 0.01  # large, because the variance of one number is 0, and 1 / sqrt(EPS) is then what its rounding grows by
+TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}
+
+
+def run(x, gamma, beta, groups, grad, with_silu):
+    """Forward and the three gradients."""
+    out, dx, dgamma, dbeta = np.empty_like(x), np.empty_like(x), np.empty_like(gamma), np.empty_like(beta)
+    mean, inverse_sigma = np.empty((2, len(x), groups), x.dtype)
+    per_channel = np.empty((4, x.shape[2]), x.dtype)
+    forward = norm.group_norm_silu if with_silu else norm.group_norm
+    backward = norm.group_norm_silu_backward if with_silu else norm.group_norm_backward
+    forward(x, gamma, beta, EPS, per_channel, mean, inverse_sigma, out)
+    backward(x, gamma, beta, mean, inverse_sigma, grad, per_channel, dx, dgamma, dbeta)
+    return out, dx, dgamma, dbeta
+
+
+@dtypes
+@given(
+    count=st.integers(1, 3),
+    positions=st.integers(1, 35),
+    groups=st.integers(1, 4),
+    width=st.sampled_from([1, 2, 5, 16]),
+    shift=st.sampled_from([0.0, 30.0]),
+)
+def test_forward_and_backward(dtype, count, positions, groups, width, shift):
+    """Catches: sums that miss the last odd position; channels of one vector that belong to two groups; a mean far
+    from zero that costs digits; a gradient that forgets that mean and variance depend on x."""
+    rng = np.random.default_rng([count, positions, groups, width])
+    x, grad = rng.standard_normal((2, count, positions, groups * width)).astype(dtype)
+    x += dtype(shift)
+    gamma, beta = rng.standard_normal((2, groups * width)).astype(dtype)
+    wide = [array.astype(np.float64) for array in (x, gamma, beta, grad)]
+    tolerance = TOLERANCE[dtype] * (1 + shift)
+    y, *gradients = run(x, gamma, beta, groups, grad, with_silu=False)
+    expected = simple.group_norm_backward(wide[0], wide[1], groups, EPS, wide[3])
+    assert_close(y, simple.group_norm(*wide[:3], groups, EPS), tolerance, "y", floor=1)
+    for name, ours, truth in zip(("dx", "dgamma", "dbeta"), gradients, expected, strict=True):
+        assert_close(ours, truth, tolerance, name, floor=1)
+    y, *gradients = run(x, gamma, beta, groups, grad, with_silu=True)
+    expected = simple.group_norm_silu_backward(*wide[:3], groups, EPS, wide[3])
+    assert_close(y, simple.group_norm_silu(*wide[:3], groups, EPS), tolerance, "silu: y", floor=1)
+    for name, ours, truth in zip(("dx", "dgamma", "dbeta"), gradients, expected, strict=True):
+        assert_close(ours, truth, tolerance, f"silu: {name}", floor=1)
+
+
+@dtypes
+def test_moments_survive_a_large_mean(dtype):
+    """Catches: variance as E[x^2] - E[x]^2, which in float32 is nonsense where the mean is 1000 sigma."""
+    x = (1000 + np.random.default_rng(0).standard_normal((2, 784, 5))).astype(dtype)
+    mean, variance = np.empty((2, 5), dtype)
+    norm.channel_moments(x, 1, mean, variance)
+    expected = simple.channel_moments(x.astype(np.float64), 1)
+    assert_close(mean, expected[0], 1e-6)
+    assert_close(variance, expected[1], 1e-5)
