@@ -26,8 +26,8 @@ from tqdm import tqdm
 import datasets
 from generators import pictures
 from generators.registry import build, config_from_json, config_to_json, family
-from generators.training import Diverged, Family, FamilyConfig, Trainer, train
-from nn import checkpoint, runtime
+from generators.training import Diverged, Family, FamilyConfig, Trainer, part_of, train
+from nn import checkpoint, init, runtime
 from nn.checkpoint import CheckpointError
 from nn.parallel import Threads, derive_rng
 
@@ -186,8 +186,9 @@ class Run:
         if meta.get("machine") != runtime.describe():
             tqdm.write("This machine, BLAS or library version differs from the one that wrote the checkpoint: going on "
                        "is fine, but the bits will not equal those of a run that never moved.")  # fmt: skip
-        run = cls(folder, plan, dataset, threads)
         try:
+            with init.at_most(2 * sum(array.size for array in part_of(arrays, "weights/").values())):
+                run = cls(folder, plan, dataset, threads)
             if type(meta["step"]) is not int or not 0 <= meta["step"] <= plan.steps:
                 raise ValueError(f"step {meta['step']!r:.40} of {plan.steps}")
             run.trainer.load_state(arrays, meta["step"])

@@ -20,7 +20,8 @@ def at_most(numbers: int) -> Iterator[None]:
 
     The initialiser that would exceed it raises ValueError, and allocates nothing.
     """
-    token = _left.set([numbers])
+    outer = _left.get()
+    token = _left.set([numbers if outer is None else min(numbers, outer[0])])
     try:
         yield
     finally:
