@@ -30,7 +30,7 @@ from generators.training import Trainer, train
 from nn import checkpoint, runtime
 from nn.parallel import Threads
 
-STEPS_PER_KILL = 25
+STEPS_PER_KILL = 15
 
 
 def digest(folder: Path) -> str:
@@ -115,7 +115,7 @@ def endure(family: str, steps: int, threads: int | None = None) -> Endurance:
     Raises generators.training.Diverged at a NaN.
     """
     dataset = datasets.load("digits", limit=60)
-    pairs = dict(setting.split("=") for setting in ("batch_size=20", "shard_size=2", *TINY[family]))
+    pairs = dict(setting.split("=") for setting in ("batch_size=4", "shard_size=2", *TINY[family]))
     config = runs.override(runs.default_config(family, dataset), pairs)
     trainer = Trainer(runs.build(family, config, np.random.default_rng(0)), dataset, 0, steps, Threads(threads))
     memory, times = np.empty(steps), np.empty(steps)

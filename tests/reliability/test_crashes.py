@@ -6,6 +6,7 @@ import re
 import resource
 import shutil
 from contextlib import contextmanager
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from PIL import Image
 
 from bench import faults
 from bench.fuzz import TINY, complaint, inkling, train_arguments
+from generators import runs
 from nn import checkpoint
 
 
 def test_three_kills_and_nothing_is_lost(tmp_path):
-    found = faults.kill_and_resume("vae", tmp_path, kills=3)
+    found = faults.kill_and_resume("vae", tmp_path, kills=3, patience=0.5)
     assert found.kills >= 3 and found.equal == found.runs
 
 
@@ -182,6 +184,20 @@ def test_a_checkpoint_of_another_format_version(run, monkeypatch):
     refused(["train", "--resume", "--out", str(folder)], "format 7, this Inkling reads 1")
 
 
+def test_a_checkpoint_whose_config_claims_a_huge_model_is_refused_before_it_is_built(run):
+    folder, _ = run
+    arrays, meta = checkpoint.load(folder / "checkpoint.npz")
+    for size in (5_000, 90_000, 10**12):
+        meta["config"]["width"] = meta["plan"]["config"]["width"] = size
+        checkpoint.save(folder / "checkpoint.npz", arrays, meta)
+        faults.reset_peak()
+        before = faults.peak_megabytes()
+        refused(["sample", str(folder), "--out", "x.png"], "too large|width")
+        refused(["train", "--resume", "--out", str(folder)], "too large|width")
+        assert faults.peak_megabytes() - before < 300
+    refused(train_arguments("vae", folder.parent / "other", 1, "--set", "width=5000"), "too large")
+
+
 # ---- numbers that blow up
 
 
@@ -189,10 +205,9 @@ def all_finite(folder):
     return all(np.isfinite(array).all() for array in checkpoint.load(folder / "checkpoint.npz")[0].values())
 
 
-@pytest.mark.parametrize("family", TINY)
-@pytest.mark.parametrize("rate", ["1e20", "1e38"])
+@pytest.mark.parametrize("family, rate", [*((family, "1e20") for family in TINY), ("vae", "1e38")])
 def test_a_rate_far_too_high_stops_the_run_and_keeps_the_last_good_checkpoint(family, rate, tmp_path):
-    for steps in (1, 8):
+    for steps in (1, 4):
         folder = tmp_path / str(steps)
         settings = ("--set", f"optimiser.rate={rate}", "--set", "optimiser.warmup_steps=0", "--save-every", "1e-9")
         outcome = inkling(train_arguments(family, folder, steps, *settings))
@@ -207,11 +222,12 @@ def test_a_rate_far_too_high_stops_the_run_and_keeps_the_last_good_checkpoint(fa
 @pytest.mark.parametrize("family", TINY)
 def test_a_rate_a_hundred_times_too_high_never_goes_on_with_nan(family, tmp_path):
     settings = ("--set", "optimiser.rate=0.2", "--set", "optimiser.warmup_steps=0")
-    outcome = inkling(train_arguments(family, tmp_path / "run", 12, *settings))
+    with mock.patch.object(runs, "SAMPLE_GRIDS", 1):
+        outcome = inkling(train_arguments(family, tmp_path / "run", 6, *settings))
     assert outcome.status == 0 or "diverged at step" in outcome.errors
     assert all_finite(tmp_path / "run")
 
 
 def test_endurance_in_short(tmp_path):
-    found = faults.endure("vae", 100)
+    found = faults.endure("vae", 50)
     assert found.growth < 0.05

@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,10 @@ from nn.parallel import Threads
 STEPS = 4  # of 3 batches to an epoch, so that one is drawn in the next
 
 
+no_pictures = mock.patch.object(runs.Run, "paint_samples", lambda run: None)  # they cost more than the training
+
+
+@no_pictures
 def trained(family, folder, *more):
     outcome = inkling(train_arguments(family, folder, STEPS, *more))
     assert outcome.status == 0, outcome.errors
@@ -45,6 +50,7 @@ def test_the_seed_does_matter(reference, tmp_path):
     assert trained(family, tmp_path / "other", "--seed", "1") != bits
 
 
+@no_pictures
 @pytest.mark.parametrize("stop, save_every", [(1, 1e9), (2, 0), (3, 0)])
 def test_a_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(reference, tmp_path, stop, save_every):
     _, folder, bits = reference
