@@ -143,7 +143,8 @@ class Sandbox:
 
 def _listing(work: Path) -> set[str]:
     """Every file in the sandbox that is not under `out`."""
-    return {str(p) for p in work.rglob("*") if p.relative_to(work).parts[0] != "out"}
+    files = (path.relative_to(work) for path in work.rglob("*"))
+    return {str(path) for path in files if path.parts[0] != "out"}
 
 
 def fuzz(sandbox: Sandbox, cases: int, seed: int) -> Iterator[tuple[str, str | None]]:
