@@ -9,26 +9,31 @@ def channel_moments(x, image):
     return x[image].mean(axis=0), x[image].var(axis=0)
 
 
-def _normalise(x, groups, eps):
+def group_norm(x, gamma, beta, groups, eps):
+    """h = gamma * xhat + beta, (N, P, C), with xhat = (x - mean) / sqrt(variance + eps).
+
+    Mean and variance are over the positions and channels of a group, for each image by itself (Wu and He 2018).
+    """
     grouped = x.reshape(x.shape[0], x.shape[1], groups, -1)
     mean = grouped.mean(axis=(1, 3), keepdims=True)
-    inverse_sigma = 1 / np.sqrt(grouped.var(axis=(1, 3), keepdims=True) + eps)
-    return ((grouped - mean) * inverse_sigma).reshape(x.shape), inverse_sigma
-
-
-def group_norm(x, gamma, beta, groups, eps):
-    return _normalise(x, groups, eps)[0] * gamma + beta
+    sigma = np.sqrt(grouped.var(axis=(1, 3), keepdims=True) + eps)
+    return ((grouped - mean) / sigma).reshape(x.shape) * gamma + beta
 
 
 def group_norm_backward(x, gamma, groups, eps, grad):
-    """The gradients of x, gamma and beta."""
-    xhat, inverse_sigma = _normalise(x, groups, eps)
-    shape = (x.shape[0], x.shape[1], groups, -1)
-    g, grouped = (grad * gamma).reshape(shape), xhat.reshape(shape)
+    """The gradients (dx, dgamma, dbeta), given that of h.
+
+    dx = (g - mean(g) - xhat * mean(g * xhat)) / sigma with g = gamma * dh, the means over a group: x moves its own mean
+    and variance along.  dgamma = sum of dh * xhat and dbeta = sum of dh, over images and positions.
+    """
+    grouped = x.reshape(x.shape[0], x.shape[1], groups, -1)
+    sigma = np.sqrt(grouped.var(axis=(1, 3), keepdims=True) + eps)
+    xhat = (grouped - grouped.mean(axis=(1, 3), keepdims=True)) / sigma
+    g = (grad * gamma).reshape(grouped.shape)
     mean_g = g.mean(axis=(1, 3), keepdims=True)
-    mean_gx = (g * grouped).mean(axis=(1, 3), keepdims=True)
-    dx = (g - mean_g - grouped * mean_gx) * inverse_sigma
-    return dx.reshape(x.shape), (grad * xhat).sum(axis=(0, 1)), grad.sum(axis=(0, 1))
+    mean_gx = (g * xhat).mean(axis=(1, 3), keepdims=True)
+    dx = (g - mean_g - xhat * mean_gx) / sigma
+    return dx.reshape(x.shape), (grad * xhat.reshape(x.shape)).sum(axis=(0, 1)), grad.sum(axis=(0, 1))
 
 
 def group_norm_silu(x, gamma, beta, groups, eps):
