@@ -19,8 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # First without the JIT, for a readable traceback and because nothing has to compile; kernels then compiled as well.
 STAGES = {
     "plain": ({"NUMBA_DISABLE_JIT": "1"}, 20.0),
-    "with kernels": ({"NUMBA_DISABLE_JIT": "0"}, 60.0),
-    "compiled": ({"NUMBA_DISABLE_JIT": "0", "NUMBA_BOUNDSCHECK": "1"}, 90.0),
+    "with kernels": ({"NUMBA_DISABLE_JIT": "0"}, 120.0),
+    "compiled": ({"NUMBA_DISABLE_JIT": "0", "NUMBA_BOUNDSCHECK": "1"}, 120.0),
 }
 
 

@@ -120,7 +120,16 @@ ALL = {
     """,
     "conv2d-forward": """
     patches = im2col(x, weight.shape[:2], stride, padding)
-    return np.einsum("nijuvc,uvco->nijo", patches, weight)
+    return np.einsum("nijuvc,uvco->nijo", patches, weight) + bias
+    """,
+    "conv2d-input-gradient": """
+    n, height, width, channels = shape
+    dx = np.zeros(shape, grad.dtype)
+    for i, j, u, v in np.ndindex(*grad.shape[1:3], *weight.shape[:2]):
+        row, column = i * stride + u - padding, j * stride + v - padding
+        if row in range(height) and column in range(width):
+            dx[:, row, column] += grad[:, i, j] @ weight[u, v].T
+    return dx
     """,
     "conv2d-backward": """
     import numpy as np
@@ -153,13 +162,12 @@ ALL = {
     return y if b is None else y + b
     """,
     "group-norm-forward": """
-    out, means, inverses = np.empty_like(x), np.empty((len(x), groups), x.dtype), np.empty((len(x), groups), x.dtype)
+    out = np.empty_like(x)
     for n, image in enumerate(x):
-        for g, channels in enumerate(np.split(np.arange(x.shape[2]), groups)):
+        for channels in np.split(np.arange(x.shape[2]), groups):
             part = image[:, channels]
-            means[n, g], inverses[n, g] = part.mean(), (part.var() + eps) ** -0.5
-            out[n][:, channels] = (part - means[n, g]) * inverses[n, g] * gamma[channels] + beta[channels]
-    return means, inverses, out
+            out[n][:, channels] = (part - part.mean()) * (part.var() + eps) ** -0.5 * gamma[channels] + beta[channels]
+    return out
     """,
     "attention": """
     width = k.shape[-1]

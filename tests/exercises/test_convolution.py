@@ -5,6 +5,7 @@ import pytest
 
 from nn.kernels.convolution import output_size
 from nn.kernels.reference import convolution as simple
+from nn.kernels.reference.im2col import im2col
 from nn.ops.attention import ScaledDotProductAttention
 from nn.ops.conv import Conv2d, ConvTranspose2d
 from tests.exercises.trial import Trial, context, normal
@@ -57,7 +58,7 @@ def test_im2col(case):
     shape, kernel, _, stride, padding = case
     x = normal(shape, 0)
     trial = Trial(f"im2col(x, {kernel}, stride={stride}, padding={padding})", *tags_of(stride, padding), x=x)
-    trial.expect(trial.run(simple.im2col, x, kernel, stride, padding), patches(x, kernel, stride, padding))
+    trial.expect(trial.run(im2col, x, kernel, stride, padding), patches(x, kernel, stride, padding))
 
 
 def patches(x, kernel, stride, padding):
@@ -73,17 +74,57 @@ def patches(x, kernel, stride, padding):
     return result
 
 
+FLIPPED = "the kernel is flipped: this is convolution in the strict sense, and correlation is wanted"
+
+
 @pytest.mark.exercise(id="conv2d-forward")
 @cases
 def test_convolve(case):
     shape, kernel, out, stride, padding = case
+    x, w, b = normal(shape, 0), normal((*kernel, shape[3], out), 1), normal((out,), 2)
+    call = f"convolve(x, weight, bias, stride={stride}, padding={padding})"
+    trial = Trial(call, *tags_of(stride, padding), x=x, weight=w, bias=b)
+    instead = {
+        FLIPPED: loops.conv2d(x, w[::-1, ::-1], b, stride, padding),
+        "the bias is left out": loops.conv2d(x, w, None, stride, padding),
+    }
+    got = trial.run(simple.convolve, x, w, b, stride, padding)
+    trial.expect(got, loops.conv2d(x, w, b, stride, padding), instead=instead)
+
+
+@pytest.mark.exercise(id="conv2d-weight-gradient")
+@cases
+def test_weight_gradient(case):
+    shape, kernel, out, stride, padding = case
     x, w = normal(shape, 0), normal((*kernel, shape[3], out), 1)
-    trial = Trial(f"convolve(x, weight, stride={stride}, padding={padding})", *tags_of(stride, padding), x=x, weight=w)
-    flipped = loops.conv2d(x, w[::-1, ::-1], None, stride, padding)
-    instead = {"the kernel is flipped: this is convolution in the strict sense, and correlation is wanted": flipped}
-    trial.expect(
-        trial.run(simple.convolve, x, w, stride, padding), loops.conv2d(x, w, None, stride, padding), instead=instead
-    )
+    grad = normal(loops.conv2d(x, w, None, stride, padding).shape, 3)
+    call = f"weight_gradient(x, grad, {kernel}, stride={stride}, padding={padding})"
+    trial = Trial(call, *tags_of(stride, padding), x=x, grad=grad)
+    got = trial.run(simple.weight_gradient, x, grad, kernel, stride, padding)
+
+    def forward(w):
+        return (loops.conv2d(x, w, None, stride, padding),)
+
+    (right,), (ones,) = vjp(forward, [w], [grad]), vjp(forward, [w], [np.ones_like(grad)])
+    instead = {IGNORED: ones, "the kernel is flipped": right[::-1, ::-1]}
+    trial.expect(got, right, "the gradient of the weights", atol=1e-7, instead=instead)
+
+
+@pytest.mark.exercise(id="conv2d-input-gradient")
+@cases
+def test_input_gradient(case):
+    shape, kernel, out, stride, padding = case
+    x, w = normal(shape, 0), normal((*kernel, shape[3], out), 1)
+    grad = normal(loops.conv2d(x, w, None, stride, padding).shape, 3)
+    call = f"input_gradient(grad, weight, {shape}, stride={stride}, padding={padding})"
+    trial = Trial(call, *tags_of(stride, padding), grad=grad, weight=w)
+    got = trial.run(simple.input_gradient, grad, w, shape, stride, padding)
+
+    def gradient(w, grad):
+        return vjp(lambda x: (loops.conv2d(x, w, None, stride, padding),), [x], [grad])[0]
+
+    instead = {IGNORED: gradient(w, np.ones_like(grad)), "the kernel is flipped": gradient(w[::-1, ::-1], grad)}
+    trial.expect(got, gradient(w, grad), "the gradient of x", atol=1e-7, instead=instead)
 
 
 @pytest.mark.exercise(id="conv2d-backward")
