@@ -50,7 +50,7 @@ def convolve(x, weight, bias, stride, padding):
         _winograd(method, x, method.transform_weights(weight), bias, padding, out)
         return out
     if method in ("narrow", "wide"):
-        padded = _padded(x, kernel, stride, padding, out_width)
+        padded = _padded_for_fours(x, kernel, stride, padding, out_width)
         if method == "narrow":
             weight = weight.reshape(kernel[0], -1, channels[1]).transpose(2, 0, 1)  # (out, kh, kw*in)
         kernels = {"narrow": direct.narrow, "wide": direct.wide}
@@ -82,7 +82,8 @@ def input_gradient(grad, weight, shape, stride, padding):
     columns = scratch("columns", (len(pixels), matrix.shape[1]), grad.dtype)
     np.matmul(pixels, matrix, out=columns)
     out = np.empty(shape, grad.dtype)
-    col2im(columns, kernel_height, kernel_width, stride, padding, *grad.shape[1:3], out)
+    padded = _padded(shape, padding, grad.dtype)
+    col2im(columns, kernel_height, kernel_width, stride, padding, *grad.shape[1:3], padded, out)
     return out
 
 
@@ -96,11 +97,12 @@ def weight_gradient(x, grad, kernel, stride, padding):
         _winograd_weight_gradient(method, x, grad, padding, out)
         return out
     if method == "wide":
-        direct.wide_weight_gradient(x, grad, stride, padding, _padded(x, kernel, stride, padding, grad.shape[2]), out)
+        padded = _padded_for_fours(x, kernel, stride, padding, grad.shape[2])
+        direct.wide_weight_gradient(x, grad, stride, padding, padded, out)
         return out
     if method == "narrow":
+        padded = _padded_for_fours(x, kernel, stride, padding, grad.shape[2])
         rows = np.empty((channels[1], kernel[0], kernel[1] * channels[0]), x.dtype)
-        padded = _padded(x, kernel, stride, padding, grad.shape[2])
         direct.narrow_weight_gradient(x, grad, stride, padding, padded, rows)
         return rows.transpose(1, 2, 0).reshape(out.shape)
     patches = x if method == "matmul" else _patches(x, kernel, stride, padding, *grad.shape[1:3])
@@ -120,16 +122,21 @@ def output_size(shape, kernel, stride, padding):
     return tuple((size + 2 * padding - k) // stride + 1 for size, k in zip(shape[1:3], kernel, strict=True))
 
 
-def _padded(x, kernel, stride, padding, out_width):
-    """Scratch for the direct kernels, which work on four outputs at a time and may look beyond the last one."""
-    width = (-(-out_width // 4) * 4 - 1) * stride + kernel[1]
-    shape = (x.shape[1] + 2 * padding, max(x.shape[2] + 2 * padding, width), x.shape[3])
-    return scratch("padded", shape, x.dtype)
+def _padded(shape, padding, dtype, least_width=0):
+    """Scratch for one image of this shape (N, H, W, C) with zeros around it."""
+    height, width = shape[1] + 2 * padding, shape[2] + 2 * padding
+    return scratch("padded", (height, max(width, least_width), shape[3]), dtype)
+
+
+def _padded_for_fours(x, kernel, stride, padding, out_width):
+    """The same for the direct kernels, which work on four outputs at a time and so look beyond the last one."""
+    return _padded(x.shape, padding, x.dtype, least_width=(-(-out_width // 4) * 4 - 1) * stride + kernel[1])
 
 
 def _patches(x, kernel, stride, padding, out_height, out_width):
     columns = scratch("columns", (x.shape[0] * out_height * out_width, kernel[0] * kernel[1] * x.shape[3]), x.dtype)
-    im2col(x, *kernel, stride, padding, out_height, out_width, columns)
+    padded = _padded(x.shape, padding, x.dtype)
+    im2col(x, *kernel, stride, padding, out_height, out_width, padded, columns)
     return columns
 
 

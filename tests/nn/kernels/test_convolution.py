@@ -75,10 +75,11 @@ def test_im2col_and_col2im(dtype, shape):
     options = *shape["kernel"], shape["stride"], shape["padding"], *grad.shape[1:3]
     expected = simple_im2col.im2col(x, shape["kernel"], shape["stride"], shape["padding"])
     columns = np.full((np.prod(expected.shape[:3]), np.prod(expected.shape[3:])), np.nan, dtype)
-    im2col.im2col(x, *options, columns)
+    padded = convolution._padded(x.shape, shape["padding"], x.dtype)
+    im2col.im2col(x, *options, padded, columns)
     np.testing.assert_array_equal(columns.reshape(expected.shape), expected)
     out = np.full_like(x, np.nan)
-    im2col.col2im(columns, *options, out)
+    im2col.col2im(columns, *options, padded, out)
     assert_close(out, simple_im2col.col2im(expected, x.shape, shape["stride"], shape["padding"]), 1e-6, floor=1)
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nn.kernels import direct
-from nn.kernels.convolution import _padded, output_size
+from nn.kernels.convolution import _padded_for_fours, output_size
 from nn.kernels.reference import direct as simple
 from tests.oracles.numeric import assert_close
 
@@ -35,7 +35,8 @@ def test_few_channels(dtype, shape, few, many, kernel, stride, padding):
         weight_shape = (*kernel, few, many) if forward == "wide" else (few, kernel[0], kernel[1] * many)
         weight = rng.standard_normal(weight_shape).astype(dtype)
         bias, grad = rng.standard_normal(out_channels).astype(dtype), rng.standard_normal(out_shape).astype(dtype)
-        padded, out, dw = _padded(x, kernel, stride, padding, out_shape[2]), np.empty(out_shape, dtype), weight.copy()
+        padded = _padded_for_fours(x, kernel, stride, padding, out_shape[2])
+        out, dw = np.empty(out_shape, dtype), np.empty_like(weight)
         getattr(direct, forward)(x, weight, bias, stride, padding, padded, out)
         getattr(direct, backward)(x, grad, stride, padding, padded, dw)
         x, weight, bias, grad = (array.astype(np.float64) for array in (x, weight, bias, grad))
