@@ -13,6 +13,7 @@ import numpy as np
 
 import datasets
 from generators import metrics, pictures, runs
+from generators.charts import line_chart
 from generators.gallery import Page
 from generators.training import Family
 from nn import checkpoint
@@ -100,7 +101,7 @@ def _train(entry: Entry, folder: Path, dataset, minutes: float, seed: int, threa
 
 
 class Show:
-    """The page, section by section.  Its still pictures also stand beside it as PNG files."""
+    """The page, section by section.  Its still pictures also stand beside it as PNG and SVG files."""
 
     def __init__(self, out: Path, trained: dict[str, Trained], train_set, test_set, seed: int, threads: Threads):
         self.out, self.trained, self.train_set, self.test_set = out, trained, train_set, test_set
@@ -271,8 +272,10 @@ class Show:
              f"{t.minutes:.1f}", f"{60_000 * t.minutes / t.plan.steps:.0f}")
             for t in self.trained.values()
         ])  # fmt: skip
-        for t in self.trained.values():
+        for key, t in self.trained.items():
             losses = {n.replace("_", " "): (t.metrics["step"], v) for n, v in t.metrics.items() if n.endswith("loss")}
+            chart = line_chart(losses, x_label="step")
+            pictures.write_atomically(self.out / f"loss-{key}.svg", chart.encode())
             self.page.chart(losses, f"The loss of {t.entry.label}.", x_label="step")
 
     def some(self, count: int, purpose: str) -> tuple[np.ndarray, list[str]]:
