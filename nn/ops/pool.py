@@ -1,6 +1,7 @@
 """Pooling and nearest upsampling: averages, maxima and copies over the squares of a grid.  Images are (N, H, W, C)."""
 import numpy as np
 
+from nn.kernels import pool as kernels
 from nn.tensor import Function
 
 
@@ -10,11 +11,11 @@ class AvgPool2d(Function):
     @staticmethod
     def forward(ctx, x, size):
         ctx.size = size
-        return _squares(x, size).mean(axis=(2, 4))
+        return _sum_squares(x, size, 1 / size**2)
 
     @staticmethod
     def backward(ctx, grad):
-        return _enlarge(grad * (1.0 / ctx.size**2), ctx.size)
+        return _spread(grad, ctx.size, 1 / ctx.size**2)
 
 
 def avg_pool2d(x, size):
@@ -28,22 +29,21 @@ class MaxPool2d(Function):
 
     @staticmethod
     def forward(ctx, x, size):
-        ctx.size = size
         count, height, width, channels = x.shape
-        squares = _squares(x, size).transpose(0, 1, 3, 2, 4, 5)  # (N, H', W', size, size, C)
-        squares = squares.reshape(count, height // size, width // size, size * size, channels)
-        winners = squares.argmax(axis=3)[:, :, :, None]  # argmax takes a NaN for the largest, so NaN passes
+        ctx.size = size
+        out = np.empty((count, height // size, width // size, channels), x.dtype)
+        winners = np.empty(out.shape, np.int32)
+        kernels.largest(np.ascontiguousarray(x), winners, out)
         ctx.save(winners)
-        return np.take_along_axis(squares, winners, axis=3)[:, :, :, 0]
+        return out
 
     @staticmethod
     def backward(ctx, grad):
         (winners,) = ctx.saved
-        size, (count, height, width, channels) = ctx.size, grad.shape
-        squares = np.zeros((count, height, width, size * size, channels), grad.dtype)
-        np.put_along_axis(squares, winners, grad[:, :, :, None], axis=3)
-        squares = squares.reshape(count, height, width, size, size, channels).transpose(0, 1, 3, 2, 4, 5)
-        return squares.reshape(count, height * size, width * size, channels)
+        count, height, width, channels = grad.shape
+        dx = np.empty((count, height * ctx.size, width * ctx.size, channels), grad.dtype)
+        kernels.to_winners(np.ascontiguousarray(grad), winners, dx)
+        return dx
 
 
 def max_pool2d(x, size):
@@ -61,11 +61,11 @@ class UpsampleNearest(Function):
     @staticmethod
     def forward(ctx, x, scale):
         ctx.scale = scale
-        return _enlarge(x, scale)
+        return _spread(x, scale, 1.0)
 
     @staticmethod
     def backward(ctx, grad):
-        return _squares(grad, ctx.scale).sum(axis=(2, 4))
+        return _sum_squares(grad, ctx.scale, 1.0)
 
 
 def upsample_nearest(x, scale):
@@ -73,17 +73,20 @@ def upsample_nearest(x, scale):
     return UpsampleNearest.apply(x, scale=scale)
 
 
-def _squares(x, size):
-    """(N, H, W, C) -> (N, H', size, W', size, C), a view."""
+def _sum_squares(x, size, scale):
+    """scale times the sum of each square of x."""
     count, height, width, channels = x.shape
-    return x.reshape(count, height // size, size, width // size, size, channels)
+    out = np.empty((count, height // size, width // size, channels), x.dtype)
+    kernels.sum_squares(np.ascontiguousarray(x), scale, out)
+    return out
 
 
-def _enlarge(x, scale):
-    """Every pixel repeated scale times both ways."""
+def _spread(x, size, scale):
+    """scale times x, each pixel repeated over a square."""
     count, height, width, channels = x.shape
-    wide = np.broadcast_to(x[:, :, None, :, None], (count, height, scale, width, scale, channels))
-    return wide.reshape(count, height * scale, width * scale, channels)
+    out = np.empty((count, height * size, width * size, channels), x.dtype)
+    kernels.spread(np.ascontiguousarray(x), scale, out)
+    return out
 
 
 def _check(name, x, size):
