@@ -58,15 +58,16 @@ from nn.tensor import Parameter, Tensor, no_grad
 
 @dataclass(frozen=True)
 class RealNVPConfig(FamilyConfig):
-    steps: tuple[int, ...] = (6, 6)  # mixed couplings at half and at a quarter of the resolution
+    steps: tuple[int, ...] = (4, 4)  # mixed couplings at half and at a quarter of the resolution
     widths: tuple[int, ...] = (48, 64)  # channels inside the coupling networks of each
-    depth: int = 2  # residual convolutions in each coupling network
+    depth: int = 3  # residual convolutions in each coupling network
     features: int = 64  # numbers in a caption's embedding
     margin: float = 1e-4  # of the logit transform: small, so that black paper, an interval of 1/256, becomes a wide one
     dequantisation: str = "learned"  # or "uniform": the noise between one 8-bit value and the next
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one
+    batch_size: int = 64  # in minutes of training, more steps are worth more than quieter ones
     position: bool = True
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=1e-3))
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-3))
 
 
 # --- between 8-bit images and real numbers ------------------------------------------------------------------------
