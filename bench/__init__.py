@@ -1,2 +1,1 @@
-"""What Inkling costs and what it achieves, measured: speed, ops, quality, faults.  `python -m bench` lists them."""
-import nn  # noqa: F401  (first: it prepares the process before NumPy is imported)
+"""What Inkling costs, achieves and withstands, measured.  `python -m bench` lists the benches."""

@@ -14,24 +14,15 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-import datasets
-from generators import runs, training
-from generators.registry import build
+from bench.models import digits, make_trainer, width_settings
+from generators import training
 from nn import tensor
 from nn.kernels import convolution
-from nn.parallel import Threads, derive_rng
 from nn.tensor import Function
-
-SMALLEST = {
-    "vae": {"width": 16},
-    "realnvp": {"widths": (16, 16)},
-    "ddpm": {"widths": (16, 16, 16)},
-    "gan": {"width": 16},
-}
 
 
 @dataclass
@@ -73,23 +64,10 @@ class Profile:
         return sorted(total.items(), key=lambda item: -item[1].seconds)
 
 
-def make_trainer(family: str, threads: int, size: int = 28, **changes) -> training.Trainer:
-    """A family on the built-in digits at `size` pixels, ready to step; `changes` are put into its config."""
-    dataset = resized(datasets.load("digits", limit=2000), size)
-    config = replace(runs.default_config(family, dataset), **changes)
-    return training.Trainer(build(family, config, derive_rng(0, "weights")), dataset, 0, 100_000, Threads(threads))
-
-
-def resized(dataset, size: int):
-    """The data set with its images cut or padded with paper to size x size, for timing alone."""
-    images = dataset.images[:, :size, :size]
-    room = [(0, 0), (0, size - images.shape[1]), (0, size - images.shape[2]), (0, 0)]
-    return replace(dataset, images=np.pad(images, room))
-
-
-def profile(family: str, steps: int = 10, **changes) -> Profile:
+def profile(family: str, steps: int = 10) -> Profile:
     """Time `steps` training steps of a family, op by op, on one thread; then untimed, on one and on two."""
-    trainer = make_trainer(family, 1, **changes)
+    dataset = digits()
+    trainer = make_trainer(family, dataset, 1)
     config = trainer.family.config
     phases = len(trainer.family.phases(0))
     result = Profile(family, phases * -(-config.batch_size // config.shard_size))
@@ -102,8 +80,7 @@ def profile(family: str, steps: int = 10, **changes) -> Profile:
     for rows in (result.ops, result.inside, result.parts):
         for row in rows.values():
             row.seconds, row.calls = row.seconds / steps, row.calls // steps
-    two = make_trainer(family, 2, **changes)
-    result.two_threads = _median_seconds(two, steps, time.perf_counter)
+    result.two_threads = _median_seconds(make_trainer(family, dataset, 2), steps, time.perf_counter)
     result.python = _python_seconds(family, result.shards // phases, steps)
     return result
 
@@ -119,7 +96,8 @@ def _median_seconds(trainer: training.Trainer, steps: int, clock=time.thread_tim
 
 def _python_seconds(family: str, shards: int, steps: int) -> float:
     """A step with the same graph and number of shards, but of one small image each."""
-    trainer = make_trainer(family, 1, size=8, **SMALLEST[family], batch_size=shards, shard_size=1)
+    settings = {**width_settings(family, 16), "batch_size": shards, "shard_size": 1}
+    trainer = make_trainer(family, digits(8), 1, settings)
     return _median_seconds(trainer, steps)
 
 

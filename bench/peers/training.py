@@ -93,8 +93,10 @@ class TwinTrainer:
         return batch._replace(images=self.arranged(batch.images))
 
     def arranged(self, images: torch.Tensor) -> torch.Tensor:
-        """The images in the memory format of this way."""
-        return images.contiguous(memory_format=torch.channels_last) if self.way == "channels_last" else images
+        """Images in the memory format of this way; anything else as it is."""
+        if self.way != "channels_last" or images.ndim != 4:
+            return images
+        return images.contiguous(memory_format=torch.channels_last)
 
     def step(self) -> float:
         """One training step; returns the loss of its last phase."""

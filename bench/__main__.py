@@ -1,0 +1,27 @@
+"""python -m bench speed | ops | quality | modes | faults: what Inkling costs, achieves and withstands, measured."""
+import nn  # noqa: F401, I001  (first: it prepares the process before NumPy is imported)
+
+import importlib
+import importlib.util
+import sys
+
+BENCHES = {
+    "speed": "training steps, sampling, memory and start-up beside PyTorch",
+    "ops": "single ops beside PyTorch's, and where a training step's time goes",
+    "quality": "how good the samples are, every family on the same budget",
+    "modes": "what the families cover of the data",
+    "faults": "kills, strange input, endurance",
+}
+
+
+def main(arguments: list[str]) -> int:
+    known = {name: text for name, text in BENCHES.items() if importlib.util.find_spec(f"bench.{name}")}
+    if not arguments or arguments[0] not in known:
+        lines = [f"  {name:<10}{text}" for name, text in known.items()]
+        print("\n".join(["usage: python -m bench NAME [--help]", *lines]), file=sys.stderr)
+        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+    return importlib.import_module(f"bench.{arguments[0]}").main(arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

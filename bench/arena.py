@@ -1,0 +1,175 @@
+"""Contestants in processes of their own, taking turns."""
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = {"ours": ("ours", "2"), "ours_1_thread": ("ours", "1")}
+TORCH = {f"torch_{way}": ("torch", way) for way in ("eager", "channels_last", "compile")}
+ALL = OURS | TORCH
+PAUSE = 0.7  # seconds between turns: OpenMP's threads spin on for about 0.2 s after work
+
+
+def torch_is_installed() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
+class Failed(RuntimeError):
+    """A contestant's process ended; the message is the last line that it wrote."""
+
+
+class Contestant:
+    """A running `bench.contestant`; `ask(do, ...)` returns its answer."""
+
+    def __init__(self, name: str, environment: dict[str, str] | None = None):
+        self.name = name
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench.contestant", *ALL[name]],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
+            cwd=ROOT, env={**os.environ, **(environment or {})},
+        )  # fmt: skip
+        self._answer()
+
+    def ask(self, do: str, **options) -> dict:
+        try:
+            self.process.stdin.write(json.dumps({"do": do, **options}) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended; what it wrote before says why
+        return self._answer()
+
+    def _answer(self) -> dict:
+        line = self.process.stdout.readline()
+        if line:
+            return json.loads(line)
+        self.process.wait()
+        self.errors.seek(0)
+        said = [line.strip() for line in self.errors.read().splitlines() if line.strip()]
+        raise Failed(said[-1] if said else f"ended with status {self.process.returncode}")
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        self.process.stdout.close()
+        self.errors.close()
+
+
+@dataclass
+class Outcome:
+    """What was measured of one contestant, in seconds and megabytes; `failure` says why there is nothing."""
+
+    steps: list[float] = field(default_factory=list)
+    samples: list[float] = field(default_factory=list)  # seconds for `pictures` pictures
+    pictures: int = 0
+    first_step: float = math.nan  # compiles
+    expected: float = math.nan  # a later step and a later painting, by which the turns are measured out
+    painting: float = math.nan
+    megabytes: float = math.nan
+    failure: str = ""
+
+    @property
+    def milliseconds(self) -> float:
+        """The median step."""
+        return float(np.median(self.steps)) * 1e3 if self.steps else math.nan
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The quartiles of the steps, in milliseconds."""
+        return tuple(float(q) * 1e3 for q in np.quantile(self.steps, [0.25, 0.75])) if self.steps else (math.nan,) * 2
+
+    @property
+    def per_second(self) -> float:
+        """Pictures painted in a second, by the median time."""
+        return self.pictures / float(np.median(self.samples)) if self.samples else math.nan
+
+
+@contextmanager
+def contest(names: list[str]) -> Iterator[dict[str, Contestant]]:
+    """The contestants, started; closed at the end."""
+    running: dict[str, Contestant] = {}
+    try:
+        for name in names:
+            running[name] = Contestant(name)
+        yield running
+    finally:
+        for contestant in running.values():
+            contestant.close()
+
+
+def match(
+    names: list[str], build: dict, rounds: int, turn: float, pictures: int = 0, say=lambda text: None
+) -> dict[str, Outcome]:
+    """Let contestants train the same model, in turns of about `turn` seconds, and then paint, if `pictures` > 0.
+
+    build: the options of `bench.contestant.Contestant.build`.  A contestant that fails drops out.
+    """
+    outcomes = {name: Outcome(pictures=pictures) for name in names}
+    with contest(names) as running:
+
+        def attempt(name: str, work) -> None:
+            try:
+                work(running[name], outcomes[name])
+            except Failed as failure:
+                outcomes[name].failure = str(failure)
+                say(f"{name} failed: {failure}")
+
+        def everyone(work, number: int = 0) -> None:
+            for name in [*names[number % len(names) :], *names[: number % len(names)]]:
+                if not outcomes[name].failure:
+                    time.sleep(PAUSE)
+                    attempt(name, work)
+
+        def warm(contestant: Contestant, outcome: Outcome) -> None:
+            say(f"{contestant.name}: first steps")
+            contestant.ask("build", **build)
+            outcome.first_step = contestant.ask("train", steps=1)["seconds"][0]
+            outcome.expected = contestant.ask("train", steps=2)["seconds"][-1]
+
+        def train(contestant: Contestant, outcome: Outcome) -> None:
+            steps = max(2, min(200, round(turn / outcome.expected)))
+            outcome.steps += contestant.ask("train", steps=steps)["seconds"]
+
+        def remember(contestant: Contestant, outcome: Outcome) -> None:
+            outcome.megabytes = contestant.ask("memory")["megabytes"]
+
+        def paint(contestant: Contestant, outcome: Outcome) -> None:
+            if not outcome.samples:
+                outcome.painting = contestant.ask("sample", count=pictures, times=2)["seconds"][-1]
+            times = max(2, min(200, round(turn / outcome.painting)))
+            outcome.samples += contestant.ask("sample", count=pictures, times=times)["seconds"]
+
+        everyone(warm)
+        for number in range(rounds):
+            say(f"round {number + 1} of {rounds}: training")
+            everyone(train, number)
+        everyone(remember)
+        for number in range(rounds if pictures else 0):
+            say(f"round {number + 1} of {rounds}: sampling")
+            everyone(paint, number)
+    return outcomes
+
+
+def ask_once(name: str, do: str, environment: dict[str, str] | None = None, **options) -> dict:
+    """One question to a contestant that is started for it."""
+    contestant = Contestant(name, environment)
+    try:
+        return contestant.ask(do, **options)
+    finally:
+        contestant.close()

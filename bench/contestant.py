@@ -1,0 +1,147 @@
+"""One contestant of the speed benchmark, in a process of its own: `python -m bench.contestant ours 2`.
+
+Reads requests from standard input, one JSON object a line, and answers each with one.  What it may be asked stands in
+the methods of `Contestant`.  Between requests it waits and uses no processor.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+import time
+
+LEAVE_ALLOCATOR = "malloc.mmap_threshold malloc.trim_threshold malloc.arena_max"
+
+
+class Contestant:
+    """What both sides do; `player` is Ours or bench.peers.player.Theirs: build, check, step, sample."""
+
+    def __init__(self, side: str, way: str):
+        from bench import models
+
+        self.models = models
+        if side == "ours":
+            self.player = Ours(int(way))
+        else:
+            from bench.peers.player import Theirs
+
+            self.player = Theirs(way)
+
+    def build(self, family: str, size: int = 28, settings: dict | None = None) -> dict:
+        """Make a model; peak memory is counted from here on."""
+        self.dataset = self.models.digits(size)
+        self.baseline = reset_peak()
+        self.player.build(family, self.dataset, settings or {})
+        return {"parameters": self.player.parameters}
+
+    def check(self, family: str) -> dict:
+        """Whether the twin of a family of default size computes what ours does: {"agrees": .., "how": ..}."""
+        return self.player.check(family)
+
+    def train(self, steps: int) -> dict:
+        """{"seconds": [one for each training step]}"""
+        return {"seconds": [_timed(self.player.step) for _ in range(steps)]}
+
+    def sample(self, count: int, times: int) -> dict:
+        """{"seconds": [one for each time that `count` pictures were painted]}"""
+        return {"seconds": [_timed(self.player.sample, count) for _ in range(times)]}
+
+    def memory(self) -> dict:
+        """{"megabytes": the peak since `build`, above what was there before}"""
+        return {"megabytes": peak_megabytes() - self.baseline}
+
+    def flops(self, family: str) -> dict:
+        """{"gflop": of the multiplications of matrices and convolutions in one training step, by the direct method}"""
+        from bench.flops import count_step
+
+        return {"gflop": count_step(self.models.make_trainer(family, self.models.digits(), 1)) / 1e9}
+
+    def gemm(self, size: int = 2048) -> dict:
+        """{"gflops": the most that np.matmul reached on all threads of this contestant at once}"""
+        return {"gflops": self.player.gemm(size)}
+
+
+class Ours:
+    """Inkling on so many threads."""
+
+    def __init__(self, threads: int):
+        from nn.parallel import Threads
+
+        self.count, self.threads = threads, Threads(threads)
+
+    def build(self, family: str, dataset, settings: dict) -> None:
+        from bench import models
+
+        self.trainer = models.make_trainer(family, dataset, self.count, settings)
+        self.parameters = self.trainer.family.parameter_count()
+        self.options = {"steps": models.SAMPLING_STEPS[family]} if family in models.SAMPLING_STEPS else {}
+
+    def step(self) -> None:
+        self.trainer.step()
+
+    def sample(self, count: int) -> None:
+        import numpy as np
+
+        captions = self.trainer.dataset.captions(np.arange(count))
+        self.trainer.family.sample(captions, np.random.default_rng(0), threads=self.threads, **self.options)
+
+    def gemm(self, size: int) -> float:
+        import numpy as np
+
+        operands = [np.random.default_rng(i).random((2, size, size), np.float32) for i in range(self.count)]
+        results = [np.empty((size, size), np.float32) for _ in operands]
+
+        def multiply(i: int) -> None:
+            for _ in range(3):
+                np.matmul(*operands[i], out=results[i])
+
+        seconds = min(_timed(self.threads.map, multiply, range(self.count)) for _ in range(6))
+        return 3 * self.count * 2 * size**3 / seconds / 1e9
+
+
+def _timed(function, *arguments) -> float:
+    begin = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - begin
+
+
+def reset_peak() -> float:
+    """Megabytes resident now, from which on the peak is counted (on Linux; elsewhere: the peak so far)."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")
+    return peak_megabytes()
+
+
+def peak_megabytes() -> float:
+    """The most that was resident since the last `reset_peak`."""
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) / 1e3 for line in file if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def serve(side: str, way: str, requests, answers) -> None:
+    contestant = Contestant(side, way)
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for line in requests:
+        request = json.loads(line)
+        method = getattr(contestant, request.pop("do"))
+        print(json.dumps(method(**request)), file=answers, flush=True)
+
+
+def main() -> None:
+    side, way = sys.argv[1:3]
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints is not an answer
+    if side == "torch":
+        # PyTorch keeps the allocator that its users have: named here, these settings are left alone by nn.runtime,
+        # and glibc, which reads the variable only when a process starts, does not see them.
+        os.environ["GLIBC_TUNABLES"] = LEAVE_ALLOCATOR
+    import nn  # noqa: F401  (before NumPy)
+
+    serve(side, way, sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The models that are measured: every family at its default size on the digits, and that size changed."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+import datasets
+from datasets.dataset import Dataset
+from generators import runs
+from generators.registry import build
+from generators.training import Family, Trainer
+from nn.parallel import Threads, derive_rng
+
+FAMILIES = ("vae", "realnvp", "ddpm", "gan")
+IMAGES = 2000  # of the data set: enough for its captions to be all there, and little beside what training takes
+SAMPLING_STEPS = {"ddpm": 10}  # how often the network is used for one picture
+TOTAL_STEPS = 100_000  # of the run that is timed, so that the schedule of its rate hardly moves
+
+
+def digits(size: int = 28) -> Dataset:
+    """The built-in digits, cut or padded with paper to size x size: for timing alone."""
+    dataset = datasets.load("digits", limit=IMAGES)
+    images = dataset.images[:, :size, :size]
+    room = [(0, 0), (0, size - images.shape[1]), (0, size - images.shape[2]), (0, 0)]
+    return replace(dataset, images=np.pad(images, room))
+
+
+def width_settings(family: str, width: int) -> dict:
+    """The settings with which a family is `width` channels wide where it is widest in space."""
+    return {
+        "vae": {"width": width},
+        "gan": {"width": width},
+        "realnvp": {"widths": (width, width)},
+        "ddpm": {"widths": (width, 2 * width, 4 * width)},
+    }[family]
+
+
+def make_model(family: str, dataset: Dataset, settings: dict) -> Family:
+    """A new model with these settings (lists, as JSON has them, become tuples)."""
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    return build(family, replace(runs.default_config(family, dataset), **settings), derive_rng(0, "weights"))
+
+
+def make_trainer(family: str, dataset: Dataset, threads: int, settings: dict | None = None) -> Trainer:
+    """A new model and what trains it, before its first step."""
+    return Trainer(make_model(family, dataset, settings or {}), dataset, 0, TOTAL_STEPS, Threads(threads))

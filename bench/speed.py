@@ -1,0 +1,113 @@
+"""How fast every family trains and paints, beside PyTorch: `python -m bench speed`.
+
+    python -m bench speed --json speed.json --plot speed.png
+    python -m bench speed --families vae --rounds 3 --sweep batch
+
+The same networks on both sides (`bench/peers/`): before anything is timed, loss and every gradient are shown to agree.
+Then Inkling on two threads and on one, and PyTorch on two in its three ways, take turns in processes of their own.
+A step is a whole one: data, forward, backward, clipping, AdamW, moving average.  Without PyTorch, Inkling alone.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import report, startup
+from bench.arena import ALL, OURS, TORCH, ask_once, match, torch_is_installed
+from bench.models import FAMILIES, width_settings
+from nn import runtime
+
+PICTURES = 128
+SWEEPS = {"batch": (16, 32, 64, 128, 256, 512), "width": (16, 32, 64, 128), "size": (28, 32, 48, 64)}
+HOW_TO_INSTALL = "PyTorch is not installed, so Inkling runs alone; to compare: .venv/bin/pip install -e '.[bench]'"
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    names = options.contestants or list(ALL)
+    if not torch_is_installed():
+        print(HOW_TO_INSTALL)
+        names = [name for name in names if name in OURS]
+    result = {"machine": runtime.describe(), "families": {}}
+    with tempfile.TemporaryDirectory(prefix="inkling-inductor-") as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # empty, so that the time to compile is the whole of it
+        result["gemm_gflops"] = {name: ask_once(name, "gemm")["gflops"] for name in OURS}
+        print(report.gemm(result["gemm_gflops"]))
+        for family in options.families:
+            measured = result["families"][family] = measure(family, names, result["gemm_gflops"]["ours"], options)
+            print(report.family(family, measured), flush=True)
+            _write(options.json, result)
+    print(report.summary(result["families"]))
+    if options.plot:
+        report.plot(result["families"], options.plot)
+    wrong = [family for family, measured in result["families"].items() if measured.get("agrees") is False]
+    return 1 if wrong else 0
+
+
+def measure(family: str, names: list[str], peak: float, options: argparse.Namespace) -> dict:
+    """Everything about one family, in the form of the JSON; peak: GFLOP/s of np.matmul on two threads."""
+    measured: dict = {}
+    if any(name in TORCH for name in names):
+        checked = ask_once("torch_eager", "check", family=family)
+        measured |= checked
+        verdict = "the twins agree" if checked["agrees"] else "THE TWINS DISAGREE, so nothing is timed"
+        print(f"{family}: {verdict}: {checked['how']}", flush=True)
+        if not checked["agrees"]:
+            return measured  # two different computations: nothing to compare
+    outcomes = match(
+        names, {"family": family}, options.rounds, options.turn, PICTURES, lambda text: say(f"{family}: {text}")
+    )
+    measured |= report.figures(outcomes)
+    if "ours" in names:
+        measured["gflop"] = ask_once("ours_1_thread", "flops", family=family)["gflop"]
+        measured["gemm_share"] = measured["gflop"] / measured["ours_ms"] * 1e3 / peak
+        if not options.no_startup:
+            say(f"{family}: start-up")
+            measured |= startup.measure(family)
+    for kind in options.sweep:
+        measured.setdefault("sweep", {})[kind] = sweep(family, kind, names, options)
+    return measured
+
+
+def sweep(family: str, kind: str, names: list[str], options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Milliseconds a step by value of what is swept and by contestant; torch.compile, which takes minutes, left out."""
+    racing = [name for name in names if name != "torch_compile"]
+    found: dict[str, dict[str, float]] = {}
+    for value in SWEEPS[kind]:
+        build: dict = {"family": family}
+        if kind == "size":
+            build["size"] = value
+        else:
+            build["settings"] = {"batch_size": value} if kind == "batch" else width_settings(family, value)
+        outcomes = match(racing, build, max(1, options.rounds // 2), options.turn / 2)
+        found[str(value)] = {name: outcome.milliseconds for name, outcome in outcomes.items()}
+        print(report.sweep_line(family, kind, value, found[str(value)]), flush=True)
+    return found
+
+
+def _write(path: str | None, result: dict) -> None:
+    if path:
+        Path(path).write_text(json.dumps(report.without_nan(result), indent=2) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m bench speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES)
+    parser.add_argument("--contestants", nargs="+", choices=list(ALL), help="default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
+    parser.add_argument("--turn", type=float, default=4.0, metavar="SECONDS", help="length of a turn (default: 4)")
+    parser.add_argument("--sweep", nargs="*", default=[], choices=list(SWEEPS), help="besides: over these")
+    parser.add_argument("--no-startup", action="store_true", help="leave out compile time and time to first picture")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures there, after each family")
+    parser.add_argument("--plot", metavar="FILE", help="also draw bars there (needs matplotlib: extra plot)")
+    return parser
