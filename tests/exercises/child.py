@@ -176,9 +176,9 @@ def judge(request: dict) -> dict:
         resolve(request["target"], workspace)
         check_all_modules(workspace)
         from tests.exercises.causes import of_situation
-        from tests.exercises.trial import observations
+        from tests.exercises.trial import trials
 
-        answer["situation"] = of_situation(observations)
+        answer["situation"] = of_situation([(trial.tags, trial.right) for trial in trials])
     except Refused as error:
         answer["refused"] = str(error)
     except Exception as error:

@@ -48,7 +48,10 @@ def test_output_size(case):
     for size, k in zip(shape[1:3], kernel, strict=True):
         places = [start for start in range(-padding, size + padding, stride) if start + k <= size + padding]
         expected.append(len(places))
-    instead = {"height and width are exchanged": np.array(expected[::-1])} if expected[0] != expected[1] else {}
+    places = np.array(expected)
+    instead = {"one too few: the last place fits too": places - 1, "one too many": places + 1}
+    if expected[0] != expected[1]:
+        instead["height and width are exchanged"] = places[::-1]
     trial.expect(got, np.array(expected), "(height, width)", instead=instead)
 
 

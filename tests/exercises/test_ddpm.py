@@ -19,15 +19,15 @@ def test_cosine_schedule(steps):
         np.shape(got) != (steps,), f"{steps} entries; {steps + 1} are wanted, for t = 0 ... T", "ab_0 is left out"
     )
     angle = [(t / steps + 0.008) / 1.008 * np.pi / 2 for t in range(steps + 1)]
-    expected, plain = [1.0], [1.0]
+    expected, plain, unsquared = [1.0], [1.0], [1.0]
     for t in range(1, steps + 1):
         kept = (np.cos(angle[t]) / np.cos(angle[t - 1])) ** 2
         expected.append(expected[-1] * max(kept, 0.001))
         plain.append(plain[-1] * kept)
-    unsquared = np.cos(angle) / np.cos(angle[0])
+        unsquared.append(unsquared[-1] * max(kept**0.5, 0.001))
     instead = {
         "no step may add more than beta = 0.999: ab_T must not be zero": np.array(plain),
-        "this is sqrt(alpha_bar): the cosine is not squared": unsquared,
+        "this is sqrt(alpha_bar): the cosine is not squared": np.array(unsquared),
         "ab_0 has to be 1: divide by the first": np.cos(angle) ** 2,
     }
     trial.expect(got, np.array(expected), "alpha_bar", rtol=1e-6, atol=1e-12, instead=instead)
@@ -208,6 +208,9 @@ def test_ddim_step(t, s, eta):
         "the image is not scaled by sqrt(ab_s)": x0 + np.sqrt(1 - ab_s - variance) * eps,
         "signal and noise are exchanged": np.sqrt(1 - ab_s - variance) * x0 + np.sqrt(ab_s) * eps,
     }
+    if eta == 0.5:
+        old = np.sqrt(max(0.0, 1 - ab_s - variance / eta)) * eps
+        instead["eta enters as its square: this is with eta itself"] = np.sqrt(ab_s) * x0 + old
     instead = {cause: value for cause, value in instead.items() if not np.allclose(value, mean)}
     trial.expect(got[0], mean, "the mean", rtol=1e-6, atol=1e-9, instead=instead)
     instead = (
