@@ -51,53 +51,66 @@ class Kills:
     equal: int  # runs whose final bits were those of the run that nobody killed
 
 
-def kill_and_resume(family: str, folder: Path, kills: int, seed: int = 0, patience: float = 1.0) -> Kills:
+def kill_and_resume(family: str, folder: Path, kills: int, seed: int = 0) -> Kills:
     """Kill training `kills` times, in as many runs as that takes, resuming each to its end.
 
-    patience: at most so many seconds of training between two kills.  Raises AssertionError if a checkpoint cannot be
-    read after a kill.
+    Raises AssertionError if a run ends by itself in any other way, CheckpointError if a kill left one that cannot be
+    read.
     """
     steps = STEPS_PER_KILL * max(2, kills)
-    undisturbed = train_arguments(family, folder / "undisturbed", steps)
-    subprocess.run(_process(undisturbed), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _run_to_end(_go_on(family, folder / "undisturbed", steps))
     expected = digest(folder / "undisturbed")
     chance = random.Random(seed)
     killed = inside = count = equal = 0
     while killed < kills:
         count += 1
         run = folder / f"killed-{count}"
-        arguments = train_arguments(family, run, steps)
-        while arguments:
-            hit = killed < kills and _kill_once(arguments, chance.uniform(0, patience))
-            if hit:
-                killed += 1
-                inside += any(run.glob(".*.part"))
-                if (run / "checkpoint.npz").exists():
-                    checkpoint.load(run / "checkpoint.npz")
-                    arguments = ["train", "--resume", "--out", str(run)]
-            elif killed < kills:
-                break  # it ended before it could be killed: take another run
-            else:
-                subprocess.run(_process(arguments), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                break
+        while killed < kills and _kill_once(_go_on(family, run, steps), run, chance):
+            killed += 1
+            inside += any(run.glob(".*.part"))
+            if (run / "checkpoint.npz").exists():
+                checkpoint.load(run / "checkpoint.npz")
+        _run_to_end(_go_on(family, run, steps))
         equal += digest(run) == expected
     return Kills(killed, inside, count, equal)
+
+
+def _go_on(family: str, run: Path, steps: int) -> list[str]:
+    """The command that begins the run, or goes on with it."""
+    begun = (run / "checkpoint.npz").exists()
+    return ["train", "--resume", "--out", str(run)] if begun else train_arguments(family, run, steps)
+
+
+def _run_to_end(arguments: list[str]) -> None:
+    subprocess.run(_process(arguments), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _process(arguments: list[str]) -> list[str]:
     return [sys.executable, "-m", "generators", *arguments]
 
 
-def _kill_once(arguments: list[str], after: float) -> bool:
-    """Start training with a checkpoint at every step, and kill it `after` seconds of it; False if it ended before."""
+def _kill_once(arguments: list[str], run: Path, chance: random.Random) -> bool:
+    """Train, with a checkpoint at every step, and kill that somewhere; False if it ended before.
+
+    After 0 steps is before the first one, while kernels are loaded or compiled.
+    """
+    steps, delay = chance.randrange(2 * STEPS_PER_KILL), chance.uniform(0, 0.1)
     command = _process([*arguments, "--save-every", "1e-9"])
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         process.stdout.readline()  # "vae on digits: ..., 50 steps": now it trains
-        time.sleep(after)
+        begin = _steps_logged(run)
+        while process.poll() is None and _steps_logged(run) < begin + steps:
+            time.sleep(0.005)
+        time.sleep(delay)
         process.kill()
     if process.returncode not in (0, -signal.SIGKILL):
         raise AssertionError(f"a run that was to be killed ended by itself with status {process.returncode}")
     return process.returncode != 0
+
+
+def _steps_logged(run: Path) -> int:
+    path = run / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 @dataclass(frozen=True)

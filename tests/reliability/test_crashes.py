@@ -19,7 +19,7 @@ from nn import checkpoint
 
 
 def test_three_kills_and_nothing_is_lost(tmp_path):
-    found = faults.kill_and_resume("vae", tmp_path, kills=3, patience=0.5)
+    found = faults.kill_and_resume("vae", tmp_path, kills=3)
     assert found.kills >= 3 and found.equal == found.runs
 
 
