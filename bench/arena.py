@@ -79,10 +79,10 @@ class Outcome:
     samples: list[float] = field(default_factory=list)  # seconds for `pictures` pictures
     pictures: int = 0
     first_step: float = math.nan  # compiles
-    expected: float = math.nan  # a later step and a later painting, by which the turns are measured out
-    painting: float = math.nan
     megabytes: float = math.nan
     failure: str = ""
+    expected: float = math.nan  # a later step and a later painting, by which the turns are measured out
+    painting: float = math.nan
 
     @property
     def milliseconds(self) -> float:

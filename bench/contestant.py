@@ -16,12 +16,12 @@ LEAVE_ALLOCATOR = "malloc.mmap_threshold malloc.trim_threshold malloc.arena_max"
 
 
 class Contestant:
-    """What both sides do; `player` is Ours or bench.peers.player.Theirs: build, check, step, sample."""
+    """What both sides do; `player` is Ours or bench.peers.player.Theirs."""
 
     def __init__(self, side: str, way: str):
         from bench import models
 
-        self.models = models
+        self.models, self.prepared = models, None
         if side == "ours":
             self.player = Ours(int(way))
         else:
@@ -51,6 +51,20 @@ class Contestant:
     def memory(self) -> dict:
         """{"megabytes": the peak since `build`, above what was there before}"""
         return {"megabytes": peak_megabytes() - self.baseline}
+
+    def op(self, op: str, shapes: list, budget: float = 0.15) -> dict:
+        """{"forward": seconds, "both": seconds}: the shortest of the runs that fit into about `budget` seconds."""
+        import numpy as np
+
+        if (op, shapes) != self.prepared:
+            rng = np.random.default_rng(0)
+            arrays = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
+            self.prepared, self.runs = (op, shapes), self.player.prepare_op(op, arrays)
+        times = {}
+        for part, run in zip(("forward", "both"), self.runs, strict=True):
+            first = _timed(run)
+            times[part] = min(_timed(run) for _ in range(max(3, min(100, int(budget / first)))))
+        return times
 
     def flops(self, family: str) -> dict:
         """{"gflop": of the multiplications of matrices and convolutions in one training step, by the direct method}"""
@@ -86,6 +100,33 @@ class Ours:
 
         captions = self.trainer.dataset.captions(np.arange(count))
         self.trainer.family.sample(captions, np.random.default_rng(0), threads=self.threads, **self.options)
+
+    def prepare_op(self, op: str, arrays: list) -> tuple:
+        """(run forwards, run forwards and backwards), each on shards of an eighth of the batch on all threads."""
+        import numpy as np
+
+        from nn import functional as F
+        from nn.tensor import Parameter
+
+        options = {"conv2d": {"padding": arrays[-2].shape[0] // 2}, "group_norm_silu": {"groups": 8}}.get(op, {})
+        count = len(arrays[0])
+        images = 1 if op in ("conv2d", "linear", "group_norm_silu") else len(arrays)  # not the weights
+        shards = [
+            [Parameter(a[i : i + count // 8] if position < images else a) for position, a in enumerate(arrays)]
+            for i in range(0, count, count // 8)
+        ]
+        function = getattr(F, op)
+
+        def forward(shard: list):
+            return function(*shard, **options)
+
+        def both(shard: list) -> None:
+            for tensor in shard:
+                tensor.grad = None
+            y = forward(shard)
+            y.backward(np.ones(y.shape, np.float32))
+
+        return tuple(lambda work=work: self.threads.map(work, shards) for work in (forward, both))
 
     def gemm(self, size: int) -> float:
         import numpy as np

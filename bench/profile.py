@@ -72,7 +72,7 @@ def profile(family: str, steps: int = 10) -> Profile:
     phases = len(trainer.family.phases(0))
     result = Profile(family, phases * -(-config.batch_size // config.shard_size))
     result.untimed = _median_seconds(trainer, steps)
-    with _timed_ops(result), _timed_parts(trainer, result):
+    with timed_ops(result), timed_parts(trainer, result):
         begin = time.thread_time()
         for _ in range(steps):
             trainer.step()
@@ -102,7 +102,7 @@ def _python_seconds(family: str, shards: int, steps: int) -> float:
 
 
 @contextmanager
-def _timed_ops(result: Profile) -> Iterator[None]:
+def timed_ops(result: Profile) -> Iterator[None]:
     """Inside this block, forward and backward of every op add their time to `result`."""
 
     def timed(name: str, direction: str, function):
@@ -128,7 +128,7 @@ def _timed_ops(result: Profile) -> Iterator[None]:
 
         return call
 
-    kinds = [k for k in _subclasses(Function) if k is not Function]
+    kinds = [k for k in every_op(Function) if k is not Function]
     bound = [(kind, direction, getattr(kind, direction)) for kind in kinds for direction in ("forward", "backward")]
     kept = [(kind, direction, vars(kind).get(direction)) for kind, direction, _ in bound]
     inner = {name: getattr(convolution, name) for name in ("input_gradient", "weight_gradient")}
@@ -149,7 +149,7 @@ def _timed_ops(result: Profile) -> Iterator[None]:
 
 
 @contextmanager
-def _timed_parts(trainer: training.Trainer, result: Profile) -> Iterator[None]:
+def timed_parts(trainer: training.Trainer, result: Profile) -> Iterator[None]:
     """Inside this block, what a step does around the ops adds its time to `result.parts`."""
 
     def timed(name: str, function):
@@ -180,8 +180,8 @@ def _timed_parts(trainer: training.Trainer, result: Profile) -> Iterator[None]:
             setattr(place, attribute, function)
 
 
-def _subclasses(kind: type) -> list[type]:
-    return [kind, *(found for child in kind.__subclasses__() for found in _subclasses(child))]
+def every_op(kind: type) -> list[type]:
+    return [kind, *(found for child in kind.__subclasses__() for found in every_op(child))]
 
 
 def _shapes(arrays) -> str:

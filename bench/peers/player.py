@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from bench import models
-from bench.peers import check
+from bench.peers import check, ops
 from bench.peers.blocks import Fresh
 from bench.peers.training import TwinTrainer
 from generators.training import Shard
@@ -39,6 +39,10 @@ class Theirs:
             noise = trainer.family.noise(count, self.rng)
             noise = tuple(map(trainer.arranged, noise)) if isinstance(noise, tuple) else trainer.arranged(noise)
             self.paint(noise, torch.from_numpy(tokens)).permute(0, 2, 3, 1).numpy()
+
+    def prepare_op(self, op: str, arrays: list[np.ndarray]) -> tuple:
+        """(run forwards, run forwards and backwards)"""
+        return ops.prepare(op, arrays, self.way == "channels_last")
 
     def check(self, family: str) -> dict:
         dataset = models.digits()

@@ -1,0 +1,127 @@
+"""The benches measure what they say they measure."""
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+
+from bench import arena, contestant, flops, models, profile, report, speed
+from bench.arena import Outcome
+from nn import functional as F
+from nn.tensor import Function, Parameter, Tensor
+
+TINY = {"vae": {"width": 16, "batch_size": 8, "shard_size": 4}}
+
+
+def test_flops_of_ops_by_hand():
+    """Catches: a gradient that nobody wants counted, a wanted one not, attention's products taken for one."""
+    w, image = Parameter(np.ones((3, 3, 4, 8), np.float32)), np.ones((2, 6, 6, 4), np.float32)
+    one = 2 * (2 * 6 * 6 * 8) * (3 * 3 * 4)  # a multiplication and an addition for each output number, tap and channel
+    for x, passes in ((Tensor(image), 2), (Parameter(image), 3)):
+        with flops.counted() as total:
+            F.sum(F.conv2d(x, w, padding=1)).backward()
+        assert total[0] == passes * one
+    q = Parameter(np.ones((2, 3, 5, 4), np.float32))
+    with flops.counted() as total:
+        F.sum(F.scaled_dot_product_attention(q, q, q)).backward()
+    assert total[0] == 6 * 2 * (2 * 3) * 5 * 5 * 4  # two products, and both gradients of each
+
+
+def test_counting_and_profiling_leave_no_trace():
+    """Catches: ops that stay wrapped after a bench, so that everything later is slower or counted twice."""
+    kinds = profile.every_op(Function)
+    before = [(vars(kind).get("forward"), vars(kind).get("backward")) for kind in kinds]
+    trainer = models.make_trainer("vae", models.digits(), 1, TINY["vae"])
+    found = profile.Profile("vae", 2)
+    with profile.timed_ops(found), profile.timed_parts(trainer, found):
+        trainer.step()
+    flops.count_step(trainer)
+    assert before == [(vars(kind).get("forward"), vars(kind).get("backward")) for kind in kinds]
+
+
+def test_profile_adds_up():
+    """Catches: time counted twice or lost between the rows of a profile."""
+    trainer = models.make_trainer("vae", models.digits(), 1, TINY["vae"])
+    trainer.step()
+    found = profile.Profile("vae", 2)
+    with profile.timed_ops(found), profile.timed_parts(trainer, found):
+        begin = time.thread_time()
+        trainer.step()
+        found.step = found.untimed = found.two_threads = time.thread_time() - begin
+    calls = {direction: sum(r.calls for (_, d, _), r in found.ops.items() if d == direction) for direction in
+             ("forward", "backward")}  # fmt: skip
+    assert calls["forward"] >= calls["backward"] > 0
+    assert 0 < found.between < found.step
+    assert sum(row.seconds for _, row in found.by_op()) == pytest.approx(sum(r.seconds for r in found.ops.values()))
+    assert "Conv2d backward" in profile.table(found)
+
+
+def test_ratios():
+    """Catches: a ratio upside down, against the slowest, or against a contestant that failed."""
+    outcomes = {
+        "ours": Outcome([0.1, 0.2, 0.3], [0.5], 100, 9.0, 50.0),
+        "ours_1_thread": Outcome([0.4], [1.0], 100, 9.0, 40.0),
+        "torch_eager": Outcome([0.5], [0.4], 100, 9.0, 100.0),
+        "torch_channels_last": Outcome([0.4], [2.0], 100, 9.0, 120.0),
+        "torch_compile": Outcome(failure="no compiler"),
+    }
+    found = report.figures(outcomes)
+    assert found["ours_ms"] == pytest.approx(200) and found["ratio"] == pytest.approx(0.5)
+    assert found["sampling_ratio"] == pytest.approx(200 / 250)
+    assert found["memory_ratio"] == pytest.approx(0.5) and found["threads_1_over_2"] == pytest.approx(2)
+    assert math.isnan(found["torch_compile_ms"]) and "no compiler" in report.family("vae", found)
+    as_json = json.loads(json.dumps(report.without_nan(found), allow_nan=False))
+    assert as_json["torch_compile_ms"] is None
+    assert "0.50" in report.summary({"vae": found})
+
+
+def test_ratio_without_torch():
+    alone = report.figures({"ours": Outcome([0.1], [0.5], 100, 9.0, 50.0)})
+    assert math.isnan(alone["ratio"]) and "-" in report.summary({"vae": alone})
+
+
+def test_digits_of_another_size():
+    for size in (8, 28, 36):
+        assert models.digits(size).images.shape[1:] == (size, size, 1)
+
+
+@pytest.mark.parametrize("name", models.FAMILIES)
+def test_width_settings(name):
+    """Catches: a sweep over widths that a family does not know, or does not follow."""
+    dataset = models.digits()
+    narrow, wide = (
+        models.make_model(name, dataset, models.width_settings(name, w)).parameter_count() for w in (16, 32)
+    )
+    assert narrow < wide
+
+
+def test_peak_memory():
+    """Catches: a peak that forgets what was freed before it was asked for."""
+    before = contestant.reset_peak()
+    block = np.ones(30_000_000, np.uint8)
+    del block
+    assert contestant.peak_megabytes() - before > 25
+
+
+def test_a_contest_with_a_failure():
+    """Catches: one contestant's failure ending the contest, or its reason lost."""
+    build = {"family": "vae", "settings": TINY["vae"]}
+    outcomes = arena.match(["ours"], build, rounds=1, turn=0.05, pictures=8)
+    found = outcomes["ours"]
+    assert len(found.steps) >= 2 and found.milliseconds > 0 and found.per_second > 0 and found.megabytes > 0
+    broken = arena.match(["ours"], {"family": "vae", "settings": {"width": 13}}, rounds=1, turn=0.05)["ours"]
+    assert "13 channels" in broken.failure and not broken.steps
+
+
+def test_speed_without_torch(monkeypatch, capsys, tmp_path):
+    """Catches: a benchmark that needs PyTorch to measure Inkling."""
+    monkeypatch.setattr(speed, "torch_is_installed", lambda: False)
+    monkeypatch.setattr(speed, "ask_once", lambda name, do, **options: {"gflops": 100.0, "gflop": 1.0})
+    monkeypatch.setattr(speed, "match", lambda names, *rest: {n: Outcome([0.1], [0.1], 8, 1.0, 9.0) for n in names})
+    path = tmp_path / "speed.json"
+    assert speed.main(["--families", "vae", "--no-startup", "--json", str(path)]) == 0
+    assert "PyTorch is not installed" in capsys.readouterr().out
+    written = json.loads(path.read_text())
+    assert written["families"]["vae"]["ours_ms"] == pytest.approx(100) and written["families"]["vae"]["ratio"] is None
+    assert written["machine"]["cores"]
