@@ -111,6 +111,20 @@ def test_shifted_moves_each_image_by_itself_and_as_far_as_it_may():
     assert classifier.shifted(images, 0, np.random.default_rng(0)) is images
 
 
+def test_reinked_makes_strokes_thicker_or_thinner_and_says_which():
+    images = np.zeros((400, 9, 9, 1), np.float32)
+    images[:, 3:6, 3:6] = 1
+    before = images.copy()
+    result, changed = classifier.reinked(images, 0.5, np.random.default_rng(0))
+    assert np.array_equal(images, before) and 0.4 < changed.mean() < 0.6
+    assert np.array_equal(result[~changed], images[~changed])
+    ink = result.sum(axis=(1, 2, 3))[changed]
+    assert (ink > 9.1).mean() > 0.4 and (ink < 8.9).mean() > 0.4 and ink.min() > 1 and ink.max() < 21
+    assert result.min() >= 0 and result.max() <= 1
+    same, none = classifier.reinked(images, 0.0, np.random.default_rng(0))
+    assert same is images and not none.any()
+
+
 def test_asked_marks_silence(judge):
     asked = judge.asked(["a bold one, small", "", "zero"])
     assert {name: codes.tolist() for name, codes in asked.items()} == {
