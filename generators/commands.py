@@ -74,8 +74,9 @@ def _finish(run: runs.Run, options: Namespace) -> int:
             f"Stopped at step {done:,} of {plan.steps:,}, saved. Go on with: inkling train --resume --out {run.folder}"
         )
         return 130
-    print(f"Done: {plan.steps:,} steps in {run.seconds / 60:.1f} minutes. See {run.folder / 'samples'}")
+    print(f"Done: {plan.steps:,} steps in {run.seconds / 60:.1f} minutes.")
     if hasattr(run.model, "sample"):
+        print(f"See {run.folder / 'samples'}")
         print(f'Try: inkling sample {run.folder} --caption "{run.dataset.captions([0])[0]}" --out grid.png')
     return 0
 

@@ -172,3 +172,12 @@ def test_the_likelihood_suits_the_images():
 def test_configs_that_cannot_be(wrong):
     with pytest.raises(ValueError, match="vae: "):
         VAE(VAEConfig(**wrong), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "logistic"])
+def test_likelihood_figures(likelihood):
+    """Binary images in nats; gray ones also in bits per dimension, of which an untrained model needs about 8 at most."""
+    figures = small(likelihood=likelihood).likelihood_figures(DATA, 0, count=3, k=2)
+    assert figures["nats"] < -100
+    if likelihood == "logistic":
+        assert figures["bits_per_dimension"] == pytest.approx(-figures["nats"] / (784 * math.log(2)))
