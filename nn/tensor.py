@@ -184,7 +184,7 @@ class Function:
         if held is None:
             self._received[index] = grad  # somebody else's array: an op may have handed it to two inputs
         elif index in self._owned:  # a sum that we made ourselves, safe to add to in place
-            held += grad
+            self._received[index] += grad  # stored again, since of numbers without axes NumPy makes a new one
         else:
             self._received[index] = held + grad
             self._owned += (index,)

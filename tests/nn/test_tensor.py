@@ -86,6 +86,14 @@ def test_an_intermediate_sum_does_not_write_into_what_an_op_returned():
     np.testing.assert_array_equal(seed, np.ones(3))
 
 
+def test_a_single_number_used_four_times():
+    """s = x_1 + x_2 + x_3 has no axes.  Catches adding in place to what is a NumPy scalar, where a sum is a new object."""
+    x = leaf(3)
+    s = x.sum()
+    (s * 1.0 + s * 2.0 + s * 3.0 + s * 4.0).backward()
+    np.testing.assert_array_equal(x.grad, np.full(3, 10.0))
+
+
 @given(st.lists(st.integers(1, 3), max_size=4), st.data())
 def test_unbroadcast_is_the_adjoint_of_broadcasting(shape, data):
     """<broadcast(x), g> = <x, unbroadcast(g)>.  Catches an axis not summed, or kept when it must go."""
