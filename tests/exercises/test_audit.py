@@ -21,26 +21,34 @@ def change(course: Course, file: str, old: str, new: str) -> Course:
 
 
 def test_a_sound_course(course, capsys):
-    assert audit.run(course, list(course.exercises)) == 0
+    assert audit.run(course, list(course.exercises), jobs=1) == 0
     assert "3 exercises, 15 judgements, 0 faults" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "file, old, new, fault",
-    [
-        ("tests/exercises/exercises.toml", '["a", "b", "c"]', '["a", "b"]', "three hints"),
-        ("tests/exercises/exercises.toml", "nn.toy:total", "nn.toy:totals", "no definition of totals"),
-        ("nn/toy.py", '    """Twice x."""\n', "", "no docstring"),
-        ("nn/toy.py", "return 2 * x", "return 3 * x", "the solution: failed"),
-        ("checks/test_toy.py", "x + x)", "x * 0)", "zeros: passed"),
-        ("checks/test_toy.py", "x + x)", "toy.total(x) * 0 + x + x)", "every later exercise blanked: failed"),
-        ("checks/test_toy.py", 'id="total"', 'id="totals"', "that proves nothing"),
+CATALOGUE, LIBRARY, TESTS = "tests/exercises/exercises.toml", "nn/toy.py", "checks/test_toy.py"
+FAULTS = {
+    "on paper, and in the tests": [
+        (CATALOGUE, '["a", "b", "c"]', '["a", "b"]', "total: there should be three hints"),
+        (CATALOGUE, "nn.toy:Scale.backward", "nn.toy:Scale.backwards", "no definition of backwards"),
+        (LIBRARY, '    """Twice x."""\n', "", "double: nn.toy:double has no docstring"),
+        (TESTS, "x + x)", "x * 0)", "double: zeros: passed"),
+        (TESTS, 'id="total"', 'id="totals"', "that proves nothing"),
     ],
-)
-def test_faults_are_found(course, capsys, file, old, new, fault):
-    course = change(course, file, old, new)
-    assert audit.run(course, list(course.exercises)) == 1
-    assert fault in capsys.readouterr().out
+    "in what is judged": [
+        (LIBRARY, "return grad * a", "return grad + a", "scale-backward: the solution: failed"),
+        (TESTS, "x + x)", "toy.total(x) * 0 + x + x)", "with every later exercise blanked: failed"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_faults_are_found(course, capsys, kind):
+    for file, old, new, _ in FAULTS[kind]:
+        course = change(course, file, old, new)
+    assert audit.run(course, list(course.exercises), jobs=1) == 1
+    told = capsys.readouterr().out
+    for *_, fault in FAULTS[kind]:
+        assert fault in told, told
 
 
 def test_mutants_are_wrong_in_many_ways(course):

@@ -1,0 +1,152 @@
+"""What people get wrong in the four families: exercise -> (about, cause, old, new)."""
+
+FAMILIES = {
+    "reparameterise": [
+        ("the variance as deviation", "variance is taken for", "log_var * 0.5", "log_var"),
+        ("no noise", "noise is left out", " * noise", " * 0 * noise"),
+    ],
+    "gaussian-kl": [
+        ("the half is missing", "half is missing", "0.5 * terms", "terms"),
+        ("the sign of log_var", "log_var has the wrong sign", "terms -= log_var", "terms += log_var"),
+    ],
+    "elbo": [
+        ("a KL weight that is never used", "beta is not used", "kl * self.config.beta", "kl"),
+        ("the sign of the KL", "KL term has the wrong sign", "error + kl", "error - kl"),
+        (
+            "divided by the shard's length", "divide by shard.batch_size",
+            "F.sum(error + kl * self.config.beta) * (1 / shard.batch_size)",
+            "F.sum(error + kl * self.config.beta) * (1 / len(images))",
+        ),
+    ],
+    "importance-weighted-bound": [
+        (
+            "the mean of the logarithms", "mean of the logarithms",
+            "return log_mean_exp(np.concatenate(parts))[None]",
+            "return np.concatenate(parts).mean()[None]",
+        ),
+    ],
+    "coupling-forward": [
+        (
+            "a log-determinant with the wrong sign", "sign is flipped",
+            "sum_per_example(log_scale)",
+            "-sum_per_example(log_scale)",
+        ),
+        ("log_scale as the scale", "used as the scale", "F.exp(log_scale)", "log_scale"),
+    ],
+    "coupling-inverse": [
+        (
+            "the scale first", "undone before the shift",
+            "(z - shift) * F.exp(-log_scale)",
+            "z * F.exp(-log_scale) - shift",
+        ),
+        (
+            "the forward map again", "forward map again",
+            "(z - shift) * F.exp(-log_scale)",
+            "z * F.exp(log_scale) + shift",
+        ),
+    ],
+    "squeeze": [
+        ("the channel outermost", "outermost", "(0, 1, 3, 2, 4, 5)", "(0, 1, 3, 5, 2, 4)"),
+    ],
+    "dequantise": [
+        ("divided by 255", "divided by 255", "1 / 256", "1 / 255"),
+    ],
+    "bits-per-dimension": [
+        ("nats", "nats, not bits", "dimensions * math.log(2)", "dimensions"),
+        ("the 8 bits are missing", "8 bits", "8 - log_density", "-log_density"),
+    ],
+    "schedule": [
+        ("not limited", "no step may add more", "np.minimum(1 - f[1:] / f[:-1], 0.999)", "1 - f[1:] / f[:-1]"),
+        ("the cosine is not squared", "not squared", "/ 2) ** 2", "/ 2)"),
+    ],
+    "noising": [
+        (
+            "the roots are missing", "roots are missing",
+            "return signal * x0 + noise * eps",
+            "return signal**2 * x0 + noise**2 * eps",
+        ),
+        (
+            "the time is off by one", "off by one",
+            "signal_and_noise(alpha_bar, t, x0)",
+            "signal_and_noise(alpha_bar, t - 1, x0)",
+        ),
+    ],
+    "drawing-times": [
+        ("never the largest t", "at 0 there is no noise", "steps - 1) + 1", "steps - 1)"),
+        (
+            "T is never drawn", "largest noise level",
+            "np.minimum(np.floor(fractions * steps).astype(np.int64), steps - 1) + 1",
+            "np.minimum(np.floor(fractions * (steps - 1)).astype(np.int64), steps - 1) + 1",
+        ),
+    ],
+    "dropping-captions": [
+        (
+            "the whole batch at once", "for the whole batch",
+            "rng.random(len(tokens)) < probability",
+            "np.full(len(tokens), rng.random() < probability)",
+        ),
+        ("the wrong way round", "wrong way round", "< probability", "> probability"),
+    ],
+    "time-embedding": [
+        ("cosines first", "cosines come first", "[np.sin(angles), np.cos(angles)]", "[np.cos(angles), np.sin(angles)]"),
+    ],
+    "posterior": [
+        (
+            "the weights exchanged", "each other's weights",
+            "(math.sqrt(ab_s) * beta / (1 - ab_t)) * x0 + (math.sqrt(alpha) * (1 - ab_s) / (1 - ab_t)) * x_t",
+            "(math.sqrt(ab_s) * beta / (1 - ab_t)) * x_t + (math.sqrt(alpha) * (1 - ab_s) / (1 - ab_t)) * x0",
+        ),
+        (
+            "beta as the variance", "variance of the step",
+            "return mean, beta * (1 - ab_s) / (1 - ab_t)",
+            "return mean, beta",
+        ),
+    ],
+    "ddim-step": [
+        ("all of the noise is kept", "takes its share", "1 - ab_s - variance", "1 - ab_s"),
+        ("eta, not its square", "eta enters as its square", "eta**2", "eta"),
+    ],
+    "guidance": [
+        (
+            "the sign of the guidance", "sign of the guidance",
+            "(1 - weight) * unconditional + weight * conditional",
+            "(1 + weight) * unconditional - weight * conditional",
+        ),
+        (
+            "the two exchanged", "exchanged",
+            "(1 - weight) * unconditional + weight * conditional",
+            "(1 - weight) * conditional + weight * unconditional",
+        ),
+    ],
+    "sampling-loop": [
+        ("the guess at s", "not at s", "predict_clean(x, t)", "predict_clean(x, s)"),
+        ("the variance as deviation", "root of the variance", "math.sqrt(variance) * rng", "variance * rng"),
+        (
+            "the index wraps around", "may wrap around",
+            "float(alpha_bar[t]), float(alpha_bar[s])",
+            "float(alpha_bar[t - 1]), float(alpha_bar[s - 1])",
+        ),
+    ],
+    "discriminator-loss": [
+        ("real and fake exchanged", "exchanged", "fake - real", "real - fake"),
+    ],
+    "generator-loss": [
+        (
+            "minus the discriminator's loss", "minus the discriminator",
+            "F.softplus(real - fake)",
+            "-F.softplus(fake - real)",
+        ),
+    ],
+    "discriminator-step": [
+        ("no lies are shown", "lie are not shown", "if shard.false_tokens is not None:", "if False:"),
+        ("half of gamma", "half of gamma", "self.config.gamma / 2", "self.config.gamma"),
+    ],
+    "contradicting-captions": [
+        ("the wrong way round", "wrong way round", "return any(", "return not any("),
+        (
+            "all has to be false", "only where one thing of many is false",
+            "return any(",
+            "return bool(_parse(text)) and all(",
+        ),
+    ],
+}
