@@ -66,11 +66,11 @@ class Contestant:
             times[part] = min(_timed(run) for _ in range(max(3, min(100, int(budget / first)))))
         return times
 
-    def flops(self, family: str) -> dict:
+    def flops(self, family: str, settings: dict | None = None) -> dict:
         """{"gflop": of the multiplications of matrices and convolutions in one training step, by the direct method}"""
         from bench.flops import count_step
 
-        return {"gflop": count_step(self.models.make_trainer(family, self.models.digits(), 1)) / 1e9}
+        return {"gflop": count_step(self.models.make_trainer(family, self.models.digits(), 1, settings)) / 1e9}
 
     def gemm(self, size: int = 2048) -> dict:
         """{"gflops": the most that np.matmul reached on all threads of this contestant at once}"""

@@ -21,7 +21,8 @@ from bench.arena import ALL, OURS, TORCH, ask_once, match, torch_is_installed
 from bench.models import FAMILIES, width_settings
 from nn import runtime
 
-PICTURES = 128
+BATCH = {"batch_size": 128}
+PICTURES = 128  # painted at once
 SWEEPS = {"batch": (16, 32, 64, 128, 256, 512), "width": (16, 32, 64, 128), "size": (28, 32, 48, 64)}
 HOW_TO_INSTALL = "PyTorch is not installed, so Inkling runs alone; to compare: .venv/bin/pip install -e '.[bench]'"
 
@@ -62,12 +63,11 @@ def measure(family: str, names: list[str], peak: float, options: argparse.Namesp
         print(f"{family}: {verdict}: {checked['how']}", flush=True)
         if not checked["agrees"]:
             return measured  # two different computations: nothing to compare
-    outcomes = match(
-        names, {"family": family}, options.rounds, options.turn, PICTURES, lambda text: say(f"{family}: {text}")
-    )
+    build = {"family": family, "settings": BATCH}
+    outcomes = match(names, build, options.rounds, options.turn, PICTURES, lambda text: say(f"{family}: {text}"))
     measured |= report.figures(outcomes)
     if "ours" in names:
-        measured["gflop"] = ask_once("ours_1_thread", "flops", family=family)["gflop"]
+        measured["gflop"] = ask_once("ours_1_thread", "flops", **build)["gflop"]
         measured["gemm_share"] = measured["gflop"] / measured["ours_ms"] * 1e3 / peak
         if not options.no_startup:
             say(f"{family}: start-up")
@@ -82,11 +82,8 @@ def sweep(family: str, kind: str, names: list[str], options: argparse.Namespace)
     racing = [name for name in names if name != "torch_compile"]
     found: dict[str, dict[str, float]] = {}
     for value in SWEEPS[kind]:
-        build: dict = {"family": family}
-        if kind == "size":
-            build["size"] = value
-        else:
-            build["settings"] = {"batch_size": value} if kind == "batch" else width_settings(family, value)
+        changed = {"batch": {"batch_size": value}, "width": width_settings(family, value), "size": {}}[kind]
+        build = {"family": family, "size": value if kind == "size" else 28, "settings": BATCH | changed}
         outcomes = match(racing, build, max(1, options.rounds // 2), options.turn / 2)
         found[str(value)] = {name: outcome.milliseconds for name, outcome in outcomes.items()}
         print(report.sweep_line(family, kind, value, found[str(value)]), flush=True)

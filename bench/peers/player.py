@@ -26,8 +26,8 @@ class Theirs:
         ours = models.make_model(family, dataset, settings)
         self.trainer = TwinTrainer(ours, dataset, 0, models.TOTAL_STEPS, self.way)
         self.parameters = ours.parameter_count()
-        paint = self.trainer.family.sample
-        self.paint = torch.compile(paint, dynamic=False) if self.way == "compile" else paint
+        if self.way == "compile":
+            self.trainer.family.compile_sampling()
 
     def step(self) -> None:
         self.trainer.step()
@@ -38,7 +38,7 @@ class Theirs:
         with torch.inference_mode():
             noise = trainer.family.noise(count, self.rng)
             noise = tuple(map(trainer.arranged, noise)) if isinstance(noise, tuple) else trainer.arranged(noise)
-            self.paint(noise, torch.from_numpy(tokens)).permute(0, 2, 3, 1).numpy()
+            trainer.family.sample(noise, torch.from_numpy(tokens)).permute(0, 2, 3, 1).numpy()
 
     def prepare_op(self, op: str, arrays: list[np.ndarray]) -> tuple:
         """(run forwards, run forwards and backwards)"""

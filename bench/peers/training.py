@@ -53,6 +53,10 @@ class FamilyTwin(Twin):
         """Images (N, C, H, W) in [0, 1]."""
         raise NotImplementedError
 
+    def compile_sampling(self) -> None:
+        """Let torch.compile have what `sample` spends its time on."""
+        self.sample = torch.compile(self.sample, dynamic=False)
+
 
 class TwinTrainer:
     """Trains the twin of a family of ours on the batches that our Trainer would take.
