@@ -50,7 +50,7 @@ class FamilyConfig:
     image_size: int = 28
     channels: int = 1
     batch_size: int = 128
-    shard_size: int = 16  # images that one thread works on at a time: small enough for the cache
+    shard_size: int = 32  # images that one thread works on at a time: few for the cache, many for Python's lock
     ema_decay: float = 0.999
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 
