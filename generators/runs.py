@@ -115,7 +115,7 @@ def _parse(text: str, like, name: str):
         return text
     try:
         value = json.loads(text.lower() if text in ("True", "False") else text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         value = None
     if isinstance(like, float) and type(value) is int:
         value = float(value)
@@ -293,7 +293,7 @@ def _cut_metrics(path: Path, step: int) -> None:
             try:
                 if json.loads(line)["step"] < step:
                     kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 break
     pictures.write_atomically(path, "".join(kept).encode())
 
