@@ -7,6 +7,7 @@ status 2, without a traceback; a traceback is a bug of ours.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 import warnings
@@ -198,6 +199,9 @@ def _add_demo(commands) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 2 after one sentence about what was wrong with the input."""
+    if foreign := _foreign_datasets():
+        print(f"inkling: {foreign}", file=sys.stderr)
+        return 2
     from datasets import CaptionError, DataError
     from generators.pictures import PictureError
     from generators.runs import RunError
@@ -206,7 +210,6 @@ def main(arguments: list[str] | None = None) -> int:
     # A NaN in training ends the run with a sentence of its own.
     warnings.filterwarnings("ignore", "(overflow|underflow|divide by zero|invalid value) encountered", RuntimeWarning)
     try:
-        _check_datasets()
         top = parser()
         options = top.parse_args(arguments)
         if options.command is None:
@@ -233,15 +236,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 130 if message == "stopped" else 2
 
 
-def _check_datasets() -> None:
-    """Another project's package is also named `datasets`; make sure that ours is the one imported."""
-    import datasets
+def _foreign_datasets() -> str | None:
+    """A sentence if the package `datasets` that would be imported is not ours: another project's has the same name."""
     import nn
 
     ours = os.path.dirname(os.path.dirname(os.path.abspath(nn.__file__)))
-    theirs = os.path.dirname(os.path.dirname(os.path.abspath(datasets.__file__ or "")))
-    if ours != theirs:
-        raise UsageError(
-            f"the package 'datasets' in {theirs} hides Inkling's own in {ours}; "
-            "uninstall it, or run Inkling in an environment of its own"
-        )
+    found = importlib.util.find_spec("datasets")  # not imported: it may be large, or broken
+    theirs = os.path.dirname(os.path.dirname(os.path.abspath(found.origin or "")))
+    if theirs == ours:
+        return None
+    return (
+        f"the package 'datasets' in {theirs} hides Inkling's own in {ours}; "
+        "uninstall it, or run Inkling in an environment of its own"
+    )
