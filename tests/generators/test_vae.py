@@ -176,7 +176,7 @@ def test_configs_that_cannot_be(wrong):
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "logistic"])
 def test_likelihood_figures(likelihood):
-    """Binary images in nats; gray ones also in bits per dimension, of which an untrained model needs about 8 at most."""
+    """Binary images in nats; gray ones also in bits per dimension, of which an untrained model needs 8 or so."""
     figures = small(likelihood=likelihood).likelihood_figures(DATA, 0, count=3, k=2)
     assert figures["nats"] < -100
     if likelihood == "logistic":

@@ -133,7 +133,8 @@ def test_attention_mixes_positions_within_an_example_only():
 
 
 @pytest.mark.parametrize(
-    "wrong", [lambda: modules.GroupNorm(3, 4), lambda: modules.MultiHeadAttention(5, 2, rng()), lambda: modules.Dropout(1.0)]
+    "wrong",
+    [lambda: modules.GroupNorm(3, 4), lambda: modules.MultiHeadAttention(5, 2, rng()), lambda: modules.Dropout(1.0)],
 )
 def test_impossible_sizes(wrong):
     with pytest.raises(ValueError, match="4|5|1.0"):

@@ -56,7 +56,8 @@ def test_adam_and_adamw(decay):
     for optimiser in optimisers:
         for g in grads:
             optimiser.step(g, 0.1)
-        np.testing.assert_allclose(optimiser.values, adam_by_hand(grads.tolist(), 0.1, 0.8, 0.9, 1e-2, decay), rtol=1e-10)
+        expected = adam_by_hand(grads.tolist(), 0.1, 0.8, 0.9, 1e-2, decay)
+        np.testing.assert_allclose(optimiser.values, expected, rtol=1e-10)
 
 
 @given(SIZES, FLOATS)

@@ -87,7 +87,7 @@ def test_an_intermediate_sum_does_not_write_into_what_an_op_returned():
 
 
 def test_a_single_number_used_four_times():
-    """s = x_1 + x_2 + x_3 has no axes.  Catches adding in place to what is a NumPy scalar, where a sum is a new object."""
+    """s = x_1 + x_2 + x_3 has no axes.  Catches adding in place to a NumPy scalar, where a sum is a new object."""
     x = leaf(3)
     s = x.sum()
     (s * 1.0 + s * 2.0 + s * 3.0 + s * 4.0).backward()
