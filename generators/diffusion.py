@@ -48,7 +48,7 @@ def cosine_alpha_bar(steps: int) -> np.ndarray:
     The linear schedule destroys small images too early, and its last steps teach nothing.  No step may add more than
     beta = 0.999, so that ab_T is small and not zero.
     """
-    offset = 0.008  # the first step's noise is about half a gray level, not less
+    offset = 0.008  # the first step's noise is then about a gray level, not less
     f = np.cos((np.arange(steps + 1) / steps + offset) / (1 + offset) * math.pi / 2) ** 2
     beta = np.minimum(1 - f[1:] / f[:-1], 0.999)
     return np.concatenate([[1.0], np.cumprod(1 - beta)])
@@ -120,7 +120,7 @@ def clean_image(
 def loss_weight(t: np.ndarray, alpha_bar: np.ndarray, kind: str, limit: float) -> np.ndarray:
     """min-SNR-g: weights for the squared error of the network's output, float64 (N,) (Hang et al. 2023, section 3.4).
 
-    With SNR = ab_t / (1 - ab_t), an error in eps is an error in x_0 over SNR, an error in v one over SNR + 1.  The
+    With SNR = ab_t / (1 - ab_t), a squared error in eps is SNR times that in x_0, one in v SNR + 1 times.  The
     weights min(SNR, g) / SNR and min(SNR, g) / (SNR + 1) make both min(SNR, g) times the squared error in x_0, so
     that the nearly clean images, of which there is little to learn, do not drown the rest.
     """
