@@ -121,7 +121,8 @@ class Sandbox:
         work = self.folder / "work"
         shutil.rmtree(work, ignore_errors=True)
         (work / "out").mkdir(parents=True)
-        here, data = os.getcwd(), os.environ.get("INKLING_DATA")
+        here, environment = os.getcwd(), dict(os.environ)
+        os.environ["https_proxy"] = "http://127.0.0.1:9"  # nobody there: a missing file must not be downloaded
         os.chdir(work)
         try:
             arguments = CASES[kind](self, work, random)
@@ -134,9 +135,8 @@ class Sandbox:
                 wrong = f"wrote {sorted(strays)[0]}"
         finally:
             os.chdir(here)
-            os.environ.pop("INKLING_DATA", None)
-            if data is not None:
-                os.environ["INKLING_DATA"] = data
+            os.environ.clear()
+            os.environ.update(environment)
         shown = " ".join(repr(word[:80]) for word in arguments)
         return wrong and f"{kind}: {wrong[:1000]}\n  inkling {shown}"
 
