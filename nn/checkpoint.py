@@ -207,7 +207,7 @@ def _read_meta(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) ->
     if document["format"] != FORMAT:
         raise CheckpointError(f"the checkpoint has format {document['format']!r:.20}, this Inkling reads {FORMAT}.")
     names, meta = document.get("arrays"), document.get("meta")
-    if not isinstance(names, list) or not isinstance(meta, dict):
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or not isinstance(meta, dict):
         raise CheckpointError("the file is damaged: its metadata is incomplete.")
     return names, meta
 

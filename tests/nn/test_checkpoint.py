@@ -253,6 +253,13 @@ def test_metadata_nested_without_end(tmp_path):
         load(path)
 
 
+def test_a_name_that_is_none(tmp_path):
+    """Catches a list taken for a name because it is written like a member that is there."""
+    one = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", bytes(4))
+    with pytest.raises(CheckpointError):
+        load(crafted(tmp_path / "x.npz", {"[1].npy": one}, meta={"format": 1, "arrays": [[1]], "meta": {}}))
+
+
 @pytest.mark.parametrize("names", [[], ["x", "y"], ["y"], [1], [[]], {"x": 1}])
 def test_arrays_other_than_those_listed(tmp_path, names):
     one = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", bytes(4))
