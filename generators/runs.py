@@ -119,9 +119,10 @@ def _parse(text: str, like, name: str):
         value = None
     if isinstance(like, float) and type(value) is int:
         value = float(value)
+    kinds = {type(v) for v in like} if isinstance(like, tuple) else set()
     if isinstance(like, tuple) and isinstance(value, list):
-        value = tuple(float(v) if type(v) is int and isinstance(like[0], float) else v for v in value)
-    if type(value) is not type(like) or isinstance(value, tuple) and {type(v) for v in value} - {type(like[0])}:
+        value = tuple(float(v) if type(v) is int and float in kinds else v for v in value)
+    if type(value) is not type(like) or isinstance(value, tuple) and {type(v) for v in value} - kinds:
         raise RunError(f"{name} is {like!r} by default; {text!r} is not a value of the same kind")
     return value
 
@@ -137,9 +138,15 @@ def plan_run(
     minutes: float | None,
     limit: int | None = None,
 ) -> Plan:
-    """Fix the number of steps: `steps`, or as many as fit into `minutes` by the speed measured now, on a copy."""
+    """Fix the number of steps: `steps`, or as many as fit into `minutes` by the speed measured now, on a copy.
+
+    Raises RunError if training diverges already while it is measured.
+    """
     if steps is None:
-        steps = max(1, round(60 * minutes / seconds_per_step(name, dataset, config, threads)))
+        try:
+            steps = max(1, round(60 * minutes / seconds_per_step(name, dataset, config, threads)))
+        except Diverged as error:
+            raise RunError(f"while the speed was measured, {error}") from error
     return Plan(name, data, seed, steps, config, fingerprint(dataset), limit)
 
 

@@ -139,6 +139,7 @@ def test_configs_survive_json():
         ({"batch_size": "many"}, "many"),
         ({"batch_size": "2.5"}, "2.5"),
         ({"batch_size.x": "2"}, "batch_size"),
+        ({"vocabulary": '["a"]'}, "vocabulary"),  # empty by default, so nothing says what it should hold
     ],
 )
 def test_settings_that_cannot_be(setting, message):
