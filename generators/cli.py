@@ -42,6 +42,17 @@ def _positive(kind, most: int = 10**9):
     return parse
 
 
+def _between(least: float, most: float):
+    def parse(text: str):
+        value = float(text)
+        if not least <= value <= most:  # written so that NaN fails too
+            raise ValueError
+        return value
+
+    parse.__name__ = f"number from {least:g} to {most:g}"
+    return parse
+
+
 def _seed(text: str) -> int:
     value = int(text)
     if not 0 <= value < 2**63:
@@ -151,12 +162,15 @@ def _add_pictures(commands) -> None:
         command.add_argument("--sample-steps", type=_positive(int), metavar="N", help="ddpm: denoising steps")
         command.add_argument(
             "--guidance",
-            type=float,
+            type=_between(-100, 100),
             metavar="W",
-            help="ddpm: weight of the caption; 1 is none, more obeys it more closely",
+            help="ddpm: how strictly the caption is obeyed: 0 not at all, 1 as it was learned (default), more beyond",
         )
     sample.add_argument(
-        "--eta", type=float, metavar="E", help="ddpm: fresh noise in each step, from 0 (none) to 1 (ancestral sampling)"
+        "--eta",
+        type=_between(0, 1),
+        metavar="E",
+        help="ddpm: fresh noise in each step, from 0 (none) to 1 (ancestral sampling)",
     )
     sample.add_argument(
         "--temperature",
