@@ -120,8 +120,9 @@ def interpolate(options: Namespace) -> int:
     # Under the empty caption: one sentence could not be true of both ends.
     frames = model.interpolate(images[:n], images[n:], [""] * n, options.frames, threads=options.pool)
     if Path(options.out).suffix == ".png":
-        strips = {f"{first} to {second}": strip for first, second, strip in zip(
-            captions[:n], captions[n:], frames.swapaxes(0, 1), strict=True)}  # fmt: skip
+        strips = {  # numbered, since two pairs may have the same captions
+            f"{i + 1}. {captions[i]} to {captions[n + i]}": strip for i, strip in enumerate(frames.swapaxes(0, 1))
+        }
         pictures.write_atomically(options.out, pictures.png_bytes(pictures.rows(strips)))
     elif Path(options.out).suffix == ".gif":
         there_and_back = [pictures.grid(frame, columns=n) for frame in [*frames, *frames[-2:0:-1]]]
