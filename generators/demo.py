@@ -74,7 +74,7 @@ def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
             print("Stopped, saved. `make demo` goes on from here.")
             return 130
     print("Painting the page ...", flush=True)
-    Show(out, trained, train_set, test_set, seed, threads).write((time.monotonic() - began) / 60)
+    Show(out, trained, train_set, test_set, seed, threads).write()
     print(f"Done in {(time.monotonic() - began) / 60:.1f} minutes. Open {out / 'index.html'} in a browser.")
     return 0
 
@@ -109,8 +109,9 @@ class Show:
         self.seed, self.threads = seed, threads
         self.page: Page
 
-    def write(self, minutes: float) -> None:
-        """Paint everything and write `index.html`; `minutes` is what the training took."""
+    def write(self) -> None:
+        """Paint everything and write `index.html`."""
+        minutes = sum(t.minutes for t in self.trained.values())  # also of what an earlier call has trained
         self.page = Page(
             "Four ways to make an image from a sentence",
             "A sentence says less than an image shows. Each of these models has its own place for what the sentence "
