@@ -35,6 +35,22 @@ def variant(course: Course, mistake: Mistake) -> Variant:
 
 
 # Mutants that are no mistakes: (exercise, what was changed) -> why no test can or should fail them.
-HARMLESS: dict[tuple[str, str], str] = {}
+_CHUNK = "only how many draws are decoded at a time"
+HARMLESS: dict[tuple[str, str], str] = {
+    ("he-initialisation", "sign: return normal(shape, rng) * np.float32(math.sqrt(2 / fan_...  ->  "
+     "return -(normal(shape, rng) * np.float32(math.sqrt(2 / fa..."): "normal numbers are as often negative",
+    ("log-softmax", "delete: ctx.save(y)  ->  pass"): "backward, which misses it, is the next exercise",
+    ("importance-weighted-bound", "function: min(k, 64)  ->  max(k, 64)"): _CHUNK,
+    ("importance-weighted-bound", "constant: 64  ->  65"): _CHUNK,
+    ("importance-weighted-bound", "sign: mean.data + np.exp(0.5 * log_var.data) * noise  ->  "
+     "mean.data - np.exp(0.5 * log_var.data) * noise"): "the noise is as often negative",
+    ("importance-weighted-bound", "slice: i:i + chunk  ->  :i + chunk"): "some draws count more than once",
+    ("drawing-times", "sign: rng.random() + np.arange(count) / count  ->  rng.random() - np.arange(count) / count"):
+     "around the circle the other way",
+    ("dropping-captions", "compare: rng.random(len(tokens)) < probability  ->  rng.random(len(tokens)) <= probability"):
+     "they are equal once in 2^53 draws",
+    ("discriminator-step", "compare: on_real.data > on_fake.data  ->  on_real.data >= on_fake.data"):
+     "a metric, where two verdicts are equal to the last bit",
+}  # fmt: skip
 
 ALL = [Mistake(exercise, *rest) for exercise, several in {**ENGINE, **FAMILIES}.items() for rest in several]

@@ -174,7 +174,7 @@ THING = {"digit": "seven", "variant": "with a bar", "stroke": "bold", "slant": "
         ("three", True, []),
         ("a bold seven with a bar, slanting right, small", False, []),
         ("a bold seven with a bar, slanting left, small", True, ["where one thing of many is false"]),
-        ("a thin digit", True, ["where one thing of many is false"]),
+        ("a thin digit", True, []),
         ("small, slanting right", False, ["where the caption says only some things"]),
         ("large", True, []),
         ("A Bold SEVEN", False, ["with capitals"]),
@@ -188,4 +188,4 @@ def test_contradicts(text, expected, tags):
     got = trial.run(contradicts, text, thing)
     reversed_ = got is not None and contradicts("", thing) and not contradicts("three", thing)
     cause = "the answer is the wrong way round: True means that it contradicts" if reversed_ else ""
-    trial.require(got is not None and bool(got) == expected, f"the answer is {got!r}; {expected} is right", cause)
+    trial.require(got is not None and got == expected, f"the answer is {got!r}; {expected} is right", cause)

@@ -85,16 +85,23 @@ def tiny_vae(beta, mean, log_var):
 
 
 @pytest.mark.exercise(id="elbo")
-@pytest.mark.parametrize("beta, size", [(1.0, 3), (4.0, 3), (1.0, 12)], ids=["beta_1", "beta_4", "part_of_a_batch"])
-def test_elbo(beta, size):
+@pytest.mark.parametrize(
+    "beta, size, gray",
+    [(1.0, 3, False), (4.0, 3, False), (1.0, 12, False), (1.0, 3, True)],
+    ids=["beta_1", "beta_4", "part_of_a_batch", "gray_images"],
+)
+def test_elbo(beta, size, gray):
     mean, log_var = normal((3, 4), 0, np.float32), normal((3, 4), 1, np.float32)
-    images = (normal((3, 2, 2, 1), 2) > 0).astype(np.float32)
+    shades = np.float32([0.1, 0.4, 0.7, 0.9]) if gray else np.float32([0, 1, 0, 1])
+    images = np.resize(shades, 12)[np.random.default_rng(2).permutation(12)].reshape(3, 2, 2, 1)
     tokens = np.array([[1], [0], [2]])
     shard = Shard(images, tokens, None, np.zeros(3, int), np.arange(3), size)
     tags = (["with another beta"] if beta != 1 else []) + (["where the shard is a part of a batch"] if size > 3 else [])
+    tags += ["where the images are gray and have to be binarised"] if gray else []
     trial = Trial(f"VAE.loss(shard, rng), beta = {beta}, batch_size = {size}", *tags, images=images, tokens=tokens)
     got = trial.run(tiny_vae(beta, mean, log_var).loss, shard, SameNoise())
     trial.require(isinstance(got, tuple) and len(got) == 2, "a pair is wanted: the loss, and a dict of metrics")
+    images = (SameNoise().random(images.shape) < images).astype(np.float32)  # binarised
     mean = mean + 0.1 * images.reshape(3, 4)
     z = mean + np.exp(log_var / 2) * SameNoise().standard_normal(mean.shape)
     logits = 2 * z.reshape(3, 2, 2, 1) + tokens.reshape(3, 1, 1, 1)
