@@ -42,15 +42,22 @@ class Dataset:
     def captions(self, indices, rng: np.random.Generator | None = None) -> list[str]:
         """Captions of images: with rng as training draws them, without it the fullest there is.
 
-        Where there are no attributes the caption is always the class name.
+        Where there are no attributes the caption is the class name, in training now and then (captions.MIX) the empty
+        one, so that a model learns what to paint when it is told nothing.
         """
         if not self.attributes:
-            return [self.classes[label] for label in self.labels[np.asarray(indices)].tolist()]
+            names = [self.classes[label] for label in self.labels[np.asarray(indices)].tolist()]
+            if rng is None:
+                return names
+            silent = rng.random(len(names)) < captions.MIX["empty"]
+            return ["" if said_nothing else name for said_nothing, name in zip(silent, names, strict=True)]
         codes = self._codes(indices)
         return [captions.full(row) for row in codes.tolist()] if rng is None else captions.draw(codes, rng)
 
     def contradicting(self, indices, given: list[str], rng: np.random.Generator) -> list[str]:
         """For each image a caption that is false of it, of the kind of its given (true) caption.
+
+        Of the empty caption's kind nothing is false: it becomes the name of another class.
 
         DataError for a data set of a single class, of which nothing is false.
         """
