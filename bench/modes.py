@@ -10,17 +10,18 @@ Source: Metz et al. 2017, section 3.3.1; Srivastava et al. 2017, section 4.2.
 import argparse
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 import datasets
+from bench.kept import trained
 from datasets.dataset import Dataset
 from generators import pictures, runs
 from generators.classifier import Classifier
 from generators.metrics import mode_coverage
-from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 
 IMAGES, SAMPLES, MODES = 60_000, 26_000, 1000
@@ -30,8 +31,7 @@ def stack(dataset: Dataset, count: int, seed: int) -> Dataset:
     """`count` images of three channels, each a digit drawn at random and on its own; no captions, no classes."""
     chosen = derive_rng(seed, "stacked digits").integers(0, len(dataset), (count, 3))
     images = np.stack([dataset.images[column, :, :, 0] for column in chosen.T], axis=-1)
-    labels = dataset.labels[chosen] @ np.array([100, 10, 1])
-    return Dataset(f"stacked {dataset.name}", images, labels, ("",), ())
+    return Dataset(f"stacked {dataset.name}", images, np.zeros(count, np.int64), ("",), ())
 
 
 def modes_of(images: np.ndarray, judge: Classifier, threads: Threads) -> np.ndarray:
@@ -47,8 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     threads, out = Threads(options.threads), Path(options.out)
     single = datasets.load(options.data, "train")
-    judge = _train("classifier", single, out / "judge", options.judge_minutes, options, threads)
-    model = _train("gan", stack(single, IMAGES, options.seed), out / "gan", options.minutes, options, threads)
+    stacked = stack(single, IMAGES, options.seed)
+    keep = partial(trained, seed=options.seed, threads=threads)
+    config = runs.default_config("classifier", single)
+    judge, _ = keep(out, config, "classifier", single, options.data, options.judge_minutes)
+    config = replace(runs.default_config("gan", stacked), text=8)  # there are no captions to read
+    model, _ = keep(out, config, "gan", stacked, stacked.name, options.minutes)
     rng, painted = derive_rng(options.seed, "stacked samples"), []
     for _ in tqdm(range(0, SAMPLES, 500), desc="painting", unit="block"):
         painted.append(pictures.to_uint8(model.sample([""] * 500, rng, threads=threads)))
@@ -62,24 +66,6 @@ def main(arguments: list[str] | None = None) -> int:
         figures = {"data": options.data, "minutes": options.minutes, "modes": met, "kl": divergence}
         pictures.write_atomically(options.json, json.dumps(figures, indent=2).encode())
     return 0
-
-
-def _train(family: str, dataset: Dataset, folder: Path, minutes: float, options, threads: Threads):
-    """A trained model with its averaged weights; a run that was stopped goes on, one that is done is only loaded."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with checkpoint.lock(folder):
-        if (folder / "checkpoint.npz").exists():
-            run = runs.Run.resume(folder, threads, dataset)
-        else:
-            config = runs.default_config(family, dataset)
-            if family == "gan":
-                config = replace(config, text=8)  # there are no captions to read
-            plan = runs.plan_run(family, dataset.name, dataset, config, options.seed, threads, None, minutes)
-            run = runs.start(folder, plan, dataset, threads)
-        for _ in run.go():
-            pass
-    run.model.load_state(run.trainer.averaged_state())
-    return run.model
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,8 +4,8 @@
 
 Each family trains for the same minutes and is measured by `generators/evaluate.py`; diffusion, whose figure is the
 headline, with three seeds. With --sweep diffusion is also measured against training time and against sampling steps.
-Runs are kept below --out: what was interrupted goes on, what is done is only measured again. The results are a table,
-JSON, and a page with the pictures.
+Runs are kept below --out, one folder for each budget and seed: what was interrupted goes on, what is done is only
+measured again. The results are a table, JSON, and a page with the pictures.
 """
 
 import argparse
@@ -17,12 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 import datasets
+from bench.kept import trained
 from generators import pictures, runs
 from generators.classifier import Classifier
 from generators.evaluate import Reference, draw, evaluate, summary
 from generators.gallery import Page
 from generators.training import Family
-from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 
 FAMILIES = ("vae", "realnvp", "ddpm", "gan")
@@ -43,8 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     json_path = options.json or out / "quality.json"
     training, test = datasets.load(options.data, "train"), datasets.load(options.data, "test")
     unseen = datasets.load("digits", "unseen") if options.data == "digits" else None
-    trained = partial(_train, options.data, training, threads)
-    judge, _ = trained(out / "judge", "classifier", options.judge_minutes, 0)
+
+    def keep(name: str, minutes: float, seed: int) -> tuple[Family, float]:
+        return trained(out, runs.default_config(name, training), name, training, options.data, minutes, seed, threads)
+
+    judge, _ = keep("classifier", options.judge_minutes, 0)
     assert isinstance(judge, Classifier)
     reference = Reference(judge, training, test, unseen, threads)
     measure = partial(_measure, reference, options.n)
@@ -54,38 +57,19 @@ def main(arguments: list[str] | None = None) -> int:
         seeds = range(options.seed, options.seed + (options.seeds if name == HEADLINE else 1))
         repeats = []
         for seed in seeds:
-            model, minutes = trained(out / f"{name}-{seed}", name, options.minutes, seed)
+            model, minutes = keep(name, options.minutes, seed)
             repeats.append({"train_minutes": minutes} | measure(model, seed, score=seed == options.seed))
             models.setdefault(name, model)
         results["families"][name] = repeats[0] | {"fid_seeds": [figures["fid"] for figures in repeats]}
         _save(results, json_path)
         _report(name, results["families"][name])
     if options.sweep and HEADLINE in models:
-        results["sweeps"] = _sweep(models[HEADLINE], trained, measure, out, options)
+        results["sweeps"] = _sweep(models[HEADLINE], keep, measure, options)
         _save(results, json_path)
     page = build_page(results, models, test, options.seed, threads)
     page.write(out / "index.html")
     print(f"Judge {judge.weights_hash()}. Pictures and figures: {out / 'index.html'}, {json_path}")
     return 0
-
-
-def _train(data: str, dataset, threads: Threads, folder: Path, name: str, minutes: float, seed: int):
-    """(model with averaged weights, minutes that its training took), from `folder` as far as it is there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with checkpoint.lock(folder), runs.diverged_as_run_error(folder):
-        if (folder / "checkpoint.npz").exists():
-            run = runs.Run.resume(folder, threads)
-        else:
-            config = runs.default_config(name, dataset)
-            run = runs.start(
-                folder, runs.plan_run(name, data, dataset, config, seed, threads, None, minutes), dataset, threads
-            )
-        for _ in run.go():
-            pass
-        if run.trainer.step_number < run.plan.steps:
-            raise KeyboardInterrupt
-        run.model.load_state(run.trainer.averaged_state())
-        return run.model, run.seconds / 60
 
 
 def _measure(reference: Reference, count: int | None, model: Family, seed: int, score: bool = False, **options) -> dict:
@@ -94,13 +78,12 @@ def _measure(reference: Reference, count: int | None, model: Family, seed: int, 
     return {name: value for name, value in figures.items() if name not in reference.figures}
 
 
-def _sweep(model: Family, trained, measure, out: Path, options) -> dict:
+def _sweep(model: Family, keep, measure, options) -> dict:
     """FID of the headline family against minutes of training and against steps of sampling: [[x, FID], ...] each."""
     minutes = [m for m in TRAINING_MINUTES if m <= options.minutes]
     by_minutes = []
     for budget in minutes:
-        folder = out / (f"{HEADLINE}-{options.seed}" if budget == options.minutes else f"{HEADLINE}-{budget}-minutes")
-        briefly, _ = trained(folder, HEADLINE, budget, options.seed)
+        briefly, _ = keep(HEADLINE, budget, options.seed)
         by_minutes.append([budget, measure(briefly, options.seed)["fid"]])
     by_steps = [[steps, measure(model, options.seed, steps=steps)["fid"]] for steps in SAMPLING_STEPS]
     return {"minutes": by_minutes, "steps": by_steps}

@@ -1,0 +1,41 @@
+"""Trained models that the benches keep in folders: an interrupted run goes on, a finished one is used again.
+
+A folder's name says the budget and the seed; all else that a figure depends on is compared before a run is reused.
+"""
+
+from pathlib import Path
+
+from datasets.dataset import Dataset
+from generators import runs
+from generators.training import Family, FamilyConfig
+from nn import checkpoint
+from nn.parallel import Threads
+
+
+def trained(
+    out: Path, config: FamilyConfig, name: str, dataset: Dataset, data: str, minutes: float, seed: int, threads: Threads
+) -> tuple[Family, float]:
+    """(model with averaged weights, minutes that its training took), from its folder below `out` as far as it is there.
+
+    data: what the plan calls the data set. Raises RunError if the folder holds another run, KeyboardInterrupt if this
+    one was stopped: it is not to be measured half-trained.
+    """
+    folder = out / f"{name}-{minutes:g}-minutes-seed-{seed}"
+    with checkpoint.lock(folder), runs.diverged_as_run_error(folder):
+        if (folder / "checkpoint.npz").exists():
+            run = runs.Run.resume(folder, threads, dataset)
+            plan = run.plan
+            if (plan.family, plan.data, plan.seed, plan.config) != (name, data, seed, config):
+                raise runs.RunError(
+                    f"{folder} holds a {plan.family} on {plan.data} with another seed or other settings than asked "
+                    "for now; choose another --out, or remove it"
+                )
+        else:
+            plan = runs.plan_run(name, data, dataset, config, seed, threads, None, minutes)
+            run = runs.start(folder, plan, dataset, threads)
+        for _ in run.go():
+            pass
+    if run.trainer.step_number < run.plan.steps:
+        raise KeyboardInterrupt
+    run.model.load_state(run.trainer.averaged_state())
+    return run.model, run.seconds / 60
