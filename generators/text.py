@@ -1,10 +1,11 @@
 """From a caption to a vector: the one way in which every family is told what to paint.
 
-    caption  --split into words-->  tokens  --table, sum, two layers-->  embedding
+    caption  --split into words-->  tokens  --table, sum, normalise, two layers-->  embedding
 
 The languages of Inkling are small and closed ("a bold seven with a bar, slanting right, small"), and no two of their
-words say the same thing about a picture, so the sum of what the words mean is what the caption means; the two layers
-on top let words influence each other.  The empty caption is the sum of nothing; what the network makes of it is
+words say the same thing about a picture, so the sum of what the words mean is what the caption means.  The sum is
+brought to one length, or long captions would drown whatever the embedding is added to; the two layers on top let words
+influence each other.  The empty caption is the sum of nothing; what the network makes of it is
 learned like the rest, and stands for "anything".  A class label is a caption of one word.
 
 The embedding is trained together with the network that uses it.
@@ -16,7 +17,7 @@ import numpy as np
 from datasets.captions import check, words
 from nn import functional as F
 from nn import init
-from nn.modules import Linear, Module
+from nn.modules import LayerNorm, Linear, Module
 from nn.tensor import Parameter, Tensor
 
 
@@ -55,6 +56,7 @@ class TextEncoder(Module):
 
     def __init__(self, vocabulary_size: int, features: int, rng: np.random.Generator):
         self.table = Parameter(init.normal((vocabulary_size, features), rng))
+        self.norm = LayerNorm(features)
         self.hidden = Linear(features, features, rng)
         self.output = Linear(features, features, rng)
 
@@ -65,7 +67,7 @@ class TextEncoder(Module):
             counts[np.arange(len(tokens)), column] += 1
         counts[:, 0] = 0  # padding says nothing
         words = F.matmul(counts, self.table)
-        return self.output(F.silu(self.hidden(words)))
+        return self.output(F.silu(self.hidden(self.norm(words))))
 
 
 def drop_captions(tokens: np.ndarray, probability: float, rng: np.random.Generator) -> np.ndarray:
