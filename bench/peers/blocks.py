@@ -30,7 +30,7 @@ class ResidualBlock(Twin):
 class TextEncoder(Twin):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         words = F.embedding_bag(tokens, self.table, mode="sum", padding_idx=0)
-        return self.output(F.silu(self.hidden(words)))
+        return self.output(F.silu(self.hidden(self.norm(words))))
 
 
 def drop_captions(tokens: torch.Tensor, probability: float, uniform: torch.Tensor) -> torch.Tensor:

@@ -137,6 +137,11 @@ class GroupNorm(Twin):
         return F.group_norm(x, self.groups, self.gamma, self.beta)
 
 
+class LayerNorm(Twin):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(x, self.gamma.shape, self.gamma, self.beta)
+
+
 class GroupNormSiLU(GroupNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.silu(super().forward(x))
