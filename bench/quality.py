@@ -49,8 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     judge, _ = keep("classifier", options.judge_minutes, 0)
     assert isinstance(judge, Classifier)
-    reference = Reference(judge, training, test, unseen, threads)
-    measure = partial(_measure, reference, options.n)
+    reference = Reference(judge, training, test, unseen, threads, options.n)
+    measure = partial(_measure, reference)
     results: dict = {"data": options.data, "minutes": options.minutes, "real": reference.figures, "families": {}}
     models = {}
     for name in options.families:
@@ -72,9 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _measure(reference: Reference, count: int | None, model: Family, seed: int, score: bool = False, **options) -> dict:
+def _measure(reference: Reference, model: Family, seed: int, score: bool = False, **options) -> dict:
     progress = partial(tqdm, desc=f"sampling {model.name}", unit="block", leave=False)
-    figures = evaluate(model, reference, seed, count, options, score, progress)
+    figures = evaluate(model, reference, seed, options, score, progress)
     return {name: value for name, value in figures.items() if name not in reference.figures}
 
 

@@ -252,7 +252,8 @@ def _load_data(name: str, split: str, limit: int | None = None):
     return datasets.load(name, split=split, limit=limit)
 
 
-def _data_name(meta: dict) -> str:
+def data_name(meta: dict) -> str:
+    """The data set that a checkpoint's run was planned for; a foreign checkpoint may name none."""
     plan = meta.get("plan")
     return str(plan.get("data", "digits") if isinstance(plan, dict) else "digits")
 
@@ -263,14 +264,14 @@ def _captions(options: Namespace, model: Family, meta: dict) -> tuple[list[str],
         captions = [options.caption[i % len(options.caption)] for i in range(options.n)]
         model.vocabulary.encode(captions[: len(options.caption)])  # complain before any work
         return captions, np.full(options.n, -1)
-    dataset = datasets.load(_data_name(meta), split="train", limit=max(options.n, 1000))
+    dataset = datasets.load(data_name(meta), split="train", limit=max(options.n, 1000))
     chosen = derive_rng(options.seed, "captions").integers(0, len(dataset), options.n)
     return dataset.captions(chosen), dataset.labels[chosen]
 
 
 def _test_images(options: Namespace, model: Family, meta: dict) -> tuple[np.ndarray, list[str], np.ndarray]:
     """n test images as float32 in [0, 1], with their fullest captions and labels."""
-    dataset = datasets.load(options.data or _data_name(meta), split="test")
+    dataset = datasets.load(options.data or data_name(meta), split="test")
     if dataset.images.shape[1:] != model.image_shape:
         raise UsageError(f"the images are {dataset.images.shape[1:]}, but the model was trained on {model.image_shape}")
     if options.n > len(dataset):

@@ -2,7 +2,8 @@
 
 The judge learnt from the first half of the training images (30,000 of 60,000). The next ones, which it never saw, say
 what real images score: the floor of each figure. As many samples as there are test images are drawn, under captions
-with the frequencies of the data, and rounded to bytes before anything is measured.
+with the frequencies of the data, and rounded to bytes before anything is measured. Where fewer are drawn, the floor is
+that of as many real images: the smaller two clouds of the same kind, the larger the distance between them.
 
     reference = Reference(judge, training, test, unseen)     # once for each data set
     figures = evaluate(family, reference, seed=0)
@@ -13,7 +14,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -37,16 +38,31 @@ class Reference:
     """Real images as the judge reads them, and what they score among themselves: computed once, on demand."""
 
     judge: Classifier
-    training: Dataset  # all that the generators saw
+    training: Dataset
     test: Dataset
     unseen: Dataset | None = None  # combinations of attributes that are kept out of training, where there are any
     threads: Threads | None = None
+    count: int | None = None  # samples to be drawn of a generator; None: as many as there are test images
+    limit: int | None = None  # training images, the first ones, that the generators saw; None: all
+
+    @property
+    def samples(self) -> int:
+        return self.count or len(self.test)
+
+    @property
+    def workers(self) -> int | None:
+        return self.threads.count if self.threads else None
+
+    @property
+    def seen(self) -> np.ndarray:
+        """The images that the generators saw, and may have copied."""
+        return self.training.images[: self.limit]
 
     @cached_property
     def fresh(self) -> Dataset:
-        """Training images that the judge has not seen, as many as there are test images or as there are."""
+        """Training images that the judge has not seen, as many as samples are drawn or as there are."""
         start = judged_count(len(self.training))
-        return cut(self.training, start, start + len(self.test))
+        return cut(self.training, start, start + self.samples)
 
     @cached_property
     def reading(self) -> Reading:
@@ -62,18 +78,14 @@ class Reference:
 
     @cached_property
     def test_distances(self) -> np.ndarray:
-        return metrics.nearest(self.test.images, self.training.images)[0]
-
-    @cached_property
-    def real_score(self) -> float:
-        """The accuracy score of real images."""
-        return accuracy_score(self.fresh.images, self.fresh.labels, self.test, self.threads or Threads())
+        return metrics.nearest(self.test.images, self.seen, self.workers)[0]
 
     @cached_property
     def figures(self) -> dict:
         """What real images and pure noise score, and how far the judge can be trusted."""
-        noise = derive_rng(0, "noise").integers(0, 256, self.test.images.shape, dtype=np.uint8)
-        precision, recall = metrics.precision_recall(self.reading.features, self.fresh_features)
+        shape = (self.samples, *self.test.images.shape[1:])
+        noise = derive_rng(0, "noise").integers(0, 256, shape, dtype=np.uint8)
+        precision, recall = metrics.precision_recall(self.reading.features, self.fresh_features, threads=self.workers)
         ceilings = {"match_ceiling": accuracy(self.judge, self.test, self.threads)}
         if self.unseen is not None:
             ceilings["match_unseen_ceiling"] = accuracy(self.judge, self.unseen, self.threads)
@@ -88,22 +100,27 @@ class Reference:
         }
 
 
+@lru_cache(maxsize=8)
+def real_score(reference: Reference, count: int) -> float:
+    """The accuracy score of `count` real images that the judge has not seen."""
+    fresh = cut(reference.fresh, 0, count)
+    return accuracy_score(fresh.images, fresh.labels, reference.test, reference.threads or Threads())
+
+
 def evaluate(
     family: Family,
     reference: Reference,
     seed: int = 0,
-    count: int | None = None,
     options: Mapping | None = None,
     score: bool = False,
     progress: Callable = iter,
 ) -> dict:
     """Every figure that a family can be given, as a dict of JSON values; those of `reference.figures` are beside them.
 
-    count: samples, by default as many as test images. options: for the family's `sample`. score: also the
-    classification accuracy score, which trains a classifier. progress: wraps the loop over chunks of samples.
+    options: for the family's `sample`. score: also the classification accuracy score, which trains a classifier.
+    progress: wraps the loop over chunks of samples.
     """
-    test, judge = reference.test, reference.judge
-    count = count or len(test)
+    test, judge, count = reference.test, reference.judge, reference.samples
     rng = derive_rng(seed, "evaluate")
     # Every test image's caption once, or as evenly as the count allows: the frequencies are the data's own.
     indices = np.concatenate([rng.permutation(len(test)) for _ in range(-(-count // len(test)))])[:count]
@@ -113,7 +130,9 @@ def evaluate(
     seconds = time.perf_counter() - start
     reading = judge.judge(images, reference.threads)
     asked = judge.asked(captions)
-    precision, recall = metrics.precision_recall(reference.reading.features, reading.features)
+    precision, recall = metrics.precision_recall(
+        reference.reading.features, reading.features, threads=reference.workers
+    )
     fid = metrics.frechet_distance(reading.features, reference.moments)
     figures = {
         "family": family.name,
@@ -125,7 +144,9 @@ def evaluate(
         "precision": precision,
         "recall": recall,
         "sharpness": metrics.sharpness(images),
-        **metrics.copying(metrics.nearest(images, reference.training.images)[0], reference.test_distances),
+        **metrics.copying(
+            metrics.nearest(images, reference.seen, reference.workers)[0], reference.test_distances
+        ),
         "match": metrics.caption_match(reading.values, asked),
     }
     for name, dataset in (("match_full", test), ("match_unseen", reference.unseen)):
@@ -135,12 +156,12 @@ def evaluate(
             figures[name] = metrics.caption_match(judge.judge(painted, reference.threads).values, judge.asked(full))
     if hasattr(family, "likelihood_figures"):
         figures |= family.likelihood_figures(test, seed, reference.threads)
-    if score:
-        labels = asked[judge.config.names[0]]
-        known = labels >= 0
+    labels = asked[judge.config.names[0]]
+    named = np.flatnonzero(labels >= 0)[: len(reference.fresh)]  # some captions leave the class open
+    if score and len(named):
         threads = reference.threads or Threads()
-        figures["accuracy_score"] = accuracy_score(images[known], labels[known], test, threads)
-        figures["accuracy_score_real"] = reference.real_score
+        figures["accuracy_score"] = accuracy_score(images[named], labels[named], test, threads)
+        figures["accuracy_score_real"] = real_score(reference, len(named))
     return figures | reference.figures
 
 
@@ -192,11 +213,12 @@ def summary(figures: Mapping) -> list[tuple[str, str, str]]:
 def command(options: Namespace) -> int:
     """`inkling evaluate RUN`: the figures as a table, and as JSON where asked."""
     from generators.cli import UsageError
+    from generators.commands import data_name
 
     family, meta = open_run(options.run)
     if not hasattr(family, "sample"):
         raise UsageError(f"{options.run} holds a {family.name}, which makes no images to evaluate")
-    data = str(meta.get("plan", {}).get("data", "digits"))
+    data = data_name(meta)
     folder = Path(options.judge or f"runs/classifier-{Path(data).name}")
     if not folder.exists():
         advice = f"inkling train classifier --data {data} --out {folder}"
@@ -209,9 +231,19 @@ def command(options: Namespace) -> int:
     threads = Threads(options.threads)
     training, test = datasets.load(data, "train"), datasets.load(data, "test")
     unseen = datasets.load(data, "unseen") if data == "digits" else None
-    reference = Reference(judge, training, test, unseen, threads)
+    if options.n > len(test):
+        print(f"There are {len(test):,} test images, so as many samples are drawn, not {options.n:,}.")
+    plan = meta.get("plan")
+    limit = plan.get("limit") if isinstance(plan, dict) else None
+    reference = Reference(
+        judge, training, test, unseen, threads,
+        count=min(options.n, len(test)), limit=limit if type(limit) is int and limit > 0 else None,
+    )  # fmt: skip
     progress = partial(tqdm, desc="sampling", unit="block", leave=False)
-    figures = evaluate(family, reference, options.seed, min(options.n, len(test)), progress=progress)
+    try:
+        figures = evaluate(family, reference, options.seed, progress=progress)
+    except metrics.MetricError as error:
+        raise UsageError(f"{options.run} cannot be evaluated: {error}") from error
     lines = [("", family.name, "real images"), *summary(figures)]
     width = max(len(name) for name, *_ in lines)
     for name, value, real in lines:

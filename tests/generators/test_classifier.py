@@ -16,6 +16,7 @@ from generators import classifier, cli, evaluate, registry
 from generators.classifier import Classifier, ClassifierConfig
 from generators.evaluate import Reference
 from generators.training import OptimiserConfig
+from generators.vae import VAEConfig
 from nn import checkpoint
 from nn.parallel import Threads
 
@@ -151,7 +152,8 @@ class Copier:
         chosen = rng.choice(np.flatnonzero(kept), len(captions))
         by_caption = {place: np.flatnonzero(self.data.labels == i) for i, place in enumerate(PLACES)}
         if len(self.places) > 1:
-            chosen = [rng.choice(by_caption[caption]) for caption in captions]
+            anything = np.arange(len(self.data))
+            chosen = [rng.choice(by_caption.get(caption, anything)) for caption in captions]
         return self.data.images[chosen].astype(np.float32) / 255
 
 
@@ -175,6 +177,31 @@ def test_evaluation_exposes_the_collapsed(reference):
     collapsed = evaluate.evaluate(Copier(reference.training, places=(0,)), reference)
     assert collapsed["recall"] < 0.7 * whole["recall"] and collapsed["fid"] > 10 * whole["fid"]
     assert 0.3 < collapsed["match"]["class"] < 0.7
+
+
+def test_the_floor_is_that_of_as_many_real_images(reference):
+    """Catches few samples compared with the floor of many, which no generator could reach."""
+    few = dataclasses.replace(reference, count=12)
+    figures = evaluate.evaluate(Copier(reference.training), few)
+    assert figures["samples"] == len(few.fresh) == 12
+    assert figures["fid_floor"] > 2 * reference.figures["fid_floor"] and figures["fid_ratio"] < 10
+
+
+def test_only_what_the_generator_saw_can_have_been_copied(reference):
+    limited = dataclasses.replace(reference, limit=100)
+    from_afar = Copier(classifier.cut(reference.training, 100, 300))
+    assert evaluate.evaluate(from_afar, reference)["copies"] == 1
+    assert evaluate.evaluate(from_afar, limited)["copies"] < 0.2
+    assert evaluate.evaluate(Copier(classifier.cut(reference.training, 0, 100)), limited)["copies"] == 1
+
+
+def test_the_accuracy_score_compares_as_many_generated_as_real_images(judge, threads, monkeypatch):
+    """Catches samples whose caption leaves the class open taken from one side alone."""
+    counts = []
+    monkeypatch.setattr(evaluate, "accuracy_score", lambda images, labels, *a: counts.append(len(images)) or 0.5)
+    reference = Reference(judge, squares(200), squares(80, seed=7), threads=threads)
+    evaluate.evaluate(Painter(), reference, score=True)
+    assert len(counts) == 2 and counts[0] == counts[1] < 80
 
 
 def test_samples_depend_on_the_seed_alone(reference, monkeypatch):
@@ -229,5 +256,25 @@ def test_evaluate_says_what_is_missing(tmp_path, judge, capsys):
     checkpoint.save(tmp_path / "checkpoint.npz", {f"ema/{name}": a for name, a in judge.state().items()}, meta)
     assert cli.main(["evaluate", str(tmp_path)]) == 2
     assert "makes no images" in capsys.readouterr().err
+    meta = {"family": "vae", "config": {"width": 8, "latent": 2, "text": 4}, "plan": 5}
+    model = registry.build("vae", registry.config_from_json(VAEConfig, meta["config"]), np.random.default_rng(0))
+    foreign = tmp_path / "foreign.npz"
+    checkpoint.save(foreign, {f"ema/{name}": a for name, a in model.state().items()}, meta)
+    assert cli.main(["evaluate", str(foreign), "--judge", str(tmp_path / "none")]) == 2
+    assert "there is no judge" in capsys.readouterr().err
     loaded = registry.load(tmp_path)
     assert loaded.weights_hash() == judge.weights_hash()
+
+
+def test_evaluate_says_when_fewer_samples_are_drawn_or_too_few(tmp_path, reference, capsys, monkeypatch):
+    of_run = {"name": (Copier(reference.training), {"plan": {"data": "digits", "limit": 100}})}
+    monkeypatch.setattr(evaluate, "open_run", lambda run: of_run.get(run, (reference.judge, {})))
+    splits = {"train": reference.training, "test": reference.test, "unseen": None}
+    monkeypatch.setattr(evaluate.datasets, "load", lambda name, split: splits[split])
+    monkeypatch.setattr(Copier, "image_shape", reference.judge.image_shape, raising=False)
+    seen, real = [], evaluate.evaluate
+    monkeypatch.setattr(evaluate, "evaluate", lambda family, of, *a, **k: seen.append(of) or real(family, of, *a, **k))
+    assert cli.main(["evaluate", "name", "--judge", str(tmp_path), "-n", "500"]) == 0
+    assert "not 500" in capsys.readouterr().out and seen[0].count == 120 and seen[0].limit == 100
+    assert cli.main(["evaluate", "name", "--judge", str(tmp_path), "-n", "2"]) == 2
+    assert "at least 4" in capsys.readouterr().err
