@@ -1,5 +1,7 @@
-"""Parts of networks that more than one family uses."""
+"""What more than one family uses: parts of networks, and a mean of likelihoods."""
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -25,6 +27,11 @@ def unsqueeze(x: Tensor) -> Tensor:
     n, h, w, c = x.shape
     patches = F.reshape(x, (n, h, w, 2, 2, c // 4))  # (n, row, column, i, j, c)
     return F.reshape(F.transpose(patches, (0, 1, 3, 2, 4, 5)), (n, 2 * h, 2 * w, c // 4))
+
+
+def log_mean_exp(log_values: np.ndarray) -> np.ndarray:
+    """log(mean(exp(log_values))) over axis 0, without overflow: the mean of likelihoods, given their logarithms."""
+    return np.logaddexp.reduce(log_values, axis=0) - math.log(len(log_values))
 
 
 class ResidualBlock(Module):

@@ -46,7 +46,7 @@ from generators.bijectors import (
     couple,
     sum_per_example,
 )
-from generators.blocks import squeeze, unsqueeze
+from generators.blocks import log_mean_exp, squeeze, unsqueeze
 from generators.text import TextEncoder, drop_captions
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
@@ -81,11 +81,6 @@ def bits_per_dimension(log_density, dimensions: int):
     eq. 4).  A density that knows nothing, p = 1, costs 8 bits: the file itself.
     """
     return 8 - log_density * (1 / (dimensions * math.log(2)))
-
-
-def log_mean_exp(log_values: np.ndarray) -> np.ndarray:
-    """log(mean(exp(log_values))) over axis 0, without overflow."""
-    return np.logaddexp.reduce(log_values, axis=0) - math.log(len(log_values))
 
 
 def levels(images: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ from functools import partial
 import numpy as np
 from tqdm import tqdm
 
-from generators.blocks import ResidualBlock, squeeze, unsqueeze
+from generators.blocks import ResidualBlock, log_mean_exp, squeeze, unsqueeze
 from generators.text import TextEncoder
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
@@ -74,10 +74,11 @@ def logistic_log_likelihood(outputs: Tensor, images: np.ndarray) -> Tensor:
 
         log(sigmoid(a) - sigmoid(b)) = -softplus(-a) - softplus(b) + log(1 - exp(b - a))
 
-    which nothing can overflow.  outputs (N, H, W, 2C): the means, then the log-scales.
+    which loses nothing where both sigmoids are nearly 0 or nearly 1.  A log-scale below -7, a quarter of a step, counts
+    as -7, so that 1 / scale cannot overflow.  outputs (N, H, W, 2C): the means, then the log-scales.
     """
     mean, log_scale = F.split(outputs, 2, axis=-1)
-    inverse_scale = F.exp(-log_scale)
+    inverse_scale = F.exp(-F.maximum(log_scale, -7.0))
     a = (images + 0.5 / 255 - mean) * inverse_scale
     b = (images - 0.5 / 255 - mean) * inverse_scale
     inside = ((images > 0) & (images < 1)).astype(images.dtype)
@@ -260,12 +261,6 @@ class VAE(Family):
         walk = np.repeat(z[None], len(values), axis=0)
         walk[:, dimension] = values
         return self.paint(walk, [caption] * len(values))
-
-
-def log_mean_exp(log_weights: np.ndarray) -> np.ndarray:
-    """log(mean(exp(w))) over axis 0, without overflow: the largest weight is taken out first."""
-    largest = log_weights.max(axis=0)
-    return largest + np.log(np.mean(np.exp(log_weights - largest), axis=0))
 
 
 def importance_weighted_bound(
