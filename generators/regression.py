@@ -14,18 +14,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from generators.gan import GANConfig, Generator
+from generators.gan import Generator
 from generators.text import TextEncoder
-from generators.training import Family, OptimiserConfig, Phase, Shard
+from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
 from nn.parallel import Threads, map_shards
 from nn.tensor import Tensor
 
 
 @dataclass(frozen=True)
-class RegressionConfig(GANConfig):
-    noise: int = 0
+class RegressionConfig(FamilyConfig):
+    width: int = 32  # channels at half size; twice as many at a quarter
+    text: int = 64  # numbers in a caption's embedding
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-3))
+    noise = 0  # without an annotation: what the generator reads, but no setting
 
 
 class Regression(Family):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from generators import gan
+from generators import gan, runs
 from generators.gan import GAN, GANConfig
 from generators.regression import Regression
 from generators.training import OptimiserConfig, Shard, Trainer
@@ -199,3 +199,10 @@ def test_regression_paints_the_mean():
     with trainer.averaged_weights():
         painted = model.sample(["seven"], np.random.default_rng(0))[0]
     assert np.abs(painted[2:12].mean() - 0.5) < 0.05 and np.abs(painted[16:26].mean() - 0.25) < 0.05
+
+
+@pytest.mark.parametrize("setting", ["noise", "gamma", "penalty_step"])
+def test_regression_has_no_settings_that_it_does_not_use(setting):
+    """Catches the noise set to 5, for which there is no place, and weights that are accepted and never read."""
+    with pytest.raises(runs.RunError, match=setting):
+        runs.override(Regression.Config(), {setting: "5"})
