@@ -100,7 +100,7 @@ def _add_train(commands) -> None:
         help="vae, realnvp, ddpm, gan, regression (the blurred baseline), or classifier (the judge)",
     )
     train.add_argument(
-        "--data", default="digits", help="digits (built in), mnist, fashion, or a folder of images (default: digits)"
+        "--data", help="digits (built in), mnist, fashion, or a folder of images (default: digits)"
     )
     train.add_argument("--limit", type=_positive(int), metavar="N", help="train on the first N images only")
     train.add_argument("--out", metavar="FOLDER", help="where the run lives (default: runs/FAMILY-DATA)")
@@ -111,7 +111,7 @@ def _add_train(commands) -> None:
         help="train about so long: measures the speed, then fixes the steps (default: 5)",
     )
     length.add_argument("--steps", type=_positive(int), help="train for so many steps")
-    train.add_argument("--seed", type=_seed, default=0, help="everything random follows from it (default: 0)")
+    train.add_argument("--seed", type=_seed, help="everything random follows from it (default: 0)")
     _threads(train)
     train.add_argument("--resume", action="store_true", help="go on with the run in --out, after Ctrl-C or a crash")
     train.add_argument(

@@ -25,17 +25,20 @@ def train(options: Namespace) -> int:
     if options.resume:
         folder = _folder_to_resume(options)
         with checkpoint.lock(folder):
-            return _finish(runs.Run.resume(folder, threads), options)
-    name = options.family
+            run = runs.Run.resume(folder, threads)
+            if options.family not in (None, run.plan.family):
+                raise UsageError(f"{folder} holds a {run.plan.family}, not a {options.family}")
+            return _finish(run, options)
+    name, data, seed = options.family, _given(options.data, "digits"), _given(options.seed, 0)
     if name not in FAMILIES:
         raise UsageError(f"train what? Given {name!r}; known are {', '.join(FAMILIES)}")
-    folder = Path(options.out or f"runs/{name}-{Path(options.data).name}")
+    folder = Path(options.out or f"runs/{name}-{Path(data).name}")
     runs.refuse_to_overwrite(folder)
-    dataset = _load_data(options.data, "train", options.limit)
+    dataset = _load_data(data, "train", options.limit)
     config = runs.override(runs.default_config(name, dataset), _settings(options.set))
     if len(dataset) < config.batch_size:
         raise UsageError(
-            f"{options.data!r} has {len(dataset)} images, fewer than a batch of {config.batch_size}; "
+            f"{data!r} has {len(dataset)} images, fewer than a batch of {config.batch_size}; "
             f"add images, or use --set batch_size={max(1, len(dataset) // 2)}"
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,12 +48,17 @@ def train(options: Namespace) -> int:
             if options.steps is None:
                 print(f"Measuring the speed, to fit the run into {minutes:g} minutes ...", flush=True)
             plan = runs.plan_run(
-                name, options.data, dataset, config, options.seed, threads, options.steps, minutes, options.limit
+                name, data, dataset, config, seed, threads, options.steps, minutes, options.limit
             )
             run = runs.start(folder, plan, dataset, threads)
         except ValueError as error:
             raise _as_usage_error(error) from error
         return _finish(run, options)
+
+
+def _given(value, default):
+    """An option of `train` as it was given: --resume needs to know whether it was."""
+    return default if value is None else value
 
 
 def _as_usage_error(error: ValueError) -> ValueError:
@@ -222,15 +230,17 @@ def _can(name: str, verb: str) -> bool:
 
 
 def _folder_to_resume(options: Namespace) -> Path:
-    if options.family is not None and options.out is None:
-        options.out = f"runs/{options.family}-{Path(options.data).name}"
-    if options.out is None:
+    if options.out is None and options.family is None:
         raise UsageError("--resume needs --out: the folder of the run to go on with")
-    if options.set or options.steps or options.minutes or options.limit:
+    planned = [options.set or None, options.steps, options.minutes, options.limit, options.seed]
+    if options.out is not None:
+        planned.append(options.data)  # else it says, with the family, which folder is meant
+    if any(value is not None for value in planned):
         raise UsageError(
-            "--resume goes on with the run as it was planned; leave out --set, --steps, --minutes, --limit"
+            "--resume goes on with the run as it was planned; "
+            "leave out --set, --steps, --minutes, --limit, --seed, and beside --out also --data"
         )
-    folder = Path(options.out)
+    folder = Path(options.out or f"runs/{options.family}-{Path(_given(options.data, 'digits')).name}")
     if not (folder / "checkpoint.npz").exists():
         raise UsageError(f"there is no run to resume in {folder} (no checkpoint.npz)")
     return folder

@@ -84,7 +84,9 @@ def test_resume(tmp_path, capsys):
     folder = str(tmp_path / "x")
     assert main(["train", "vae", "--limit", "64", "--steps", "2", "--out", folder, *SMALL]) == 0
     assert main(["train", "--resume", "--out", folder]) == 0
-    assert "--set" in refused(capsys, "train", "--resume", "--out", folder, "--set", "width=16")
+    for planned in (("--set", "width=16"), ("--seed", "0"), ("--data", "digits"), ("--limit", "9")):
+        assert planned[0] in refused(capsys, "train", "--resume", "--out", folder, *planned)
+    assert "holds a vae" in refused(capsys, "train", "gan", "--resume", "--out", folder)
     assert "--resume" in refused(capsys, "train", "vae", "--limit", "64", "--out", folder)
 
 
