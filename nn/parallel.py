@@ -29,7 +29,10 @@ def derive_rng(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
 
     A function of its arguments alone, so that no generator's state ever needs to be stored.
     """
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *numbers])))
+    # Different arguments must stay different.  A SeedSequence cuts large numbers into words of 32 bits, so each gets
+    # two; and it does not see zeros at the end, so how many numbers there are comes last.
+    words = np.array([seed, zlib.crc32(purpose.encode()), *numbers, 1 + len(numbers)], np.uint64).view(np.uint32)
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 
 
 def default_threads() -> int:
@@ -121,7 +124,10 @@ def map_shards(
     """`function(part)` for each slice of `count` examples, without gradients, joined along axis 0.
 
     The slices depend on `count` and `shard_size` alone.  Without `threads`, uses `default_threads()` of its own.
+    Raises ValueError if there are no examples: what shape would nothing have?
     """
+    if count < 1:
+        raise ValueError("there must be at least one example (one image, one caption); given none")
 
     def work(start: int) -> np.ndarray:
         with no_grad():

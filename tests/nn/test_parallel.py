@@ -106,10 +106,21 @@ def test_map_shards_records_no_graph():
     assert seen == [False] * 4
 
 
+def test_map_shards_of_nothing_is_one_sentence():
+    with pytest.raises(ValueError, match="at least one example"):
+        map_shards(lambda part: np.zeros(1), 0, 4)
+
+
 def test_derived_generators():
-    """The same arguments give the same draws; any other argument gives others.  Catches a purpose or step ignored."""
-    draws = [derive_rng(*a).random(4).tolist() for a in ((0, "a", 1), (0, "a", 2), (0, "b", 1), (1, "a", 1), (0, "a"))]
-    assert len({tuple(d) for d in draws}) == 5
+    """The same arguments give the same draws; any other argument gives others.
+
+    Catches a purpose or step ignored, zeros at the end, which a SeedSequence does not see, and large numbers, which it
+    takes for several.
+    """
+    places = [(0, "a", 1), (0, "a", 2), (0, "b", 1), (1, "a", 1), (0, "a"), (0, "a", 0), (0, "a", 0, 0), (0, "a", 1, 0)]
+    places += [(0, "a", 2, 1), (0, "a", 2 + 2**32)]
+    draws = [derive_rng(*place).random(4).tolist() for place in places]
+    assert len({tuple(d) for d in draws}) == len(places)
     assert derive_rng(0, "a", 1).random(4).tolist() == draws[0]
 
 
