@@ -10,6 +10,7 @@ activations never leave the cache of the core that works on it.
 """
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from nn.kernels.flat import add_lanes
 from nn.tensor import Parameter, Tensor, gradients_into, no_grad
 
 LANES = 8
+CACHE_LINE = 64  # bytes
 
 
 def derive_rng(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
@@ -41,6 +43,14 @@ def default_threads() -> int:
     return max(1, min(LANES, cores or 1))
 
 
+def _aligned_zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
+    """Zeros that begin on a cache line, which NumPy's own need not."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
 class FlatParameters:
     """Parameters side by side in one flat array, so that an optimiser is a formula on vectors.
 
@@ -48,7 +58,7 @@ class FlatParameters:
     `accumulate`; `lanes` (LANES, size) are the buffers that it is summed from.
     """
 
-    ALIGN = 16  # floats: each parameter starts on a cache line of its own
+    ALIGN = 16  # numbers, 64 bytes of float32: each parameter starts on a cache line of its own
 
     def __init__(self, parameters: list[Parameter]):
         self.parameters = parameters
@@ -57,13 +67,13 @@ class FlatParameters:
             starts.append(size)
             size += -(-parameter.size // self.ALIGN) * self.ALIGN
         dtype = parameters[0].dtype
-        self.values = np.zeros(size, dtype)
-        self.gradient = np.zeros(size, dtype)
+        self.values = _aligned_zeros((size,), dtype)
+        self.gradient = _aligned_zeros((size,), dtype)
         self.slices = [slice(start, start + p.size) for start, p in zip(starts, parameters, strict=True)]
         for parameter, view in zip(parameters, self.views(self.values), strict=True):
             view[...] = parameter.data
             parameter.data = view
-        self.lanes = np.zeros((LANES, size), dtype)
+        self.lanes = _aligned_zeros((LANES, size), dtype)
         self._sinks = [
             {id(p): view for p, view in zip(parameters, self.views(lane), strict=True)} for lane in self.lanes
         ]

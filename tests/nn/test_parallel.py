@@ -73,6 +73,12 @@ def test_parameters_become_views_and_keep_their_values():
     np.testing.assert_array_equal(net.parameters()[0].data, before[0] + 1)
 
 
+def test_every_parameter_and_gradient_starts_on_a_cache_line():
+    flat = FlatParameters(small_net().parameters())
+    for array in (flat.values, flat.gradient, *flat.lanes):
+        assert all(view.ctypes.data % 64 == 0 for view in flat.views(array))
+
+
 def test_only_the_given_parameters_receive_gradients():
     """Catches gradients leaking to parameters of another phase."""
     mine, other = Parameter(np.ones(2, np.float32)), Parameter(np.ones(2, np.float32))
