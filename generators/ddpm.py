@@ -36,6 +36,8 @@ from nn import functional as F
 from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
 
+STEPS = 50  # of sampling, unless told otherwise
+
 
 @dataclass(frozen=True)
 class DDPMConfig(FamilyConfig):
@@ -124,6 +126,11 @@ class DDPM(Family):
 
         return predict_clean
 
+    def times(self, steps: int | None) -> list[int]:
+        """The times that a sampler visits in so many steps; None: in STEPS, or in all T where there are fewer."""
+        total = self.config.time_steps
+        return diffusion.time_steps(total, min(STEPS, total) if steps is None else steps)
+
     def noise(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """x_T for `count` images, (count, H, W, C)."""
         return rng.standard_normal((count, *self.image_shape), dtype=np.float32)
@@ -133,17 +140,18 @@ class DDPM(Family):
         captions: list[str],
         rng: np.random.Generator,
         threads: Threads | None = None,
-        steps: int = 50,
+        steps: int | None = None,
         guidance: float = 1.0,
         eta: float = 0.0,
     ) -> np.ndarray:
         """One new image per caption, (N, H, W, C) in [0, 1].
 
-        steps: how many times the network is used, up to T; guidance: how strictly the caption is followed
+        steps: how many times the network is used, up to T (None: see `times`)
+        guidance: how strictly the caption is followed
         eta: how much of the noise is drawn anew at each step: 0 none (DDIM, here with second-order steps), 1 as much
              as the noising itself would have (the ancestral sampler of Ho et al. 2020)
         """
-        times = diffusion.time_steps(self.config.time_steps, steps)
+        times = self.times(steps)
         tokens, start = self.vocabulary.encode(captions), self.noise(len(captions), rng)
         seed = int(rng.integers(2**63))
         step = diffusion.posterior if eta == 1 else partial(diffusion.ddim_step, eta=eta)
@@ -161,7 +169,7 @@ class DDPM(Family):
         self,
         captions: list[str],
         rng: np.random.Generator,
-        steps: int = 50,
+        steps: int | None = None,
         threads: Threads | None = None,
         guidance: float = 1.0,
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -169,7 +177,7 @@ class DDPM(Family):
 
         Both (steps + 1, N, H, W, C) in [0, 1], from pure noise to the finished images, which are the last of both.
         """
-        times = diffusion.time_steps(self.config.time_steps, steps)
+        times = self.times(steps)
         tokens, start = self.vocabulary.encode(captions), self.noise(len(captions), rng)
 
         def film(part: slice) -> np.ndarray:
@@ -185,10 +193,10 @@ class DDPM(Family):
     # image is to diffusion what z is to the VAE and the flow.
 
     def encode(
-        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int = 50
+        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int | None = None
     ) -> np.ndarray:
         """The noise x_T (N, H, W, C) that becomes `images` under these captions."""
-        times = diffusion.time_steps(self.config.time_steps, steps)
+        times = self.times(steps)
         tokens, x0 = self.vocabulary.encode(captions), images * 2 - 1
 
         def read(part: slice) -> np.ndarray:
@@ -201,11 +209,11 @@ class DDPM(Family):
         noise: np.ndarray,
         captions: list[str],
         threads: Threads | None = None,
-        steps: int = 50,
+        steps: int | None = None,
         guidance: float = 1.0,
     ) -> np.ndarray:
         """The images (N, H, W, C) that the noise becomes; without guidance the inverse of `encode` in as many steps."""
-        times = diffusion.time_steps(self.config.time_steps, steps)
+        times = self.times(steps)
         tokens = self.vocabulary.encode(captions)
 
         def paint(part: slice) -> np.ndarray:
@@ -215,7 +223,7 @@ class DDPM(Family):
         return to_unit(map_shards(paint, len(noise), self.config.shard_size, threads))
 
     def reconstruct(
-        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int = 50
+        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int | None = None
     ) -> np.ndarray:
         """The images after the way into noise and back, (N, H, W, C)."""
         return self.decode(self.encode(images, captions, threads, steps), captions, threads, steps)

@@ -3,6 +3,8 @@
 Caught here: captions dropped for the whole batch at once; w = 1 that is not quite conditional; a time or caption that
 the network never sees; weights forgotten; samples that depend on the number of threads.
 """
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -146,6 +148,15 @@ def test_samples_are_images_and_do_not_depend_on_the_threads(options):
     assert results[0].min() >= 0 and results[0].max() <= 1
     np.testing.assert_array_equal(*results)
     assert np.abs(results[0][0] - results[0][4]).max() > 1e-3  # the same caption twice, two images
+
+
+def test_a_model_of_few_times_can_sample_by_default():
+    """Catches a default number of steps that such a model refuses; one that is asked for stays as it is."""
+    made = DDPM(replace(TINY, time_steps=20), np.random.default_rng(0))
+    assert made.times(None) == list(range(20, -1, -1)) and len(made.times(7)) == 8
+    assert made.sample(["dark"], np.random.default_rng(0)).shape == (1, 8, 8, 1)
+    with pytest.raises(ValueError, match="from 1 to 20; given 50"):
+        made.sample(["dark"], np.random.default_rng(0), steps=50)
 
 
 def test_the_film_ends_with_the_samples_of_the_same_seed():
