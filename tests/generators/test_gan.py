@@ -97,7 +97,7 @@ def test_gamma_weighs_the_penalty():
     """Catches a penalty that is computed and left out."""
     model, part = shard()
     loss, metrics = model.discriminator_loss(part, np.random.default_rng(0))
-    model.config = replace(model.config, gamma=3.0)
+    model.config = replace(model.config, gamma=model.config.gamma + 2)
     heavier, _ = model.discriminator_loss(part, np.random.default_rng(0))
     assert metrics["penalty"] > 0
     assert heavier.item() - loss.item() == pytest.approx(metrics["penalty"], rel=1e-3)
