@@ -42,6 +42,7 @@ STEPS = 50  # of sampling, unless told otherwise
 @dataclass(frozen=True)
 class DDPMConfig(FamilyConfig):
     widths: tuple[int, ...] = (32, 64, 128)  # channels at 28x28, 14x14, 7x7
+    squeezed: bool = False  # whether the network works on 2x2 pixels at a time: the widths then begin at 14x14
     blocks: int = 2  # residual blocks on the way up, at each size
     heads: int = 4  # of the attention at the coarsest size
     features: int = 128  # numbers in the embedding of time and caption
@@ -63,7 +64,7 @@ class DDPM(Family):
 
     def __init__(self, config: DDPMConfig, rng: np.random.Generator):
         super().__init__(config)
-        multiple = 2 ** (len(config.widths) - 1)
+        multiple = 2 ** (len(config.widths) - (0 if config.squeezed else 1))
         if config.image_size % multiple:
             raise ValueError(f"ddpm: the image size must be a multiple of {multiple}; given {config.image_size}")
         for option, known in (("prediction", ("noise", "v")), ("weighting", ("simple", "min-snr"))):
@@ -71,7 +72,10 @@ class DDPM(Family):
                 raise ValueError(f"ddpm: the {option} is one of {known}; given {getattr(config, option)!r}")
         diffusion.schedule(config.schedule, config.time_steps)  # refuses an unknown name now rather than later
         self.text = TextEncoder(len(self.vocabulary), config.features, rng)
-        self.network = UNet(config.channels, config.widths, config.features, rng, config.blocks, config.heads)
+        self.network = UNet(
+            config.image_size, config.channels, config.widths, config.features, rng, config.blocks, config.heads,
+            config.squeezed,
+        )  # fmt: skip
 
     @property
     def alpha_bar(self) -> np.ndarray:

@@ -31,6 +31,8 @@ class AttentionBlock(Twin):
 
 class Bottom(Twin):
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        sketch = self.sketch(condition).view(len(x), self.size, self.size, -1).permute(0, 3, 1, 2)
+        x = x + self.spread(sketch)
         return self.second(self.attention(self.first(x, condition)), condition)
 
 
@@ -46,7 +48,8 @@ class Level(Twin):
 class UNet(Twin):
     def forward(self, x: torch.Tensor, t: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
         condition = F.silu(self.time(t) + caption)
-        return self.output(self.norm(self.levels(self.input(x), condition)))
+        h = self.output(self.norm(self.levels(self.input(squeeze(x) if self.squeezed else x), condition)))
+        return unsqueeze(h) if self.squeezed else h
 
 
 class DDPM(FamilyTwin):
