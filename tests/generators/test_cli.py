@@ -174,7 +174,7 @@ def test_every_family_can_be_imported():
 
 def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
     """Two steps a model, twice: the second time it trains nothing, and the page is the same."""
-    small = {"vae": {"width": "8"}, "realnvp": {"steps": "[1, 1]", "widths": "[8, 8]"}, "ddpm": {"widths": "[8, 8, 8]"}}
+    small = {"vae": {"width": "8"}, "realnvp": {"steps": "[1, 1]", "widths": "[8, 8]"}, "ddpm": {"widths": "[8, 8]"}}
     entries = [
         replace(e, settings={**e.settings, **small.get(e.family, {"width": "8"}), "batch_size": "16"}, limit=64)
         for e in demo.ENTRIES
