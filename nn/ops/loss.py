@@ -107,7 +107,7 @@ def cross_entropy(logits, labels) -> Tensor:
 class GaussianKL(Function):
     """l_n = KL(N(m, e^v) || N(0, 1)) = (1/2) sum_i (m^2 + e^v - 1 - v)_ni;  dm = dl_n m,  dv = dl_n (e^v - 1) / 2.
 
-    Source: Kingma and Welling 2014, appendix B.
+    m, v (N, ...), with any further axes i or none -> (N,).  Source: Kingma and Welling 2014, appendix B.
     """
 
     @staticmethod
