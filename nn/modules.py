@@ -106,7 +106,11 @@ class Linear(Module):
         self.bias = Parameter(init.zeros((out_features,))) if bias else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return self.with_weight(x, self.weight)
+
+    def with_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The same layer with another weight in the place of its own."""
+        return F.linear(x, weight, self.bias)
 
 
 class Conv2d(Module):
@@ -131,7 +135,11 @@ class Conv2d(Module):
         self.bias = Parameter(init.zeros((out_channels,))) if bias else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
+        return self.with_weight(x, self.weight)
+
+    def with_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The same layer with another weight in the place of its own."""
+        return F.conv2d(x, weight, self.bias, stride=self.stride, padding=self.padding)
 
 
 class ConvTranspose2d(Module):
@@ -260,3 +268,33 @@ class Dropout(Module):
 
     def __call__(self, x: Tensor, rng: np.random.Generator | None) -> Tensor:
         return x if rng is None else F.dropout(x, self.p, rng)
+
+
+class SpectralNorm(Module):
+    """A Linear or Conv2d layer whose weight is divided by its largest singular value (Miyato et al. 2018, eq. 8).
+
+    With W the weight as a matrix (inputs, out), sigma = v^T W u, where u and v come from the power iteration
+    v <- W u / |W u|, u <- W^T v / |W^T v|, and count as constants for the gradient.  A call changes nothing; whoever
+    trains calls `update` once a step, which is enough, since the weights move little from one step to the next.
+    """
+
+    def __init__(self, layer: Linear | Conv2d, rng: np.random.Generator):
+        self.layer = layer
+        self.u = _unit(init.normal(layer.weight.shape[-1:], rng))
+        self.update()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        weight = self.layer.weight
+        matrix = F.reshape(weight, (-1, weight.shape[-1]))
+        v = _unit(matrix.data @ self.u)
+        sigma = F.sum(F.matmul(v[None], matrix) * self.u)
+        return self.layer.with_weight(x, weight / sigma)
+
+    def update(self) -> None:
+        """One round of the power iteration, from the weight as it is now."""
+        matrix = self.layer.weight.data.reshape(-1, len(self.u))
+        self.u[...] = _unit(matrix.T @ _unit(matrix @ self.u))
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)

@@ -1,9 +1,13 @@
 """Layers: parameters in order, state, conversion, and each forward against its op or formula."""
+import gc
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from nn import Tensor, modules
 from nn import functional as F
+from nn.gradcheck import gradcheck
 from nn.modules import Module
 
 
@@ -139,3 +143,49 @@ def test_attention_mixes_positions_within_an_example_only():
 def test_impossible_sizes(wrong):
     with pytest.raises(ValueError, match="4|5|1.0"):
         wrong()
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (lambda: modules.Linear(5, 4, rng()), (3, 5)),
+        (lambda: modules.Conv2d(2, 3, 3, rng(), stride=2), (2, 5, 5, 2)),
+    ],
+)
+def test_spectral_norm(build, shape):
+    """Catches the Frobenius norm for the spectral one, a matrix turned the wrong way, a call that changes the state,
+    and a gradient that forgets that sigma depends on the weight."""
+    plain = build().astype(np.float64)
+    layer = modules.SpectralNorm(build(), rng()).astype(np.float64)
+    for _ in range(500):
+        layer.update()
+    x = np.random.default_rng(4).standard_normal(shape)
+    largest = np.linalg.svd(plain.weight.data.reshape(-1, plain.weight.shape[-1]), compute_uv=False)[0]
+    u = layer.u.copy()
+    np.testing.assert_allclose(layer(Tensor(x)).data, plain(Tensor(x)).data / largest, rtol=1e-9)
+    np.testing.assert_array_equal(layer.u, u)
+    gradcheck(lambda x, *parameters: layer(x), [x, *layer.parameters()], np.random.default_rng(5))
+    assert "u" in layer.state()
+
+
+def test_a_thousand_steps_in_flat_memory():
+    """Catches graphs, gradients or scratch that pile up from step to step."""
+    enter, leave = modules.Conv2d(2, 16, 3, rng()), modules.Conv2d(16, 2, 3, rng())
+    net = modules.Sequential(enter, modules.GroupNormSiLU(4, 16), leave)
+    x = np.random.default_rng(6).standard_normal((4, 8, 8, 2)).astype(np.float32)
+
+    def step():
+        F.sum(net(Tensor(x)) * 1e-3).backward()
+
+    for _ in range(20):
+        step()
+    tracemalloc.start()
+    step()
+    gc.collect()  # Python keeps some freed objects for later use, and lets go of them here
+    before, _ = tracemalloc.get_traced_memory()
+    for _ in range(1000):
+        step()
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 20_000  # bytes; one activation has 16,384
