@@ -157,7 +157,7 @@ class Show:
         self.page.section(
             "The same captions, four painters",
             "None of these pictures is in the data. Every row is one model, every column one caption. The models are "
-            "small and minutes old; ten minutes each, with the defaults, do better.",
+            "small and a minute or two old.",
         )
         entries = [self.trained[key] for key in PAINTERS]
         self.picture("samples", {
