@@ -5,12 +5,12 @@ the methods of `Contestant`.  Between requests it waits and uses no processor.
 """
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import resource
 import sys
 import time
+
+from bench.memory import peak_megabytes, reset_peak
 
 LEAVE_ALLOCATOR = "malloc.mmap_threshold malloc.trim_threshold malloc.arena_max"
 
@@ -146,20 +146,6 @@ def _timed(function, *arguments) -> float:
     begin = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - begin
-
-
-def reset_peak() -> float:
-    """Megabytes resident now, from which on the peak is counted (on Linux; elsewhere: the peak so far)."""
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")
-    return peak_megabytes()
-
-
-def peak_megabytes() -> float:
-    """The most that was resident since the last `reset_peak`."""
-    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
-        return next(int(line.split()[1]) / 1e3 for line in file if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def serve(side: str, way: str, requests, answers) -> None:

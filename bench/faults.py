@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import random
 import signal
 import subprocess
@@ -25,6 +24,7 @@ import numpy as np
 import datasets
 from bench import fuzz
 from bench.fuzz import TINY, train_arguments
+from bench.memory import peak_megabytes, reset_peak, resident_megabytes
 from generators import runs
 from generators.training import Trainer, train
 from nn import checkpoint, runtime
@@ -135,28 +135,12 @@ def endure(family: str, steps: int, threads: int | None = None) -> Endurance:
     began = time.perf_counter()
     for metrics in train(trainer):
         step = metrics["step"]
-        memory[step], times[step] = _resident_megabytes(), time.perf_counter() - began
+        memory[step], times[step] = resident_megabytes(), time.perf_counter() - began
         began = time.perf_counter()
     early, late = slice(steps // 5, 2 * steps // 5), slice(-(steps // 5), None)
     before, after = float(np.median(memory[early])), float(np.median(memory[late]))
     slowdown = float(np.median(times[late]) / np.median(times[early]) - 1)
     return Endurance(steps, before, after, after / before - 1, slowdown)
-
-
-def _resident_megabytes() -> float:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
-
-
-def peak_megabytes() -> float:
-    """The most resident memory since `reset_peak`."""
-    with open("/proc/self/status", encoding="ascii") as file:
-        return next(int(line.split()[1]) / 1e3 for line in file if line.startswith("VmHWM"))
-
-
-def reset_peak() -> None:
-    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,15 +15,17 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import ClassVar
 
 import numpy as np
 
-from datasets.batches import Batch, Batches
+from datasets.batches import Batches
 from generators.text import Vocabulary
+from nn import crew
 from nn.modules import Module
 from nn.optim import EMA, AdamW, clip_scale, cosine_decay, gradient_norm, warmup
-from nn.parallel import FlatParameters, Threads, derive_rng
+from nn.parallel import LANES, FlatParameters, Threads, derive_rng
 from nn.tensor import NonFiniteError, Parameter, Tensor, finite_checks
 
 
@@ -152,40 +154,76 @@ class Trainer:
         self.step_number = 0
         self.batches = Batches(dataset, family.config.batch_size, seed)
         self.phase_states = {p.name: _PhaseState(p, family.config.ema_decay) for p in family.phases(0)}
+        self._cut: tuple[int, list[Shard]] = (-1, [])
+        self._crew: crew.Crew | None = None
+        # What training changes besides parameters (running statistics) would not reach the crew: then threads do it.
+        alone = len(family.state()) > len(family.parameters()) or not crew.AVAILABLE
+        self._crew_size = 1 if alone else min(threads.count, LANES, self._shard_count)
 
     def step(self) -> dict[str, float]:
         """One step: every phase of the family on one batch.  Returns the metrics; raises Diverged at a NaN."""
         step = self.step_number
-        batch = self.batches.at(step)
-        tokens = self.family.vocabulary.encode(batch.captions)
         if step == 0:
+            batch = self.batches.at(step)
+            tokens = self.family.vocabulary.encode(batch.captions)
             self.family.prepare(batch.images, tokens, derive_rng(self.seed, "prepare"))
-        shards = self._shards(batch, tokens)
         metrics: dict[str, float] = {}
         for phase in self.family.phases(step):
-            metrics |= self._update(phase, shards)
+            metrics |= self._update(phase)
         self.step_number += 1
+        if self._crew is None and self._crew_size > 1:  # not before all kernels are compiled
+            self._crew = crew.Crew(self._work, self._crew_size)
         return metrics
 
-    def _update(self, phase: Phase, shards: list[Shard]) -> dict[str, float]:
+    def close(self) -> None:
+        """End the worker processes; the next step hires new ones."""
+        if self._crew is not None:
+            self._crew.close()
+            self._crew = None
+
+    def _update(self, phase: Phase) -> dict[str, float]:
         step, config, state = self.step_number, phase.optimiser, self.phase_states[phase.name]
-
-        def loss(index: int) -> tuple[Tensor, dict[str, float]]:
-            return phase.loss(shards[index], derive_rng(self.seed, phase.name, step, index))
-
-        value, metrics = state.flat.accumulate(loss, len(shards), self.threads)
+        if self._crew is None:
+            value, metrics = state.flat.accumulate(self._loss(phase, step), self._shard_count, self.threads)
+        else:
+            shares = self._crew.run([phase.name, step])
+            lanes = [lane for row in zip_longest(*shares) for lane in row if lane is not None]
+            value, metrics = state.flat.combine(lanes)
         norm = gradient_norm(state.flat.gradient)
         if not (np.isfinite(value) and np.isfinite(norm)):
-            raise Diverged(self._explain(loss, len(shards), value))
+            raise Diverged(self._explain(self._loss(phase, step)))
         rate = config.rate * warmup(step, config.warmup_steps) * cosine_decay(step, self.total_steps, config.final)
         state.optimiser.step(state.flat.gradient, rate, clip_scale(norm, config.clip_norm))
         prefix = "" if len(self.phase_states) == 1 else f"{phase.name}_"
         return {f"{prefix}loss": value, **metrics, f"{prefix}gradient_norm": norm, f"{prefix}rate": rate}
 
-    def _shards(self, batch: Batch, tokens: np.ndarray) -> list[Shard]:
+    def _work(self, index: int, request: list) -> list:
+        """A worker's share of a gradient, in whichever process: every so many lanes of this phase and step."""
+        name, step = request
+        phase = next(phase for phase in self.family.phases(step) if phase.name == name)
+        flat, loss, count = self.phase_states[name].flat, self._loss(phase, step), self._shard_count
+        return [flat.work_lane(lane, loss, count) for lane in range(index, min(LANES, count), self._crew_size)]
+
+    def _loss(self, phase: Phase, step: int) -> Callable[[int], tuple[Tensor, dict[str, float]]]:
+        shards = self._shards(step)
+        return lambda index: phase.loss(shards[index], derive_rng(self.seed, phase.name, step, index))
+
+    @property
+    def _shard_count(self) -> int:
+        return -(-self.family.config.batch_size // self.family.config.shard_size)
+
+    def _shards(self, step: int) -> list[Shard]:
+        """The batch of a step, cut up; the phases of a step share it."""
+        if self._cut[0] != step:
+            self._cut = (step, self._cut_batch(step))
+        return self._cut[1]
+
+    def _cut_batch(self, step: int) -> list[Shard]:
+        batch = self.batches.at(step)
+        tokens = self.family.vocabulary.encode(batch.captions)
         false_tokens = None
         if self.family.wants_false_captions and len(self.dataset.classes) > 1:
-            rng = derive_rng(self.seed, "false captions", self.step_number)
+            rng = derive_rng(self.seed, "false captions", step)
             false_tokens = self.family.vocabulary.encode(
                 self.dataset.contradicting(batch.indices, batch.captions, rng)
             )
@@ -199,7 +237,7 @@ class Trainer:
             )
         return shards
 
-    def _explain(self, loss: Callable, shards: int, value: float) -> str:
+    def _explain(self, loss: Callable) -> str:
         """Where the first NaN of this step began, found by computing its shards again with every op checked."""
         where = "the sum of the gradients, which grew beyond what float32 can hold"
         for name, parameter in self.family.named_parameters():
@@ -208,7 +246,7 @@ class Trainer:
                 return self._sentence(where)
         try:
             with finite_checks():
-                for shard in range(shards):
+                for shard in range(self._shard_count):
                     loss(shard)[0].backward()
         except NonFiniteError as error:
             where = str(error)
@@ -280,6 +318,9 @@ def part_of(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]
 
 def train(trainer: Trainer) -> Iterator[dict[str, float]]:
     """Step until the run's end, yielding the metrics of each step with its number."""
-    while trainer.step_number < trainer.total_steps:
-        step = trainer.step_number
-        yield {"step": step, **trainer.step()}
+    try:
+        while trainer.step_number < trainer.total_steps:
+            step = trainer.step_number
+            yield {"step": step, **trainer.step()}
+    finally:
+        trainer.close()

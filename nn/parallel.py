@@ -10,20 +10,20 @@ activations never leave the cache of the core that works on it.
 """
 from __future__ import annotations
 
-import math
 import os
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 
 import numpy as np
 
 from nn import runtime
+from nn.crew import shared_zeros
 from nn.kernels.flat import add_lanes
 from nn.tensor import Parameter, Tensor, gradients_into, no_grad
 
 LANES = 8
-CACHE_LINE = 64  # bytes
 
 
 def derive_rng(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
@@ -43,14 +43,6 @@ def default_threads() -> int:
     return max(1, min(LANES, cores or 1))
 
 
-def _aligned_zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
-    """Zeros that begin on a cache line, which NumPy's own need not."""
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.zeros(size + CACHE_LINE, np.uint8)
-    start = -raw.ctypes.data % CACHE_LINE
-    return raw[start : start + size].view(dtype).reshape(shape)
-
-
 class FlatParameters:
     """Parameters side by side in one flat array, so that an optimiser is a formula on vectors.
 
@@ -67,13 +59,13 @@ class FlatParameters:
             starts.append(size)
             size += -(-parameter.size // self.ALIGN) * self.ALIGN
         dtype = parameters[0].dtype
-        self.values = _aligned_zeros((size,), dtype)
-        self.gradient = _aligned_zeros((size,), dtype)
+        self.values = shared_zeros((size,), dtype)
+        self.gradient = shared_zeros((size,), dtype)
         self.slices = [slice(start, start + p.size) for start, p in zip(starts, parameters, strict=True)]
         for parameter, view in zip(parameters, self.views(self.values), strict=True):
             view[...] = parameter.data
             parameter.data = view
-        self.lanes = _aligned_zeros((LANES, size), dtype)
+        self.lanes = shared_zeros((LANES, size), dtype)
         self._sinks = [
             {id(p): view for p, view in zip(parameters, self.views(lane), strict=True)} for lane in self.lanes
         ]
@@ -89,22 +81,26 @@ class FlatParameters:
 
         Returns that sum and the sums of the metrics; each shard's loss is a single number.
         """
-        losses: list[float] = [0.0] * shards
-        metrics: list[dict[str, float]] = [{}] * shards
+        lanes = range(min(LANES, shards))
+        return self.combine(threads.map(lambda lane: self.work_lane(lane, loss, shards), lanes))
 
-        def work(lane: int) -> None:
-            self.lanes[lane].fill(0)
-            with gradients_into(self._sinks[lane]):
-                for shard in range(lane, shards, LANES):
-                    value, metrics[shard] = loss(shard)
-                    losses[shard] = value.item()
-                    value.backward()
+    def work_lane(self, lane: int, loss: Callable, shards: int) -> list[tuple[float, dict[str, float]]]:
+        """The shards of one lane, its gradients into its buffer: [(loss, metrics) of each]."""
+        self.lanes[lane].fill(0)
+        results = []
+        with gradients_into(self._sinks[lane]):
+            for shard in range(lane, shards, LANES):
+                value, metrics = loss(shard)
+                value.backward()
+                results.append((value.item(), {name: float(number) for name, number in metrics.items()}))
+        return results
 
-        used = min(LANES, shards)
-        threads.map(work, range(used))
-        add_lanes(self.lanes[:used], self.gradient)
-        names = metrics[0].keys()
-        return sum(losses), {name: sum(m[name] for m in metrics) for name in names}
+    def combine(self, lanes: list) -> tuple[float, dict[str, float]]:
+        """Add up what `work_lane` left for the lanes 0, 1, ..: `gradient`, and (loss, metrics), which are returned."""
+        add_lanes(self.lanes[: len(lanes)], self.gradient)
+        results = [result for row in zip_longest(*lanes) for result in row if result is not None]  # in shard order
+        names = results[0][1].keys()
+        return sum(value for value, _ in results), {name: sum(m[name] for _, m in results) for name in names}
 
 
 class Threads:

@@ -7,9 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from bench import arena, contestant, flops, models, profile, report, speed
+from bench import arena, flops, memory, models, profile, report, speed
 from bench.arena import Outcome
 from nn import functional as F
+from nn.crew import Crew
 from nn.tensor import Function, Parameter, Tensor
 
 TINY = {"vae": {"width": 16, "batch_size": 8, "shard_size": 4}}
@@ -99,10 +100,10 @@ def test_width_settings(name):
 
 def test_peak_memory():
     """Catches: a peak that forgets what was freed before it was asked for."""
-    before = contestant.reset_peak()
+    before = memory.reset_peak()
     with mmap.mmap(-1, 30_000_000) as block:  # fresh pages, which the allocator might not take
         block.write(bytes(1) * 30_000_000)
-    assert contestant.peak_megabytes() - before > 25
+    assert memory.peak_megabytes() - before > 25
 
 
 def test_a_contest_with_a_failure():
@@ -126,3 +127,17 @@ def test_speed_without_torch(monkeypatch, capsys, tmp_path):
     written = json.loads(path.read_text())
     assert written["families"]["vae"]["ours_ms"] == pytest.approx(100) and written["families"]["vae"]["ratio"] is None
     assert written["machine"]["cores"]
+
+
+def test_memory_of_workers_counts():
+    """Catches: figures of memory that leave out what the worker processes take."""
+
+    def work(index: int, request) -> None:
+        kept.append(np.ones(30_000_000 * index, np.uint8))
+
+    kept: list = []
+    before, team = memory.reset_peak(), Crew(work, 2)
+    team.run(None)
+    assert memory.peak_megabytes() - before > 25 and memory.resident_megabytes() > 25
+    team.close()
+    assert memory.workers_megabytes() == 0

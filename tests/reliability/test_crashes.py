@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import faults
+from bench import faults, memory
 from bench.fuzz import TINY, complaint, inkling, train_arguments
 from generators import runs
 from nn import checkpoint
@@ -190,11 +190,11 @@ def test_a_checkpoint_whose_config_claims_a_huge_model_is_refused_before_it_is_b
     for size in (5_000, 90_000, 10**12):
         meta["config"]["width"] = meta["plan"]["config"]["width"] = size
         checkpoint.save(folder / "checkpoint.npz", arrays, meta)
-        faults.reset_peak()
-        before = faults.peak_megabytes()
+        memory.reset_peak()
+        before = memory.peak_megabytes()
         refused(["sample", str(folder), "--out", "x.png"], "too large|width")
         refused(["train", "--resume", "--out", str(folder)], "too large|width")
-        assert faults.peak_megabytes() - before < 300
+        assert memory.peak_megabytes() - before < 300
     refused(train_arguments("vae", folder.parent / "other", 1, "--set", "width=5000"), "too large")
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import faults, fuzz
+from bench import fuzz, memory
 
 CASES = 40  # of each kind
 
@@ -17,8 +17,8 @@ def sandbox(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", fuzz.CASES)
 def test_strange_input_ends_in_one_sentence(sandbox, kind):
-    faults.reset_peak()
-    start = faults.peak_megabytes()
+    memory.reset_peak()
+    start = memory.peak_megabytes()
 
     @settings(max_examples=CASES)
     @given(st.randoms(use_true_random=False))
@@ -26,7 +26,7 @@ def test_strange_input_ends_in_one_sentence(sandbox, kind):
         assert sandbox.run(kind, chance) is None
 
     check()
-    assert faults.peak_megabytes() - start < 300, "no input may make the program ask for unbounded memory"
+    assert memory.peak_megabytes() - start < 300, "no input may make the program ask for unbounded memory"
 
 
 def test_the_judge_of_the_fuzzing_is_awake(sandbox, monkeypatch):

@@ -1,0 +1,145 @@
+"""Worker processes: they share what they should, die when they should, and their errors are heard."""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from nn import crew
+from nn.crew import Crew, shared_zeros
+
+pytestmark = pytest.mark.skipif(not crew.AVAILABLE, reason="worker processes are made by fork, on Linux only")
+
+
+def running(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def ended(process: int, seconds: float = 10.0) -> bool:
+    limit = time.monotonic() + seconds
+    while running(process) and time.monotonic() < limit:
+        time.sleep(0.01)
+    return not running(process)
+
+
+def test_everybody_works_and_replies_come_in_order():
+    """Catches replies in the order of arrival, a member left out, and work done twice in one process."""
+    team = Crew(lambda index, request: [index, request, os.getpid()], 3)
+    for request in (1, {"a": 0.1}, float("inf")):
+        replies = team.run(request)
+        assert [reply[:2] for reply in replies] == [[index, request] for index in range(3)]
+        assert len({reply[2] for reply in replies}) == 3 and replies[0][2] == os.getpid()
+    team.close()
+
+
+def test_shared_memory_is_shared_both_ways_and_other_memory_is_not():
+    shared, private = shared_zeros((2, 3), np.float32), np.zeros(2)
+
+    def work(index, request):
+        shared[index] += request
+        private[index] += 1
+        return float(shared[1 - index, 0])
+
+    team = Crew(work, 2)
+    team.run(5.0)
+    np.testing.assert_array_equal(shared, np.full((2, 3), 5.0))
+    shared[...] = 7  # seen by the member
+    assert team.run(0.0) == [7.0, 7.0]
+    np.testing.assert_array_equal(private, [2, 0])
+    team.close()
+
+
+def test_shared_zeros_is_writable_and_aligned():
+    array = shared_zeros((5, 7), np.float64)
+    assert array.shape == (5, 7) and array.dtype == np.float64 and array.ctypes.data % 64 == 0 and not array.any()
+    assert shared_zeros((0, 3), np.float32).shape == (0, 3)
+    array += 1
+
+
+def test_numbers_come_back_bit_for_bit():
+    """Catches replies rounded on the way."""
+    numbers = [float(x) for x in np.random.default_rng(0).standard_normal(100)] + [float("nan"), 1e-320, -0.0]
+    team = Crew(lambda index, request: numbers, 2)
+    mine, theirs = team.run(None)
+    np.testing.assert_array_equal(np.array(theirs).view(np.int64), np.array(mine).view(np.int64))
+    team.close()
+
+
+@pytest.mark.parametrize("where", [0, 1])
+def test_an_error_is_heard_and_ends_the_crew(where):
+    def work(index, request):
+        if index == where:
+            raise ValueError("no such thing")
+        return index
+
+    team = Crew(work, 2)
+    process = team.members[0][0]
+    with pytest.raises(ValueError if where == 0 else RuntimeError, match="no such thing"):
+        team.run(None)
+    assert ended(process)
+
+
+def test_a_member_that_dies_is_one_sentence():
+    team = Crew(lambda index, request: index and os.kill(os.getpid(), signal.SIGKILL), 2)
+    with pytest.raises(ChildProcessError, match="--resume"):
+        team.run(None)
+    assert not team.members
+
+
+def test_close_leaves_nobody_behind():
+    team = Crew(lambda index, request: index, 4)
+    processes = [process for process, _ in team.members]
+    team.close()
+    assert len(processes) == 3 and not any(map(running, processes))
+    team.close()  # and may be called again
+
+
+def test_a_crew_that_is_forgotten_ends_too():
+    team = Crew(lambda index, request: index, 2)
+    process = team.members[0][0]
+    del team
+    assert ended(process)
+
+
+def test_a_member_leaves_other_crews_alone():
+    """Catches a member that, in clearing away what it inherited, ends its parent's other workers."""
+    first = Crew(lambda index, request: index, 2)
+    second = Crew(lambda index, request: first.close() or index, 2)
+    line = second.members[0][1]
+    line.send_bytes(b"null")
+    assert line.recv_bytes()
+    assert first.run(None) == [0, 1]
+    first.close()
+    second.close()
+
+
+KILLED = """
+import fcntl, sys, time
+from nn.crew import Crew
+lock = open(sys.argv[1], "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+earlier = Crew(lambda index, request: index, 2)
+team = Crew(lambda index, request: index, 2)
+print(earlier.members[0][0], team.members[0][0], flush=True)
+team.run(0)
+time.sleep(100)
+"""
+
+
+def test_a_killed_parent_takes_its_lock_and_its_members_with_it(tmp_path):
+    """Catches members that hold the run's lock, and those that wait for ever on a line that another keeps open."""
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        members = [int(word) for word in parent.stdout.readline().split()]
+        parent.kill()
+    fcntl = pytest.importorskip("fcntl")
+    with open(tmp_path / "lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert all(map(ended, members))
