@@ -167,7 +167,7 @@ class DDPM(Family):
                 denoiser, start[part], times, self.alpha_bar, step, shard_rng, second_order=eta == 0
             )
 
-        return to_unit(map_shards(paint, len(captions), self.config.shard_size, threads))
+        return to_unit(map_shards(paint, len(captions), self.config.shard_size, threads, processes=True))
 
     def denoise(
         self,
@@ -189,7 +189,7 @@ class DDPM(Family):
             frames = diffusion.reverse_process(denoiser, start[part], times, self.alpha_bar, second_order=True)
             return np.stack([np.stack(pair, axis=1) for pair in frames], axis=1)  # (n, steps + 1, 2, H, W, C)
 
-        frames = to_unit(map_shards(film, len(captions), self.config.shard_size, threads))
+        frames = to_unit(map_shards(film, len(captions), self.config.shard_size, threads, processes=True))
         return np.moveaxis(frames[:, :, 0], 1, 0), np.moveaxis(frames[:, :, 1], 1, 0)
 
     # --- images into noise and back ----------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class DDPM(Family):
         def read(part: slice) -> np.ndarray:
             return diffusion.invert(self.denoiser(tokens[part], 1.0, clip=False), x0[part], times, self.alpha_bar)
 
-        return map_shards(read, len(images), self.config.shard_size, threads)
+        return map_shards(read, len(images), self.config.shard_size, threads, processes=True)
 
     def decode(
         self,
@@ -224,7 +224,7 @@ class DDPM(Family):
             denoiser = self.denoiser(tokens[part], guidance, clip=False)
             return diffusion.sample(denoiser, noise[part], times, self.alpha_bar)
 
-        return to_unit(map_shards(paint, len(noise), self.config.shard_size, threads))
+        return to_unit(map_shards(paint, len(noise), self.config.shard_size, threads, processes=True))
 
     def reconstruct(
         self, images: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int | None = None

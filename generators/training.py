@@ -15,7 +15,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from typing import ClassVar
 
 import numpy as np
@@ -186,8 +185,7 @@ class Trainer:
         if self._crew is None:
             value, metrics = state.flat.accumulate(self._loss(phase, step), self._shard_count, self.threads)
         else:
-            shares = self._crew.run([phase.name, step])
-            lanes = [lane for row in zip_longest(*shares) for lane in row if lane is not None]
+            lanes = crew.interleave(self._crew.run((phase.name, step)))
             value, metrics = state.flat.combine(lanes)
         norm = gradient_norm(state.flat.gradient)
         if not (np.isfinite(value) and np.isfinite(norm)):
@@ -197,7 +195,7 @@ class Trainer:
         prefix = "" if len(self.phase_states) == 1 else f"{phase.name}_"
         return {f"{prefix}loss": value, **metrics, f"{prefix}gradient_norm": norm, f"{prefix}rate": rate}
 
-    def _work(self, index: int, request: list) -> list:
+    def _work(self, index: int, request: tuple[str, int]) -> list:
         """A worker's share of a gradient, in whichever process: every so many lanes of this phase and step."""
         name, step = request
         phase = next(phase for phase in self.family.phases(step) if phase.name == name)

@@ -207,22 +207,22 @@ class VAE(Family):
 
     # --- generating --------------------------------------------------------------------------------------------
 
-    def paint(self, z: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
+    def decode(self, z: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
         """Decode vectors z (N, latent) under captions: the expected image, (N, H, W, C) in [0, 1]."""
         tokens = self.vocabulary.encode(captions)
 
-        def decode(part: slice) -> np.ndarray:
+        def paint(part: slice) -> np.ndarray:
             outputs = self.decoder(Tensor(z[part]), self.text(tokens[part]))
             if self.config.likelihood == "bernoulli":
                 return F.sigmoid(outputs).data
             return np.clip(outputs.data[..., : self.config.channels], 0, 1)
 
-        return map_shards(decode, len(z), self.config.shard_size, threads)
+        return map_shards(paint, len(z), self.config.shard_size, threads)
 
     def sample(self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None) -> np.ndarray:
         """One new image per caption, (N, H, W, C): the decoder on random vectors."""
         z = rng.standard_normal((len(captions), self.config.latent), dtype=np.float32)
-        return self.paint(z, captions, threads)
+        return self.decode(z, captions, threads)
 
     def encode(self, images: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
         """What the captions leave out of the images: the mean of q(z|x,c), (N, latent)."""
@@ -235,7 +235,7 @@ class VAE(Family):
 
     def reconstruct(self, images: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
         """The images after a trip through z, (N, H, W, C)."""
-        return self.paint(self.encode(images, captions, threads), captions, threads)
+        return self.decode(self.encode(images, captions, threads), captions, threads)
 
     def interpolate(
         self,
@@ -248,19 +248,19 @@ class VAE(Family):
         """From each first image to its second in `steps` pictures, (steps, N, H, W, C), z moving in a straight line."""
         start, end = self.encode(first, captions, threads), self.encode(second, captions, threads)
         fractions = np.linspace(0, 1, steps, dtype=np.float32)
-        return np.stack([self.paint(start + f * (end - start), captions, threads) for f in fractions])
+        return np.stack([self.decode(start + f * (end - start), captions, threads) for f in fractions])
 
     def edit(
         self, images: np.ndarray, captions: list[str], new_captions: list[str], threads: Threads | None = None
     ) -> np.ndarray:
         """The images, described by `captions`, as `new_captions` would have them: the same z, another caption."""
-        return self.paint(self.encode(images, captions, threads), new_captions, threads)
+        return self.decode(self.encode(images, captions, threads), new_captions, threads)
 
     def traverse(self, z: np.ndarray, dimension: int, values: np.ndarray, caption: str) -> np.ndarray:
         """Pictures (len(values), H, W, C) of z (latent,) with one of its numbers set to each value in turn."""
         walk = np.repeat(z[None], len(values), axis=0)
         walk[:, dimension] = values
-        return self.paint(walk, [caption] * len(values))
+        return self.decode(walk, [caption] * len(values))
 
 
 def importance_weighted_bound(
@@ -301,5 +301,5 @@ def importance_weighted_bound(
     bounds = []
     for start in progress(range(0, len(images), 32)):
         block = range(start, min(start + 32, len(images)))
-        bounds.append(map_shards(lambda part, block=block: bound(block[part.start]), len(block), 1, threads))
+        bounds.append(map_shards(lambda part, block=block: bound(block[part.start]), len(block), 1, threads, True))
     return np.concatenate(bounds)

@@ -14,7 +14,6 @@ what the parent's other threads (a progress bar's, BLAS's) may have held at that
 from __future__ import annotations
 
 import gc
-import json
 import math
 import mmap
 import os
@@ -24,6 +23,7 @@ import traceback
 import warnings
 import weakref
 from collections.abc import Callable
+from itertools import zip_longest
 from multiprocessing.connection import Connection, Pipe
 
 import numpy as np
@@ -42,7 +42,7 @@ def shared_zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
 class Crew:
     """`run(request)` calls `work(index, request)` in `count` processes at once; in this one with index 0.
 
-    work: as it was when the crew was hired; takes and returns JSON values, and writes arrays into shared memory
+    work sees everything as it was when the crew was hired, apart from shared memory.  Requests and replies are copied.
     """
 
     def __init__(self, work: Callable[[int, object], object], count: int):
@@ -52,22 +52,27 @@ class Crew:
         for index in range(1, count):
             self.members.append(_hire(work, index))
 
-    def run(self, request) -> list:
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def run(self, request=None) -> list:
         """[the reply of each process].  After an error the crew is closed.
 
         Raises RuntimeError with the traceback of a member's exception, ChildProcessError if a member has died.
         """
         try:
-            message = json.dumps(request).encode()
             for _, line in self.members:
-                line.send_bytes(message)
+                line.send(request)
             with runtime.single_threaded_blas():
                 replies = [self.work(0, request)]
             for _, line in self.members:
-                reply = json.loads(line.recv_bytes())
-                if "error" in reply:
-                    raise RuntimeError(f"in a worker process: {reply['error']}")
-                replies.append(reply["value"])
+                reply, error = line.recv()
+                if error is not None:
+                    raise RuntimeError(f"in a worker process: {error}")
+                replies.append(reply)
         except (EOFError, ConnectionError) as error:
             self.close()
             raise ChildProcessError(
@@ -78,6 +83,11 @@ class Crew:
             self.close()
             raise
         return replies
+
+
+def interleave(shares: list[list]) -> list:
+    """The list that was dealt out like cards, share i being list[i::len(shares)]."""
+    return [item for row in zip_longest(*shares) for item in row if item is not None]
 
 
 def _hire(work: Callable, index: int) -> tuple[int, Connection]:
@@ -102,12 +112,12 @@ def _serve(work: Callable, index: int, line: Connection) -> None:
                 _close(int(name))
         with runtime.single_threaded_blas():
             while True:
-                request = json.loads(line.recv_bytes())
+                request = line.recv()
                 try:
-                    reply = {"value": work(index, request)}
+                    answer = work(index, request), None
                 except Exception:
-                    reply = {"error": traceback.format_exc()}
-                line.send_bytes(json.dumps(reply).encode())
+                    answer = None, traceback.format_exc()
+                line.send(answer)
     except (EOFError, OSError):
         pass
     finally:

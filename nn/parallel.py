@@ -14,12 +14,11 @@ import os
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import zip_longest
 
 import numpy as np
 
-from nn import runtime
-from nn.crew import shared_zeros
+from nn import crew, runtime
+from nn.crew import Crew, interleave, shared_zeros
 from nn.kernels.flat import add_lanes
 from nn.tensor import Parameter, Tensor, gradients_into, no_grad
 
@@ -98,7 +97,7 @@ class FlatParameters:
     def combine(self, lanes: list) -> tuple[float, dict[str, float]]:
         """Add up what `work_lane` left for the lanes 0, 1, ..: `gradient`, and (loss, metrics), which are returned."""
         add_lanes(self.lanes[: len(lanes)], self.gradient)
-        results = [result for row in zip_longest(*lanes) for result in row if result is not None]  # in shard order
+        results = interleave(lanes)  # in the order of the shards
         names = results[0][1].keys()
         return sum(value for value, _ in results), {name: sum(m[name] for _, m in results) for name in names}
 
@@ -125,23 +124,34 @@ class Threads:
 
 
 def map_shards(
-    function: Callable[[slice], np.ndarray], count: int, shard_size: int, threads: Threads | None = None
+    function: Callable[[slice], np.ndarray],
+    count: int,
+    shard_size: int,
+    threads: Threads | None = None,
+    processes: bool = False,
 ) -> np.ndarray:
     """`function(part)` for each slice of `count` examples, without gradients, joined along axis 0.
 
-    The slices depend on `count` and `shard_size` alone.  Without `threads`, uses `default_threads()` of its own.
+    The slices depend on `count` and `shard_size` alone.  Without `threads`: as many as `default_threads()`.
+    processes: use processes instead (see `nn/crew.py`) where there are any.  It takes some 50 ms to hire and warm
+    them up, so this is for what takes seconds; `function` must then do nothing but return its result.
     Raises ValueError if there are no examples: what shape would nothing have?
     """
     if count < 1:
         raise ValueError("there must be at least one example (one image, one caption); given none")
+    starts = range(0, count, shard_size)
 
     def work(start: int) -> np.ndarray:
         with no_grad():
             return function(slice(start, min(start + shard_size, count)))
 
+    if processes and crew.AVAILABLE:
+        workers = min(threads.count if threads else default_threads(), len(starts))
+        with Crew(lambda index, _: [work(start) for start in starts[index::workers]], workers) as team:
+            return np.concatenate(interleave(team.run()))
     pool = threads or Threads()
     try:
-        return np.concatenate(pool.map(work, range(0, count, shard_size)))
+        return np.concatenate(pool.map(work, starts))
     finally:
         if threads is None:
             pool.close()
