@@ -3,7 +3,9 @@
     python -m bench quality --data fashion --minutes 20 --json quality.json
 
 Each family trains for the same minutes and is measured by `generators/evaluate.py`; diffusion, whose figure is the
-headline, with three seeds. With --sweep diffusion is also measured against training time and against sampling steps.
+headline, with three seeds. With --sweep diffusion is also measured against training time and against sampling steps;
+with --peer so is its twin in PyTorch (the same layers, weights, batches and schedule), in the fastest of PyTorch's ways
+and in as many minutes, not counting what it compiles.
 Runs are kept below --out, one folder for each budget and seed: what was interrupted goes on, what is done is only
 measured again. The results are a table, JSON, and a page with the pictures.
 """
@@ -17,7 +19,9 @@ import numpy as np
 from tqdm import tqdm
 
 import datasets
+from bench.arena import torch_is_installed
 from bench.kept import trained
+from bench.peers import kept as twins
 from generators import pictures, runs
 from generators.classifier import Classifier
 from generators.evaluate import Reference, draw, evaluate, summary
@@ -27,6 +31,7 @@ from nn.parallel import Threads, derive_rng
 
 FAMILIES = ("vae", "realnvp", "ddpm", "gan")
 HEADLINE = "ddpm"
+PEER = f"{HEADLINE} in PyTorch"
 TRAINING_MINUTES = (1, 2, 5, 10, 20)
 SAMPLING_STEPS = (4, 10, 25, 50, 250)
 COLUMNS = {
@@ -37,7 +42,7 @@ COLUMNS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     threads = Threads(options.threads)
     out = Path(options.out or f"out/quality-{Path(options.data).name}")
     json_path = options.json or out / "quality.json"
@@ -63,6 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
         results["families"][name] = repeats[0] | {"fid_seeds": [figures["fid"] for figures in repeats]}
         _save(results, json_path)
         _report(name, results["families"][name])
+    if options.peer:
+        models[PEER], results["peer"] = _peer(out, training, results, measure, threads, options)
+        _save(results, json_path)
+        _report(PEER, results["peer"])
+        print(_comparison(results["peer"]))
     if options.sweep and HEADLINE in models:
         results["sweeps"] = _sweep(models[HEADLINE], keep, measure, options)
         _save(results, json_path)
@@ -76,6 +86,26 @@ def _measure(reference: Reference, model: Family, seed: int, score: bool = False
     progress = partial(tqdm, desc=f"sampling {model.name}", unit="block", leave=False)
     figures = evaluate(model, reference, seed, options, score, progress)
     return {name: value for name, value in figures.items() if name not in reference.figures}
+
+
+def _peer(out: Path, training, results: dict, measure, threads: Threads, options) -> tuple[Family, dict]:
+    """The headline family's twin, trained in PyTorch and painting with our sampler, and its figures beside ours."""
+    model, how = twins.trained(
+        out, runs.default_config(HEADLINE, training), HEADLINE, training, options.data, options.minutes, options.seed,
+        threads.count, options.peer_ways,
+    )  # fmt: skip
+    figures = how | measure(model, options.seed, score=True)
+    del figures["sampling_seconds"]  # they are ours
+    return model, figures | {"fid_ours_over_peer": results["families"][HEADLINE]["fid"] / figures["fid"]}
+
+
+def _comparison(peer: dict) -> str:
+    speeds = [f"{way} {ms:.0f} ms a step" if ms else f"{way} failed" for way, ms in peer["milliseconds"].items()]
+    return (
+        f"FID of {HEADLINE}, ours / its PyTorch twin's: {peer['fid_ours_over_peer']:.2f}. The twin had "
+        f"{peer['train_minutes']:.1f} minutes, compiling not counted, for {peer['steps']:,} steps by {peer['way']}, "
+        f"its fastest way ({', '.join(speeds)})."
+    )
 
 
 def _sweep(model: Family, keep, measure, options) -> dict:
@@ -100,7 +130,9 @@ def _report(name: str, figures: dict) -> None:
 
 def build_page(results: dict, models: dict[str, Family], test, seed: int, threads: Threads) -> Page:
     """The figures and, under the same captions, a row of samples from each family."""
-    real, families = results["real"], results["families"]
+    real, families = results["real"], dict(results["families"])
+    if "peer" in results:
+        families[PEER] = results["peer"]
     reading = next(iter(real["match_ceiling"].values()))
     page = Page(
         f"Samples of {results['data']}, measured",
@@ -123,6 +155,8 @@ def build_page(results: dict, models: dict[str, Family], test, seed: int, thread
         for name, figures in [*families.items(), ("real images", floor)]
     ]
     page.table(["", *(key.replace("_", " ") for key in columns)], table)
+    if "peer" in results:
+        page.text(_comparison(results["peer"]))
     for name, figures in families.items():
         page.text(f"`{name}` in full:")
         page.table(["figure", name, "real images"], summary(figures | real))
@@ -131,6 +165,17 @@ def build_page(results: dict, models: dict[str, Family], test, seed: int, thread
         label = "minutes of training" if key == "minutes" else "steps of sampling"
         page.chart({HEADLINE: (x, y)}, f"FID against {label}.", x_label=label, y_label="FID", log_x=True, log_y=True)
     return page
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    """The options, refused now rather than after an hour of training.  Raises RunError if PyTorch is missing."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.peer and HEADLINE not in options.families:
+        parser.error(f"--peer compares {HEADLINE} with its twin, so --families must have it")
+    if options.peer and not torch_is_installed():
+        raise runs.RunError("--peer needs PyTorch, which is not installed: .venv/bin/pip install -e '.[bench]'")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -142,6 +187,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3, help=f"runs of {HEADLINE}; the others run once (default: 3)")
     parser.add_argument("--sweep", action="store_true", help=f"{HEADLINE} against training time and sampling steps")
+    parser.add_argument("--peer", action="store_true", help=f"also train and judge {HEADLINE}'s twin in PyTorch")
+    parser.add_argument(
+        "--peer-ways", nargs="+", default=twins.WAYS, choices=twins.WAYS, metavar="WAY",
+        help=f"of which the fastest trains the twin (default: {' '.join(twins.WAYS)})",
+    )  # fmt: skip
     parser.add_argument("-n", type=int, help="samples (default: as many as test images)")
     parser.add_argument("--out", help="folder of the runs and the page (default: out/quality-DATA)")
     parser.add_argument("--json", metavar="FILE", help="default: quality.json in that folder")

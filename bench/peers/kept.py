@@ -1,0 +1,102 @@
+"""The twin's run beside ours, for `python -m bench quality --peer`: kept in a folder, made by processes of its own.
+
+No torch in here: `bench/peers/quality.py` has it, and is asked first how long a step takes in each of PyTorch's ways,
+then to train in the fastest.  What it leaves in the folder is a checkpoint of ours, with its averaged weights.
+"""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from bench.arena import Failed
+from datasets.dataset import Dataset
+from generators import runs
+from generators.registry import open_run
+from generators.training import Family, FamilyConfig
+from nn import checkpoint
+
+WAYS = ("eager", "channels_last", "compile")
+PATIENCE = 600.0  # seconds until a way is given up whose speed is not known yet: torch.compile may take minutes
+
+
+def trained(
+    out: Path, config: FamilyConfig, name: str, dataset: Dataset, data: str, minutes: float, seed: int, threads: int,
+    ways: list[str],
+) -> tuple[Family, dict]:  # fmt: skip
+    """(a model of ours with the twin's averaged weights, how it was trained), from its folder below `out` if there.
+
+    How: {"way": the fastest, "milliseconds": {way: of a step, None where it failed}, "steps": .., "train_minutes": ..}.
+    Raises RunError if the folder holds another run or if PyTorch cannot do it.
+    """
+    folder = out / f"{name}-twin-{minutes:g}-minutes-seed-{seed}"
+    wanted = runs.Plan(name, data, seed, 1, config, runs.fingerprint(dataset))  # the number of steps is found below
+    with checkpoint.lock(folder):
+        if not (folder / "checkpoint.npz").exists():
+            _make(folder, wanted, minutes, threads, ways)
+        model, meta = open_run(folder)
+    how = meta.get("twin", {})
+    found = replace(runs.Plan.from_json(meta.get("plan", {})), steps=1)
+    if found != wanted or set(how.get("milliseconds", ())) != set(ways):
+        raise runs.RunError(
+            f"{folder} holds a twin on other data, or with other settings or ways than asked for now; "
+            "choose another --out, or remove it"
+        )
+    return model, how
+
+
+def _make(folder: Path, plan: runs.Plan, minutes: float, threads: int, ways: list[str]) -> None:
+    """Train the twin in its fastest way for so many steps as fit into `minutes`."""
+    seconds = {way: _seconds_per_step(plan, threads, way) for way in ways}
+    done = {way: found for way, found in seconds.items() if found}
+    if not done:
+        raise runs.RunError(f"PyTorch made no training step in any of its ways ({', '.join(ways)})")
+    way = min(done, key=done.get)
+    steps = max(1, round(60 * minutes / done[way]))
+    milliseconds = {way: found and 1e3 * found for way, found in seconds.items()}
+    plan = replace(plan, steps=steps)
+    try:
+        _ask({"do": "train", "folder": str(folder), "milliseconds": milliseconds}, plan, threads, way)
+    except Failed as failure:
+        raise runs.RunError(f"the PyTorch twin was not trained: {failure}") from failure
+
+
+def _seconds_per_step(plan: runs.Plan, threads: int, way: str) -> float | None:
+    """The time of a training step, which is also printed; None, and the reason printed, where there is none."""
+    try:
+        seconds = float(_ask({"do": "time"}, plan, threads, way, PATIENCE)["seconds"])
+    except Failed as failure:
+        print(f"PyTorch twin, {way}: left out, for {failure}", flush=True)
+        return None
+    print(f"PyTorch twin, {way}: {1e3 * seconds:.0f} ms a step", flush=True)
+    return seconds
+
+
+def _ask(request: dict, plan: runs.Plan, threads: int, way: str, patience: float | None = None) -> dict:
+    """The answer of a `bench.peers.quality` that is started for this request; Failed if there is none in time.
+
+    It leads a process group, so that nothing of it (torch.compile starts compilers) outlives the answer or Ctrl-C.
+    With `patience` it is silent; otherwise it shows its progress.
+    """
+    text = json.dumps({**request, "plan": plan.to_json(), "threads": threads, "way": way})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.peers.quality"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if patience else None, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        answer, errors = process.communicate(text, patience)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"it took longer than {patience:.0f} seconds") from None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.returncode:
+        said = [line.strip() for line in (errors or "").splitlines() if line.strip()]
+        raise Failed(f"its process says: {said[-1]}" if said else f"its process ended with {process.returncode}")
+    return json.loads(answer.splitlines()[-1])
