@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 import datasets
+from datasets import captions as language
 from generators import metrics, pictures, runs
 from generators.charts import line_chart
+from generators.editing import Directions
 from generators.gallery import Page
 from generators.training import Family
 from nn import checkpoint
@@ -231,7 +233,7 @@ class Show:
         film = []
         for angle in np.linspace(0, 2 * np.pi, 48, endpoint=False, dtype=np.float32):
             film.append(pictures.grid(
-                model.paint(np.cos(angle) * a + np.sin(angle) * b, CAPTIONS, self.threads), columns=len(CAPTIONS)
+                model.decode(np.cos(angle) * a + np.sin(angle) * b, CAPTIONS, self.threads), columns=len(CAPTIONS)
             ))  # fmt: skip
         self.page.picture(pictures.gif_bytes(film, hold=80), "A closed walk through the VAE's noise, eight captions.")
 
@@ -253,12 +255,12 @@ class Show:
             "Below, the caption stays silent, and a direction in the flow's noise does the work: the mean difference "
             "between the noise of images that have an attribute and of images that have not."
         )
-        flow, silent = self.models["realnvp"], [self.test_set.classes[label] for label in self.test_set.labels[chosen]]
-        rows = {"image": images}
-        for attribute, value in (("stroke", "bold"), ("slant", "right"), ("size", "small")):
-            direction = flow_direction(flow, self.test_set, attribute, value, self.threads)
-            rows[f"flow: + {value}"] = flow.move(images, silent, direction, threads=self.threads)
-        self.picture("directions", rows, columns=silent)
+        directions, rows = Directions(self.models["realnvp"], self.train_set, self.threads), {"image": images}
+        for change in ("bold", "slanting right", "small"):
+            wanted = [language.change(caption, change, self.test_set.vocabulary) for caption in captions]
+            rows[f"flow: + {change}"] = directions.edit(images, captions, wanted)
+        short = [self.test_set.classes[label] for label in self.test_set.labels[chosen]]
+        self.picture("directions", rows, columns=short)
 
     def denoising(self) -> None:
         self.page.section(
@@ -293,15 +295,3 @@ class Show:
         """Test images as float32 in [0, 1], with their fullest captions."""
         chosen = self.rng(purpose).choice(len(self.test_set), count, replace=False)
         return self.test_set.images[chosen].astype(np.float32) / 255, self.test_set.captions(chosen)
-
-
-def flow_direction(flow: Family, dataset, attribute: str, value: str, threads: Threads, most: int = 500) -> np.ndarray:
-    """The direction in the flow's noise from images that lack a value of an attribute to images that have it.
-
-    Under captions that name the digit and nothing else, so that the attribute is left to the noise.
-    """
-    has = dataset.attributes[attribute] == dataset.attribute_values[attribute].index(value)
-    groups = [np.flatnonzero(has)[:most], np.flatnonzero(~has)[:most]]
-    images = [dataset.images[group].astype(np.float32) / 255 for group in groups]
-    captions = [[dataset.classes[label] for label in dataset.labels[group]] for group in groups]
-    return flow.direction(*images, captions, threads)

@@ -19,7 +19,8 @@ narrowing onto them.  So noise fills the gap between a value and the next (`Dequ
 is a bound on the probability of the 8-bit image itself (`bits_per_dimension`).
 
 Read on: `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale architecture), `RealNVP.loss`, and
-what can be done with noise that is the image: `RealNVP.sample`, `encode`, `decode`, `interpolate`, `edit`.
+what can be done with noise that is the image: `RealNVP.sample`, `encode`, `decode`, `interpolate`, `edit`; and, in
+`generators/editing.py`, what can be done to an image by adding to its noise.
 """
 from __future__ import annotations
 
@@ -344,29 +345,6 @@ class RealNVP(Family):
     ) -> np.ndarray:
         """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption."""
         return self.decode(self.encode(images, captions, threads), new_captions, threads)
-
-    def direction(
-        self, having: np.ndarray, lacking: np.ndarray, captions: Sequence[list[str]], threads: Threads | None = None
-    ) -> np.ndarray:
-        """The mean difference in noise between images that have an attribute and images that lack it, (D,).
-
-        captions: those of `having` and those of `lacking`, silent on the attribute: what the caption says, the noise
-        need not (Kingma and Dhariwal 2018, section 6).
-        """
-        with_it, without = (self.encode(*pair, threads) for pair in zip((having, lacking), captions, strict=True))
-        return with_it.mean(axis=0) - without.mean(axis=0)
-
-    def move(
-        self,
-        images: np.ndarray,
-        captions: list[str],
-        direction: np.ndarray,
-        amount: float = 1.0,
-        threads: Threads | None = None,
-    ) -> np.ndarray:
-        """The images with `amount` times a direction added to their noise: more of an attribute, or less below 0."""
-        z = self.encode(images, captions, threads)
-        return self.decode(z + direction * z.dtype.type(amount), captions, threads)
 
 
 def gaussian_log_density(z: Tensor) -> Tensor:
