@@ -137,8 +137,11 @@ def _add_pictures(commands) -> None:
         "inkling interpolate runs/vae --out walk.gif",
     )  # fmt: skip
     edit = _command(
-        commands, "edit", "keep an image's noise, change its caption",
-        'inkling edit runs/realnvp --caption "a bold digit" --out edits.png',
+        commands, "edit", "keep an image's noise and change what it shows: by another caption, or by a direction",
+        'inkling edit runs/realnvp --caption "a bold digit" --by both --out edits.png\n\n'
+        "By caption: the noise is read off the image under its own caption and decoded under the changed one.\n"
+        "By direction: the caption is silent about the change, and the noise is moved instead, along the mean\n"
+        "difference between the noise of images that are bold, say, and of images that are not.",
     )  # fmt: skip
     denoise = _command(
         commands, "denoise", "film how noise becomes an image, step by step",
@@ -155,11 +158,22 @@ def _add_pictures(commands) -> None:
         command.add_argument("--seed", type=_seed, default=0, help="another seed, other pictures (default: 0)")
         _threads(command)
     for command in (sample, edit, denoise):
+        what = "what to change" if command is edit else "what to paint"
         command.add_argument(
-            "--caption", action="append", metavar="TEXT", help="what to paint; several are shared out in turn"
+            "--caption", action="append", metavar="TEXT", help=f"{what}; several are shared out in turn"
         )
+    edit.add_argument(
+        "--by", choices=("caption", "direction", "both"), default="caption",
+        help="how the change is made (default: caption); directions need the built-in digits, whose attributes "
+        "(variant, stroke, slant, size) are known",
+    )  # fmt: skip
+    edit.add_argument(
+        "--amount", type=_between(-100, 100), metavar="A",
+        help="how far to go in the direction: 1 as far as from thin to bold, say (default), below 0 the other way",
+    )  # fmt: skip
     for command in (sample, denoise):
         command.add_argument("--sample-steps", type=_positive(int), metavar="N", help="ddpm: denoising steps")
+    for command in (sample, denoise, edit):
         command.add_argument(
             "--guidance",
             type=_between(-100, 100),

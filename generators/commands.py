@@ -14,6 +14,7 @@ import datasets
 from datasets import captions as language
 from generators import pictures, runs
 from generators.cli import UsageError
+from generators.editing import Directions
 from generators.registry import FAMILIES, open_run
 from generators.training import Family
 from nn import checkpoint
@@ -145,17 +146,28 @@ def edit(options: Namespace) -> int:
     model, meta = _open(options.run, "edit")
     if not options.caption:
         raise UsageError('edit needs to know the change: for instance --caption "a bold digit"')
+    if options.amount is not None and options.by == "caption":
+        raise UsageError("--amount is how far to go in a direction; add --by direction")
+    if options.guidance is not None and options.by == "direction":
+        raise UsageError("--guidance is about the caption, which a direction leaves alone; use --amount")
     images, captions, labels = _test_images(options, model, meta)
     pictures.check_ending(options.out)
     wanted = [language.change(c, options.caption[i % len(options.caption)], model.vocabulary.words)
               for i, c in enumerate(captions)]  # fmt: skip
     with_threads(options)
-    edited = model.edit(images, captions, wanted, threads=options.pool)
+    extras = _sampler_options(options, model)
+    edited = {}
+    if options.by != "caption":
+        directions = Directions(model, datasets.load(data_name(meta), "train", limit=10_000), options.pool)
+        edited["by direction"] = directions.edit(images, captions, wanted, _given(options.amount, 1.0))
+    if options.by != "direction":
+        edited["by caption"] = model.edit(images, captions, wanted, threads=options.pool, **extras)
     if Path(options.out).suffix == ".png":
-        picture = pictures.rows({"image": images, "edited": edited}, columns=wanted)
+        rebuilt = model.reconstruct(images, captions, threads=options.pool)
+        picture = pictures.rows({"image": images, "round trip": rebuilt, **edited}, columns=wanted)
         pictures.write_atomically(options.out, pictures.png_bytes(picture))
     else:
-        _write(options.out, edited, wanted, labels)
+        _write(options.out, np.concatenate([*edited.values()]), wanted * len(edited), np.tile(labels, len(edited)))
     return 0
 
 

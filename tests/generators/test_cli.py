@@ -1,4 +1,5 @@
 """The command line: what works, and that whatever does not ends in one sentence and status 2."""
+import functools
 import io
 import os
 import subprocess
@@ -78,6 +79,64 @@ def test_the_ways_through_noise(run, tmp_path, verb, ending, monkeypatch):
     extra = ["--caption", "a bold digit"] if verb == "edit" else []
     assert main([verb, run, "-n", "3", "--out", str(out), *extra]) == 0
     assert out.stat().st_size > 100
+
+
+@pytest.fixture
+def drawn_once(monkeypatch):
+    """Data sets that are drawn once for a test, however many commands it gives."""
+    monkeypatch.setattr(commands.datasets, "load", functools.cache(commands.datasets.load))
+
+
+def test_edits_by_caption_and_by_direction(run, tmp_path, drawn_once):
+    """Catches one way's images given out as the other's, and an amount that nobody reads."""
+    def edit(*options, change="a bold digit"):
+        out = tmp_path / "x.npz"
+        assert main(["edit", run, "-n", "6", "--caption", change, "--out", str(out), *options]) == 0
+        return np.load(out)["images"]
+
+    both = edit("--by", "both")
+    by_direction, by_caption = both[:6], both[6:]
+    np.testing.assert_array_equal(by_caption, edit())
+    np.testing.assert_array_equal(by_direction, edit("--by", "direction"))
+    far = edit("--by", "direction", "--amount", "40")
+    np.testing.assert_array_equal(edit("--by", "direction", "--amount", "0"), edit("--by", "direction", change=""))
+    assert (by_direction != by_caption).any() and (far != by_direction).any()
+
+
+def test_edits_are_shown_with_the_round_trip(run, tmp_path, monkeypatch, drawn_once):
+    drawn = []
+    real = commands.pictures.rows
+    monkeypatch.setattr(commands.pictures, "rows", lambda rows, columns: drawn.append(rows) or real(rows, columns))
+    for by in ("caption", "direction", "both"):
+        out = str(tmp_path / "x.png")
+        assert main(["edit", run, "-n", "3", "--caption", "bold", "--by", by, "--out", out]) == 0
+    first, ways = ["image", "round trip"], {"by caption", "by direction"}
+    assert [set(rows) - set(first) for rows in drawn] == [{"by caption"}, {"by direction"}, ways]
+    assert all([*rows][:2] == first for rows in drawn)
+
+
+def test_one_sentence_for_an_edit_that_cannot_be(run, capsys, tmp_path, drawn_once):
+    def refuse(*options, of=run):
+        return refused(capsys, "edit", of, "-n", "2", "--out", tmp_path / "x.png", *options)
+
+    assert "did you mean 'bold'" in refuse("--caption", "bolt", "--by", "direction")
+    assert "'slanting right'" in refuse("--caption", "right", "--by", "direction")
+    assert "--by direction" in refuse("--caption", "bold", "--amount", "2")
+    assert "--amount" in refuse("--caption", "bold", "--amount", "nan", "--by", "direction")
+    assert "'both'" in refuse("--caption", "bold", "--by", "noise")
+    assert "--guidance" in refuse("--caption", "bold", "--guidance", "2", "--by", "direction")
+    assert "guidance" in refuse("--caption", "bold", "--guidance", "2")
+    clothes = tmp_path / "clothes"
+    for number in range(24):
+        folder = clothes / ("coat", "boot")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((28, 28), 10 * number, np.uint8)).save(folder / f"{number}.png")
+    plain = str(tmp_path / "plain")
+    assert main(["train", "vae", "--data", str(clothes), "--steps", "1", "--out", plain, *SMALL]) == 0
+    sentence = refuse("--caption", "coat", "--by", "both", of=plain)
+    assert "no attributes" in sentence and "change the caption" in sentence
+    assert not (tmp_path / "x.png").exists()
+    assert main(["edit", plain, "-n", "2", "--caption", "coat", "--out", str(tmp_path / "x.png")]) == 0
 
 
 def test_resume(tmp_path, capsys):
