@@ -1,4 +1,4 @@
-"""python -m bench speed | ops | quality | modes | faults: what Inkling costs, achieves and withstands, measured."""
+"""python -m bench speed | ops | quality | edits | modes | faults: what Inkling costs, achieves and withstands."""
 import nn  # noqa: F401, I001  (first: it prepares the process before NumPy is imported)
 
 import importlib
@@ -9,6 +9,7 @@ BENCHES = {
     "speed": "training steps, sampling, memory and start-up beside PyTorch",
     "ops": "single ops beside PyTorch's, and where a training step's time goes",
     "quality": "how good the samples are, every family on the same budget",
+    "edits": "whether an edit does what was asked, and nothing else",
     "modes": "how many of 1,000 kinds of image a GAN finds",
     "faults": "kills, strange input, endurance",
 }
