@@ -90,7 +90,7 @@ class Ours:
 
         self.trainer = models.make_trainer(family, dataset, self.count, settings)
         self.parameters = self.trainer.family.parameter_count()
-        self.options = {"steps": models.SAMPLING_STEPS[family]} if family in models.SAMPLING_STEPS else {}
+        self.options = models.SAMPLING.get(family, {})
 
     def step(self) -> None:
         self.trainer.step()

@@ -14,7 +14,7 @@ from nn.parallel import Threads, derive_rng
 
 FAMILIES = ("vae", "realnvp", "ddpm", "gan")
 IMAGES = 2000  # of the data set: enough for its captions to be all there, and little beside what training takes
-SAMPLING_STEPS = {"ddpm": 10}  # how often the network is used for one picture
+SAMPLING = {"ddpm": {"steps": 10, "guidance": 1.0}}  # the network is used ten times for one picture
 TOTAL_STEPS = 100_000  # of the run that is timed, so that the schedule of its rate hardly moves
 
 

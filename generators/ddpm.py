@@ -37,10 +37,12 @@ from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
 
 STEPS = 50  # of sampling, unless told otherwise
+GUIDANCE = 2.0  # likewise: how strictly the caption is followed
 
 
 @dataclass(frozen=True)
 class DDPMConfig(FamilyConfig):
+    batch_size: int = 64
     widths: tuple[int, ...] = (32, 64, 128)  # channels at 28x28, 14x14, 7x7
     squeezed: bool = False  # whether the network works on 2x2 pixels at a time: the widths then begin at 14x14
     blocks: int = 2  # residual blocks on the way up, at each size
@@ -49,7 +51,7 @@ class DDPMConfig(FamilyConfig):
     time_steps: int = 1000  # T
     schedule: str = "cosine"  # or "linear"
     prediction: str = "v"  # or "noise": what the network is asked for
-    weighting: str = "min-snr"  # or "simple": how the errors at different t are weighted
+    weighting: str = "simple"  # or "min-snr": how the errors at different t are weighted
     snr_limit: float = 5.0  # g of min-SNR
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one, for guidance
     ema_decay: float = 0.999
@@ -145,7 +147,7 @@ class DDPM(Family):
         rng: np.random.Generator,
         threads: Threads | None = None,
         steps: int | None = None,
-        guidance: float = 1.0,
+        guidance: float = GUIDANCE,
         eta: float = 0.0,
     ) -> np.ndarray:
         """One new image per caption, (N, H, W, C) in [0, 1].
@@ -175,7 +177,7 @@ class DDPM(Family):
         rng: np.random.Generator,
         steps: int | None = None,
         threads: Threads | None = None,
-        guidance: float = 1.0,
+        guidance: float = GUIDANCE,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The film of `sample` with eta = 0: the noisy images, and what the network took them for.
 

@@ -86,7 +86,7 @@ def _one_of(parameter: torch.Tensor, parameters: list[torch.Tensor]) -> bool:
 def _compare_samples(family: Family, other, captions: list[str], seed: int) -> float:
     recorder = Recorder(np.random.default_rng(seed))
     threads = Threads(1)
-    options = {"steps": other.STEPS} if hasattr(other, "STEPS") else {}
+    options = {"steps": other.STEPS, "guidance": 1.0} if hasattr(other, "STEPS") else {}
     images = family.sample(captions, recorder, threads=threads, **options)
     tokens = torch.from_numpy(family.vocabulary.encode(captions))
     with torch.inference_mode():
