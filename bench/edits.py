@@ -9,7 +9,7 @@ direction in their noise (`generators/editing.py`), measured on training images.
     changed     share of images that have what was asked for; also for each attribute, and of those that were to become
                 what no image in training is (`new`)
     kept        share in which the digit is still the same; `rest`: in which nothing else has changed
-    distance    root mean square difference, over all pixels (white is 1), to the image that the same hand would have
+    distance    root mean square difference over all pixels (white is 1), to the image that the same hand would have
                 drawn, had it been asked for the change: the built-in digits are drawn by a program, which can be asked
 
 A painter that ignores the image and paints something new under the changed caption would have the first three, and

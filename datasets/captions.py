@@ -139,6 +139,16 @@ def change(text: str, wanted: str, vocabulary) -> str:
     said = parse(text) | parse(wanted)
     if "digit" in said and said.get("variant") not in VARIANTS_OF[said["digit"]]:
         said.pop("variant", None)
+    return _compose(said)
+
+
+def silence(text: str, names) -> str:
+    """The caption `text` without what it says of these attributes.  CaptionError as from `parse`."""
+    return _compose({name: value for name, value in _parse(text) if name not in names})
+
+
+def _compose(said: dict[str, str]) -> str:
+    """A caption that says this and no more."""
     row = [values.index(said.get(name, values[0])) for name, values in ATTRIBUTES.items()]
     order = [_NAMES.index(name) for name in ("size", "stroke", "variant", "digit", "slant") if name in said]
     return _sentence(row, order, (True, True, True, True, False)) if order else ""

@@ -156,12 +156,13 @@ def edit(options: Namespace) -> int:
               for i, c in enumerate(captions)]  # fmt: skip
     with_threads(options)
     extras = _sampler_options(options, model)
-    edited = {}
+    directions, edited = None, {}
     if options.by != "caption":
         directions = Directions(model, datasets.load(data_name(meta), "train", limit=10_000), options.pool)
-        edited["by direction"] = directions.edit(images, captions, wanted, _given(options.amount, 1.0))
     if options.by != "direction":
         edited["by caption"] = model.edit(images, captions, wanted, threads=options.pool, **extras)
+    if directions:
+        edited["by direction"] = directions.edit(images, captions, wanted, _given(options.amount, 1.0))
     if Path(options.out).suffix == ".png":
         rebuilt = model.reconstruct(images, captions, threads=options.pool)
         picture = pictures.rows({"image": images, "round trip": rebuilt, **edited}, columns=wanted)

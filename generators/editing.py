@@ -3,8 +3,8 @@
 An image's noise holds what its caption leaves out.  So there are two ways to make a thin seven bold:
 
     by caption     read the noise under "a thin seven", decode it under "a bold seven": `family.edit`
-    by direction   let the caption be silent about the stroke, "seven": then the noise has to hold it.  The mean noise
-                   of bold images less the mean noise of thin ones points from thin to bold; add it, and decode
+    by direction   let the caption be silent about the stroke, "a seven": then the noise has to hold it.  The mean
+                   noise of bold images less the mean noise of thin ones points from thin to bold; add it, and decode
 
 The second needs no caption that says what is to change, only examples of it, and can be taken in any amount: half,
 double, or backwards.  Any family can that has `encode` and `decode`.
@@ -24,7 +24,7 @@ from datasets.dataset import Dataset
 from generators.training import Family
 from nn.parallel import Threads
 
-EXAMPLES = 250  # images that each mean is taken over, if there are so many
+EXAMPLES = 100  # images that each mean is taken over, if there are so many
 # What is changed as one: another digit is another variant too, and a variant is one of its digit.
 TOGETHER = (("digit", "variant"), ("stroke",), ("slant",), ("size",))
 
@@ -50,42 +50,41 @@ class Directions:
         amount: how far to go; 1 is the way from one kind of image to the other, below 0 is away from it.
         What `wanted` says and an image is already, by its caption, does not change.
         """
-        silent = [self.silent(*pair) for pair in zip(captions, wanted, strict=True)]
+        silent = [language.silence(c, changes(c, w)) for c, w in zip(captions, wanted, strict=True)]
         z = self.model.encode(images, silent, self.threads).copy()
         for noise, *pair in zip(z, captions, wanted, strict=True):
             noise += self.between(*pair) * z.dtype.type(amount)
         return self.model.decode(z, silent, self.threads)
 
-    @staticmethod
-    def silent(caption: str, wanted: str) -> str:
-        """The caption under which the noise is read and decoded: the digit's name, or nothing if that is to change."""
-        digit = language.parse(caption).get("digit", "")
-        return digit if language.parse(wanted).get("digit", digit) == digit else ""
-
     def between(self, caption: str, wanted: str) -> np.ndarray:
         """The direction from the noise of images like `caption` to that of images like `wanted`, of the noise's shape.
 
-        The sum of one for each attribute that differs; where `caption` does not mention it, from all images that are
-        not as wanted.  Raises DataError if there are no images to measure one on.
+        The sum of one for each attribute that differs, among images of the same digit: a bold one is not thicker in
+        the places where a bold eight is.  Their captions are silent about that attribute alone: of what they say the
+        noise is free, else "right" would mean "thin" too to a four, which is never both bold and slanting right.
+        Where `caption` does not mention the attribute, it leads from all images that are not as wanted.
+
+        Raises DataError if there are no images to measure one on.
         """
-        said, asked, named = language.parse(caption), language.parse(wanted), self.silent(caption, wanted) != ""
+        said, asked, changed = language.parse(caption), language.parse(wanted), changes(caption, wanted)
+        same = {"digit": said["digit"]} if "digit" in said.keys() - changed else {}
         way = np.float32(0)
         for names in TOGETHER:
-            old, new = ({name: says[name] for name in names if name in says} for says in (said, asked))
-            if not new.items() <= old.items():
-                way = way + self._mean(named, new, {}) - self._mean(named, old, new)
+            if silent := changed.intersection(names):
+                old, new = (same | {name: says[name] for name in names if name in says} for says in (said, asked))
+                way = way + self._mean(silent, new, {}) - self._mean(silent, old, new)
         return way
 
-    def _mean(self, named: bool, having: dict[str, str], lacking: dict[str, str]) -> np.ndarray:
-        """The mean noise of images that have all of `having` and not all of `lacking`, their digits named or not."""
-        key = (named, *having.items(), "not", *lacking.items())
+    def _mean(self, silent: frozenset[str], having: dict[str, str], lacking: dict[str, str]) -> np.ndarray:
+        """The mean noise of images that have all of `having` and not all of `lacking`, under silent captions."""
+        key = (silent, *having.items(), "not", *lacking.items())
         if key not in self._known:
             data = self.dataset
             fits = self._has(having) & ~self._has(lacking) if lacking else self._has(having)
             chosen = np.flatnonzero(fits)[: self.examples]
             if not len(chosen):
                 raise DataError(f"none of the {len(data):,} images of {data.name} is {' and '.join(having.values())}")
-            captions = [data.classes[label] if named else "" for label in data.labels[chosen]]
+            captions = [language.silence(caption, silent) for caption in data.captions(chosen)]
             images = data.images[chosen] * np.float32(1 / 255)
             self._known[key] = self.model.encode(images, captions, self.threads).mean(axis=0)
         return self._known[key]
@@ -96,3 +95,10 @@ class Directions:
         for name, value in attributes.items():
             has &= self.dataset.attributes[name] == self.dataset.attribute_values[name].index(value)
         return has
+
+
+def changes(caption: str, wanted: str) -> frozenset[str]:
+    """The attributes of which `wanted` says something that `caption` does not say; with the digit, its variant."""
+    said, asked = language.parse(caption), language.parse(wanted)
+    names = {name for name, value in asked.items() if said.get(name) != value}
+    return frozenset(names | {"variant"} if "digit" in names else names)

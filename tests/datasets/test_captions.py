@@ -166,3 +166,12 @@ def test_check_serves_other_vocabularies():
         check("seven", fashion)
     with pytest.raises(CaptionError, match="knows no words"):
         check("cat", ())
+
+
+def test_silence_leaves_out_what_is_named_and_nothing_else():
+    for attributes in itertools.islice(every_picture(), 0, None, 7):
+        text = captions.full([values.index(attributes[name]) for name, values in ATTRIBUTES.items()])
+        for names in ({"stroke"}, {"digit", "variant"}, {"slant", "size"}, set()):
+            left = {name: value for name, value in attributes.items() if name not in names}
+            assert parse(captions.silence(text, names)) == left
+    assert captions.silence("bold", {"stroke"}) == captions.silence("", {"size"}) == ""
