@@ -83,13 +83,13 @@ def _ask(request: dict, plan: runs.Plan, threads: int, way: str, patience: float
     It leads a process group, so that nothing of it (torch.compile starts compilers) outlives the answer or Ctrl-C.
     With `patience` it is silent; otherwise it shows its progress.
     """
-    text = json.dumps({**request, "plan": plan.to_json(), "threads": threads, "way": way})
+    request = {**request, "plan": plan.to_json(), "threads": threads, "way": way, "asker": os.getpid()}
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.peers.quality"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE if patience else None, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        answer, errors = process.communicate(text, patience)
+        answer, errors = process.communicate(json.dumps(request), patience)
     except subprocess.TimeoutExpired:
         raise Failed(f"it took longer than {patience:.0f} seconds") from None
     finally:

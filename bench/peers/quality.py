@@ -56,18 +56,21 @@ def rehearse(trainer: TwinTrainer) -> None:
     torch.set_rng_state(state)
 
 
-def train(trainer: TwinTrainer) -> float:
-    """Train to the end of the schedule; the seconds that it took, without compiling."""
+def train(trainer: TwinTrainer, asker: int) -> float:
+    """Train to the end of the schedule; the seconds that it took, without compiling.
+
+    Ends early if the process `asker`, our parent, has ended: what it waited for nobody waits for.
+    """
     rehearse(trainer)
-    parent, begin = os.getppid(), time.perf_counter()
+    begin = time.perf_counter()
     name = f"{type(trainer.family).__name__.lower()} in PyTorch, {trainer.way}"
     with tqdm(desc=name, total=trainer.total_steps, unit="step", dynamic_ncols=True) as bar:
         while trainer.step_number < trainer.total_steps:
             loss = trainer.step()
             if not math.isfinite(loss):
                 sys.exit(f"the twin's training diverged: its loss at step {trainer.step_number - 1} is {loss}")
-            if os.getppid() != parent:
-                sys.exit("whoever asked for this twin has ended")
+            if os.getppid() != asker:
+                sys.exit("the bench that asked for this twin has ended, so it ends too")
             bar.update()
             bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
     return time.perf_counter() - begin
@@ -105,7 +108,7 @@ def main() -> int:
         print(json.dumps({"seconds": seconds_per_step(trainer)}))
         return 0
     how = {"way": way, "milliseconds": request["milliseconds"], "steps": plan.steps}
-    how["train_minutes"] = train(trainer) / 60
+    how["train_minutes"] = train(trainer, request["asker"]) / 60
     give_back(trainer, ours)
     save(Path(request["folder"]), plan, ours, how)
     print(json.dumps(how))

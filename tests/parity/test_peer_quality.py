@@ -1,6 +1,7 @@
 """The twin that `python -m bench quality --peer` trains: it learns as ours does, and comes back as ours."""
 import io
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -98,8 +99,8 @@ def test_asked_as_the_bench_asks(monkeypatch, tmp_path, capsys):
     """Catches: an answer that the bench cannot read, a schedule cut short, a checkpoint that is no model of ours."""
 
     def answer(request, plan, threads, way, patience=None):
-        text = json.dumps({**request, "plan": plan.to_json(), "threads": threads, "way": way})
-        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        request |= {"plan": plan.to_json(), "threads": threads, "way": way, "asker": os.getppid()}
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
         assert quality.main() == 0
         return json.loads(capsys.readouterr().out.splitlines()[-1])
 
@@ -109,7 +110,9 @@ def test_asked_as_the_bench_asks(monkeypatch, tmp_path, capsys):
     model, how = kept.trained(tmp_path, CONFIG, "ddpm", DATA, "digits", 1.0, 3, 1, ["eager"])
     assert how["way"] == "eager" and how["steps"] == STEPS and how["milliseconds"] == {"eager": 60e3 / STEPS}
     _, trainer = quality.make_trainer(replace(PLAN, limit=None), DATA, "eager")
-    quality.train(trainer)
+    quality.train(trainer, os.getppid())
+    with pytest.raises(SystemExit):  # a bench that is no more
+        quality.train(quality.make_trainer(PLAN, DATA, "eager")[1], -1)
     expected, _ = quality.make_trainer(PLAN, DATA, "eager")
     quality.give_back(trainer, expected)
     loaded = generators.load(next(tmp_path.iterdir()))
