@@ -1,12 +1,12 @@
-"""Data parallelism on threads, with bits that do not depend on how many threads there are.
+"""Data parallelism, with bits that do not depend on how many threads there are.
 
 The batch is cut into shards small enough for the cache.  Shards are dealt to a fixed number of lanes like cards:
 shard i goes to lane i mod LANES.  A lane owns a gradient buffer and works through its shards in order, each forward
-and backward; a thread takes one whole lane at a time.  At the end the lanes' buffers are added in lane order.  So
-every sum is taken in the same order whatever the threads do, and no kernel needs to know that threads exist.
+and backward; a worker takes one whole lane at a time.  At the end the lanes' buffers are added in lane order.  So
+every sum is taken in the same order whatever the workers do, and no kernel needs to know that they exist.
 
-This scales because kernels and BLAS release Python's global lock while they compute, and because a shard's
-activations never leave the cache of the core that works on it.
+A worker is a thread, or, where it pays and the system allows it, a process (`nn/crew.py`).  This scales because a
+shard's activations never leave the cache of the core that works on it.
 """
 from __future__ import annotations
 
