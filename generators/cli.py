@@ -178,7 +178,7 @@ def _add_pictures(commands) -> None:
             "--guidance",
             type=_between(-100, 100),
             metavar="W",
-            help="ddpm: how strictly the caption is obeyed: 0 not at all, 1 as it was learned, 2 beyond that (the default "
+            help="ddpm: how strictly the caption is obeyed: 0 not at all, 1 as it was learned, 2 beyond (the default "
             "of sample and denoise; edit: 1)",
         )
     sample.add_argument(
