@@ -235,7 +235,7 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
     """Two steps a model, twice: the second time it trains nothing, and the page is the same."""
     small = {"vae": {"width": "8"}, "realnvp": {"steps": "[1, 1]", "widths": "[8, 8]"}, "ddpm": {"widths": "[8, 8]"}}
     entries = [
-        replace(e, settings={**e.settings, **small.get(e.family, {"width": "8"}), "batch_size": "16"}, limit=64)
+        replace(e, settings={**e.settings, **small.get(e.family, {"width": "8"}), "batch_size": "16"}, limit=600)
         for e in demo.ENTRIES
     ]
     monkeypatch.setattr(demo, "ENTRIES", entries)
