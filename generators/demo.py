@@ -43,16 +43,18 @@ class Entry:
 # Smaller than the defaults, which want ten minutes each: narrow networks, half the batch.
 SMALL = {"batch_size": "64", "width": "16"}
 ENTRIES = [
-    Entry("regression", "regression", "regression", 0.05, SMALL),
-    Entry("vae", "VAE", "vae", 0.12, {**SMALL, "width": "32"}),
-    Entry("realnvp", "flow", "realnvp", 0.20, {"steps": "[4, 4]", "widths": "[32, 48]", "depth": "2"}),
-    Entry("ddpm", "diffusion", "ddpm", 0.33, {"squeezed": "true", "widths": "[32, 64]", "optimiser.rate": "4e-3"}),
+    Entry("regression", "regression", "regression", 0.04, SMALL),
+    Entry("vae", "VAE", "vae", 0.17, {"batch_size": "64", "latent": "12", "optimiser.rate": "1e-2"}),
+    Entry("realnvp", "flow", "realnvp", 0.21, {
+        "steps": "[4, 4]", "widths": "[32, 48]", "depth": "2", "optimiser.rate": "8e-3",
+    }),
+    Entry("ddpm", "diffusion", "ddpm", 0.31, {"squeezed": "true", "widths": "[32, 64]", "optimiser.rate": "1e-2"}),
     Entry("gan", "GAN", "gan", 0.19, SMALL),
-    Entry("gan-no-noise", "GAN without noise", "gan", 0.11, {**SMALL, "noise": "0"}),
+    Entry("gan-no-noise", "GAN without noise", "gan", 0.08, {**SMALL, "noise": "0"}),
 ]  # fmt: skip
 PAINTERS = ["vae", "realnvp", "ddpm", "gan"]
-# How the demo asks for pictures: so young a flow paints better with a little less noise.
-OPTIONS = {"realnvp": {"temperature": 0.7}}
+# How the demo asks for pictures: models this young need more guidance, or less noise.
+OPTIONS = {"ddpm": {"guidance": 4.0}, "realnvp": {"temperature": 0.7}}
 
 
 @dataclass

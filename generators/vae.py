@@ -33,6 +33,7 @@ from generators.blocks import ResidualBlock, log_mean_exp, squeeze, unsqueeze
 from generators.text import TextEncoder
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
+from nn import init
 from nn.modules import Conv2d, GroupNormSiLU, Linear, Module
 from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
@@ -41,11 +42,11 @@ from nn.tensor import Tensor
 @dataclass(frozen=True)
 class VAEConfig(FamilyConfig):
     width: int = 32  # channels at half size; twice as many at a quarter
-    latent: int = 32  # numbers in z
+    latent: int = 16  # numbers in z
     text: int = 64  # numbers in a caption's embedding
     beta: float = 1.0  # weight of the KL term
     likelihood: str = "bernoulli"  # or "logistic": what the decoder's outputs mean, see below
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-3, weight_decay=0.01))
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=5e-3, weight_decay=0.01))
 
 
 def reparameterise(mean: Tensor, log_var: Tensor, noise: np.ndarray) -> Tensor:
@@ -95,10 +96,29 @@ def binarise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (rng.random(images.shape, dtype=np.float32) < images).astype(np.float32)
 
 
+class Place(Module):
+    """Where the vectors of a caption lie: w = shift(c) + scale(c) * z.
+
+    Encoder and decoder work with w; the noise z is what is left when the caption is taken out of it.  For z ~ N(0, I)
+    w has a Gaussian of its own for every caption, the conditional prior of Sohn et al. 2015 (section 4): sevens need
+    not be spread over all of space for a random z to land on one.  The KL term is the same in w and in z.
+    """
+
+    def __init__(self, config: VAEConfig, rng: np.random.Generator):
+        self.output = Linear(config.text, 2 * config.latent, rng)
+        self.output.weight.data = init.zeros(self.output.weight.shape)  # at first everything is in one place
+
+    def __call__(self, caption: Tensor) -> tuple[Tensor, Tensor]:
+        """(shift, log of the scale), each (N, latent)."""
+        shift, log_scale = F.split(self.output(caption), 2, axis=-1)
+        return shift, F.clip(log_scale, -5, 5)
+
+
 class Encoder(Module):
     """Image and caption -> mean and log-variance of q(z|x,c), each (N, latent)."""
 
-    def __init__(self, config: VAEConfig, rng: np.random.Generator):
+    def __init__(self, config: VAEConfig, place: Place, rng: np.random.Generator):
+        self.place = place
         w, small = config.width, config.image_size // 4
         self.stem = Conv2d(4 * config.channels, w, 3, rng)
         self.half = ResidualBlock(w, w, config.text, rng)
@@ -113,14 +133,16 @@ class Encoder(Module):
         h = self.quarter(squeeze(h))  # (N, 7, 7, 2w)
         for block in self.blocks:
             h = block(h, caption)
-        mean, log_var = F.split(self.output(self.norm(h).reshape(len(h), -1)), 2, axis=-1)
-        return mean, F.clip(log_var, -10, 10)
+        mean, log_var = F.split(self.output(self.norm(h).reshape(len(h), -1)), 2, axis=-1)  # of w
+        shift, log_scale = self.place(caption)
+        return (mean - shift) * F.exp(-log_scale), F.clip(log_var - 2 * log_scale, -10, 10)
 
 
 class Decoder(Module):
     """z and caption -> the parameters of p(x|z,c): (N, H, W, C) for "bernoulli", (N, H, W, 2C) for "logistic"."""
 
-    def __init__(self, config: VAEConfig, rng: np.random.Generator):
+    def __init__(self, config: VAEConfig, place: Place, rng: np.random.Generator):
+        self.place = place
         w, self.small = config.width, config.image_size // 4
         outputs = config.channels * (2 if config.likelihood == "logistic" else 1)
         self.input = Linear(config.latent + config.text, self.small * self.small * 2 * w, rng)
@@ -132,7 +154,9 @@ class Decoder(Module):
         self.output = Conv2d(8, outputs, 3, rng)
 
     def __call__(self, z: Tensor, caption: Tensor) -> Tensor:
-        h = self.input(F.concat([z, caption], axis=1)).reshape(len(z), self.small, self.small, -1)
+        shift, log_scale = self.place(caption)
+        w = shift + F.exp(log_scale) * z
+        h = self.input(F.concat([w, caption], axis=1)).reshape(len(z), self.small, self.small, -1)
         for block in self.blocks:
             h = block(h, caption)
         h = unsqueeze(self.quarter(h))  # (N, 14, 14, w)
@@ -155,8 +179,9 @@ class VAE(Family):
         if config.likelihood not in ("bernoulli", "logistic"):
             raise ValueError(f"vae: the likelihood is 'bernoulli' or 'logistic'; given {config.likelihood!r}")
         self.text = TextEncoder(len(self.vocabulary), config.text, rng)
-        self.encoder = Encoder(config, rng)
-        self.decoder = Decoder(config, rng)
+        place = Place(config, rng)
+        self.encoder = Encoder(config, place, rng)
+        self.decoder = Decoder(config, place, rng)
 
     @classmethod
     def suited(cls, config: VAEConfig, dataset) -> VAEConfig:

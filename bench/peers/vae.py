@@ -9,6 +9,12 @@ from bench.peers.layers import Linear, Twin
 from bench.peers.training import Batch, FamilyTwin, TwinPhase
 
 
+class Place(Twin):
+    def forward(self, caption: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        shift, log_scale = self.output(caption).chunk(2, dim=1)
+        return shift, log_scale.clamp(-5, 5)
+
+
 class Encoder(Twin):
     def __init__(self, ours):
         super().__init__(ours)
@@ -22,7 +28,8 @@ class Encoder(Twin):
         for block in self.blocks:
             h = block(h, caption)
         mean, log_var = self.output(self.norm(h).flatten(1)).chunk(2, dim=1)
-        return mean, log_var.clamp(-10, 10)
+        shift, log_scale = self.place(caption)
+        return (mean - shift) * torch.exp(-log_scale), (log_var - 2 * log_scale).clamp(-10, 10)
 
 
 class Decoder(Twin):
@@ -32,7 +39,9 @@ class Decoder(Twin):
         self.input = Linear(ours.input, writes=(channels, ours.small, ours.small))
 
     def forward(self, z: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
-        h = self.input(torch.cat([z, caption], dim=1)).view(len(z), -1, self.small, self.small)
+        shift, log_scale = self.place(caption)
+        w = shift + torch.exp(log_scale) * z
+        h = self.input(torch.cat([w, caption], dim=1)).view(len(z), -1, self.small, self.small)
         for block in self.blocks:
             h = block(h, caption)
         h = unsqueeze(self.quarter(h))
@@ -46,6 +55,7 @@ class VAE(FamilyTwin):
         if ours.config.likelihood != "bernoulli":
             raise ValueError("the VAE's twin has the Bernoulli likelihood alone, as for handwriting")
         super().__init__(ours)
+        self.encoder.place = self.decoder.place  # one, as in ours
 
     def phases(self) -> list[TwinPhase]:
         return [TwinPhase("vae", list(self.parameters()), self.draw, self.loss)]
