@@ -12,7 +12,7 @@ import time
 
 from bench.memory import peak_megabytes, reset_peak
 
-LEAVE_ALLOCATOR = "malloc.mmap_threshold malloc.trim_threshold malloc.arena_max"
+LEAVE_ALLOCATOR = "malloc.mmap_threshold malloc.trim_threshold malloc.arena_max"  # for PyTorch: as it comes
 
 
 class Contestant:

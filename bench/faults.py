@@ -135,7 +135,8 @@ def endure(family: str, steps: int, threads: int | None = None) -> Endurance:
     began = time.perf_counter()
     for metrics in train(trainer):
         step = metrics["step"]
-        memory[step], times[step] = resident_megabytes(), time.perf_counter() - began
+        times[step] = time.perf_counter() - began
+        memory[step] = resident_megabytes()
         began = time.perf_counter()
     early, late = slice(steps // 5, 2 * steps // 5), slice(-(steps // 5), None)
     before, after = float(np.median(memory[early])), float(np.median(memory[late]))

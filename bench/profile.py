@@ -68,9 +68,8 @@ def profile(family: str, steps: int = 10) -> Profile:
     """Time `steps` training steps of a family, op by op, on one thread; then untimed, on one and on two."""
     dataset = digits()
     trainer = make_trainer(family, dataset, 1)
-    config = trainer.family.config
     phases = len(trainer.family.phases(0))
-    result = Profile(family, phases * -(-config.batch_size // config.shard_size))
+    result = Profile(family, phases * trainer.shard_count)
     result.untimed = _median_seconds(trainer, steps)
     with timed_ops(result), timed_parts(trainer, result):
         begin = time.thread_time()

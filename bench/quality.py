@@ -6,8 +6,8 @@ Each family trains for the same minutes and is measured by `generators/evaluate.
 headline, with three seeds. With --sweep diffusion is also measured against training time and against sampling steps;
 with --peer so is its twin in PyTorch (the same layers, weights, batches and schedule), in the fastest of PyTorch's ways
 and in as many minutes, not counting what it compiles.
-Runs are kept below --out, one folder for each budget and seed: what was interrupted goes on, what is done is only
-measured again. The results are a table, JSON, and a page with the pictures.
+Runs are kept below --out, one folder for each budget and seed: what was interrupted goes on (the twin begins anew),
+what is done is only measured again. The results are a table, JSON, and a page with the pictures.
 """
 
 import argparse

@@ -40,7 +40,7 @@ class Entry:
     limit: int | None = 20_000
 
 
-# Smaller than the defaults, which want ten minutes each: narrow networks, half the batch.
+# The defaults want ten minutes each; here there are one or two: narrower networks, smaller batches, higher rates.
 SMALL = {"batch_size": "64", "width": "16"}
 ENTRIES = [
     Entry("regression", "regression", "regression", 0.04, SMALL),
@@ -127,7 +127,7 @@ class Show:
             "Four ways to make an image from a sentence",
             "A sentence says less than an image shows. Each of these models has its own place for what the sentence "
             "leaves out, and that place is the noise.",
-            f"Trained by Inkling in {minutes:.1f} minutes on {self.threads.count} threads. Autograd, convolutions, "
+            f"Trained by Inkling in {minutes:.1f} minutes on {self.threads.count} cores. Autograd, convolutions, "
             "models and samplers are Python with NumPy and Numba, nothing else.",
         )
         for section in (

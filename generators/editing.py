@@ -57,7 +57,9 @@ class Directions:
         return self.model.decode(z, silent, self.threads)
 
     def between(self, caption: str, wanted: str) -> np.ndarray:
-        """The direction from the noise of images like `caption` to that of images like `wanted`, of the noise's shape.
+        """The direction from the noise of images like `caption` to that of images like `wanted`.
+
+        Of the noise's shape; a single 0 if nothing differs.
 
         The sum of one for each attribute that differs, among images of the same digit: a bold one is not thicker in
         the places where a bold eight is.  Their captions are silent about that attribute alone: of what they say the

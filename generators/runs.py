@@ -16,7 +16,7 @@ import signal
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,13 +153,15 @@ def plan_run(
 def seconds_per_step(name: str, dataset, config: FamilyConfig, threads: Threads) -> float:
     """The median time of a training step, on a model that is thrown away; the first two, which compile, left out."""
     trainer = Trainer(build(name, config, derive_rng(0, "weights")), dataset, 0, 1000, threads)
-    for _ in range(2):
-        trainer.step()
-    times, begin = [], time.perf_counter()
-    while len(times) < 5 or (len(times) < 60 and time.perf_counter() - begin < 4):
-        start = time.perf_counter()
-        trainer.step()
-        times.append(time.perf_counter() - start)
+    times = []
+    with closing(trainer):
+        for _ in range(2):
+            trainer.step()
+        begin = time.perf_counter()
+        while len(times) < 5 or (len(times) < 60 and time.perf_counter() - begin < 4):
+            start = time.perf_counter()
+            trainer.step()
+            times.append(time.perf_counter() - start)
     return float(np.median(times))
 
 

@@ -12,6 +12,7 @@ weights and the step's number alone: stop anywhere, go on, and the bits are the 
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class FamilyConfig:
     image_size: int = 28
     channels: int = 1
     batch_size: int = 128
-    shard_size: int = 32  # images that one thread works on at a time: few for the cache, many for Python's lock
+    shard_size: int = 32  # images that one worker takes at a time: few for the cache, many for Python's overhead
     ema_decay: float = 0.999
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 
@@ -155,9 +156,10 @@ class Trainer:
         self.phase_states = {p.name: _PhaseState(p, family.config.ema_decay) for p in family.phases(0)}
         self._cut: tuple[int, list[Shard]] = (-1, [])
         self._crew: crew.Crew | None = None
+        self._compiled = False  # the first step compiles kernels, once and not in every process
         # What training changes besides parameters (running statistics) would not reach the crew: then threads do it.
-        alone = len(family.state()) > len(family.parameters()) or not crew.AVAILABLE
-        self._crew_size = 1 if alone else min(threads.count, LANES, self._shard_count)
+        alone = len(family.state()) > len(family.parameters())
+        self._crew_size = 1 if alone else min(threads.count, LANES, self.shard_count)
 
     def step(self) -> dict[str, float]:
         """One step: every phase of the family on one batch.  Returns the metrics; raises Diverged at a NaN."""
@@ -166,13 +168,21 @@ class Trainer:
             batch = self.batches.at(step)
             tokens = self.family.vocabulary.encode(batch.captions)
             self.family.prepare(batch.images, tokens, derive_rng(self.seed, "prepare"))
+        if self._crew is None and self._crew_size > 1 and self._compiled and crew.usable():
+            self._hire()
         metrics: dict[str, float] = {}
         for phase in self.family.phases(step):
             metrics |= self._update(phase)
         self.step_number += 1
-        if self._crew is None and self._crew_size > 1:  # not before all kernels are compiled
-            self._crew = crew.Crew(self._work, self._crew_size)
+        self._compiled = True
         return metrics
+
+    def _hire(self) -> None:
+        me = weakref.proxy(self)  # else the crew would keep its trainer alive, and the trainer its crew
+        try:
+            self._crew = crew.Crew(lambda index, request: me._work(index, request), self._crew_size)
+        except OSError:  # the system allows no more processes: threads do it
+            self._crew_size = 1
 
     def close(self) -> None:
         """End the worker processes; the next step hires new ones."""
@@ -183,9 +193,13 @@ class Trainer:
     def _update(self, phase: Phase) -> dict[str, float]:
         step, config, state = self.step_number, phase.optimiser, self.phase_states[phase.name]
         if self._crew is None:
-            value, metrics = state.flat.accumulate(self._loss(phase, step), self._shard_count, self.threads)
+            value, metrics = state.flat.accumulate(self._loss(phase, step), self.shard_count, self.threads)
         else:
-            lanes = crew.interleave(self._crew.run((phase.name, step)))
+            try:
+                lanes = crew.interleave(self._crew.run((phase.name, step)))
+            except BaseException:
+                self.close()  # whoever catches this and goes on needs a new crew
+                raise
             value, metrics = state.flat.combine(lanes)
         norm = gradient_norm(state.flat.gradient)
         if not (np.isfinite(value) and np.isfinite(norm)):
@@ -199,7 +213,7 @@ class Trainer:
         """A worker's share of a gradient, in whichever process: every so many lanes of this phase and step."""
         name, step = request
         phase = next(phase for phase in self.family.phases(step) if phase.name == name)
-        flat, loss, count = self.phase_states[name].flat, self._loss(phase, step), self._shard_count
+        flat, loss, count = self.phase_states[name].flat, self._loss(phase, step), self.shard_count
         return [flat.work_lane(lane, loss, count) for lane in range(index, min(LANES, count), self._crew_size)]
 
     def _loss(self, phase: Phase, step: int) -> Callable[[int], tuple[Tensor, dict[str, float]]]:
@@ -207,8 +221,14 @@ class Trainer:
         return lambda index: phase.loss(shards[index], derive_rng(self.seed, phase.name, step, index))
 
     @property
-    def _shard_count(self) -> int:
-        return -(-self.family.config.batch_size // self.family.config.shard_size)
+    def _shard_size(self) -> int:
+        """As the config says, but no more than half of the batch, so that two workers have work."""
+        return min(self.family.config.shard_size, -(-self.family.config.batch_size // 2))
+
+    @property
+    def shard_count(self) -> int:
+        """How many shards a batch is cut into."""
+        return -(-self.family.config.batch_size // self._shard_size)
 
     def _shards(self, step: int) -> list[Shard]:
         """The batch of a step, cut up; the phases of a step share it."""
@@ -225,7 +245,7 @@ class Trainer:
             false_tokens = self.family.vocabulary.encode(
                 self.dataset.contradicting(batch.indices, batch.captions, rng)
             )
-        size, count = self.family.config.shard_size, len(tokens)
+        size, count = self._shard_size, len(tokens)
         shards = []
         for start in range(0, count, size):
             part = slice(start, start + size)
@@ -244,7 +264,7 @@ class Trainer:
                 return self._sentence(where)
         try:
             with finite_checks():
-                for shard in range(self._shard_count):
+                for shard in range(self.shard_count):
                     loss(shard)[0].backward()
         except NonFiniteError as error:
             where = str(error)
@@ -294,7 +314,6 @@ class Trainer:
             for view, parameter in zip(phase.flat.views(phase.ema.average), phase.flat.parameters, strict=True):
                 state[names[id(parameter)]] = view
         return state
-
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:

@@ -8,17 +8,21 @@ processes 1.8 to 1.9 times.
 A fork is a cheap copy: the child has every array, model and data set that its parent had, and the system copies a page
 only when one of the two writes to it.  What both must see belongs in `shared_zeros`.
 
-Only Linux: elsewhere a fork beside other threads is not safe.  Here it is, because a member of the crew uses none of
-what the parent's other threads (a progress bar's, BLAS's) may have held at that moment.
+Only on Linux, and only from the main thread: a fork copies no other thread, but the locks that one held stay locked in
+the copy.  A progress bar's and BLAS's threads hold none that a member uses; a program that paints from several threads
+of its own at once would.
 """
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import math
 import mmap
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 import weakref
@@ -31,6 +35,13 @@ import numpy as np
 from nn import runtime
 
 AVAILABLE = sys.platform == "linux"
+STOPS = {signal.SIGINT, signal.SIGTERM}
+PR_SET_PDEATHSIG = 1
+
+
+def usable() -> bool:
+    """Whether a crew may be hired here and now."""
+    return AVAILABLE and threading.current_thread() is threading.main_thread()
 
 
 def shared_zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
@@ -43,14 +54,19 @@ class Crew:
     """`run(request)` calls `work(index, request)` in `count` processes at once; in this one with index 0.
 
     work sees everything as it was when the crew was hired, apart from shared memory.  Requests and replies are copied.
+    Raises OSError if the system allows no more processes.
     """
 
     def __init__(self, work: Callable[[int, object], object], count: int):
         self.work = work
         self.members: list[tuple[int, Connection]] = []  # process numbers, and the line to each
         self.close = weakref.finalize(self, _dismiss, os.getpid(), self.members)
-        for index in range(1, count):
-            self.members.append(_hire(work, index))
+        try:
+            for index in range(1, count):
+                self.members.append(_hire(work, index))
+        except OSError:  # no more processes, or no memory for one
+            self.close()
+            raise
 
     def __enter__(self) -> Crew:
         return self
@@ -63,6 +79,8 @@ class Crew:
 
         Raises RuntimeError with the traceback of a member's exception, ChildProcessError if a member has died.
         """
+        if not self.close.alive:
+            raise RuntimeError("this crew has been closed, by close() or after an error; hire a new one")
         try:
             for _, line in self.members:
                 line.send(request)
@@ -92,21 +110,30 @@ def interleave(shares: list[list]) -> list:
 
 def _hire(work: Callable, index: int) -> tuple[int, Connection]:
     ours, theirs = Pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, see above
-        process = os.fork()
-    if process == 0:
-        _serve(work, index, theirs)
+    parent = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until each side has its own answer to them
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, see above
+            process = os.fork()
+        if process == 0:
+            _serve(work, index, theirs, parent, before)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return process, ours
 
 
-def _serve(work: Callable, index: int, line: Connection) -> None:
-    """The life of a member: it ends with the line, when the crew is closed or its parent has died."""
+def _serve(work: Callable, index: int, line: Connection, parent: int, mask: set) -> None:
+    """The life of a member: it ends with its parent, or with the line, when the crew is closed."""
     try:
+        for stop in STOPS:  # they may reach the whole group; the parent decides
+            signal.signal(stop, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before that was heard
+            return
         gc.freeze()  # what is inherited is not looked at again, and so not copied
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; the parent decides
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for name in os.listdir("/proc/self/fd"):  # else a killed parent's locks and lines would live on in its members
             if int(name) > 2 and int(name) != line.fileno():
                 _close(int(name))
@@ -125,10 +152,8 @@ def _serve(work: Callable, index: int, line: Connection) -> None:
 
 
 def _close(descriptor: int) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the one by which the directory was listed
         os.close(descriptor)
-    except OSError:
-        pass  # the one by which the directory was listed
 
 
 def _dismiss(parent: int, members: list[tuple[int, Connection]]) -> None:
@@ -137,6 +162,8 @@ def _dismiss(parent: int, members: list[tuple[int, Connection]]) -> None:
         return
     for process, line in members:
         line.close()
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # where the system was told to forget children as they die
+            os.waitpid(process, 0)
     members.clear()

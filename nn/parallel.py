@@ -145,8 +145,8 @@ def map_shards(
         with no_grad():
             return function(slice(start, min(start + shard_size, count)))
 
-    if processes and crew.AVAILABLE:
-        workers = min(threads.count if threads else default_threads(), len(starts))
+    workers = min(threads.count if threads else default_threads(), len(starts))
+    if processes and workers > 1 and crew.usable():
         with Crew(lambda index, _: [work(start) for start in starts[index::workers]], workers) as team:
             return np.concatenate(interleave(team.run()))
     pool = threads or Threads()

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 import bench.peers.ddpm  # noqa: F401  (the import makes the twin known)
 import datasets
-import nn  # noqa: F401, I001  (first: it prepares the process before NumPy is imported)
 from bench.peers.training import TwinTrainer
 from generators.registry import build, config_to_json
 from generators.runs import Plan

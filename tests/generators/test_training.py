@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from generators.training import Diverged, Trainer, train
+from nn import crew
 from nn import functional as F
 from nn.optim import AdamW
 from nn.tensor import Tensor
@@ -27,22 +28,64 @@ def assert_equal_bits(a, b):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
+@pytest.mark.parametrize("processes", [True, False])
 @pytest.mark.parametrize("threads", [2, 4])
-def test_equal_bits_for_any_number_of_threads(threads):
+def test_equal_bits_for_any_number_of_threads_or_processes(threads, processes, monkeypatch):
+    monkeypatch.setattr(crew, "AVAILABLE", processes and crew.AVAILABLE)
     one, several = trainer(threads=1), trainer(threads=threads)
-    assert list(train(one)) == list(train(several))
+    steps = train(several)
+    metrics = [next(steps), next(steps)]
+    assert (several._crew is not None) == crew.AVAILABLE
+    assert list(train(one)) == metrics + list(steps)
+    assert several._crew is None  # the run is over
     assert_equal_bits(weights(one), weights(several))
 
 
+class Buffered(Toy):
+    """Has what training changes besides parameters, as BatchNorm has."""
+
+    def __init__(self, config, rng):
+        super().__init__(config, rng)
+        self.running = np.zeros(1, np.float32)
+
+    def phases(self, step):
+        self.running += 1
+        return super().phases(step)
+
+
+def test_what_has_running_statistics_trains_in_threads():
+    """Catches statistics that change in a worker process and are lost with it."""
+    several = trainer(threads=2, kind=Buffered)
+    several.step()
+    several.step()
+    assert several._crew is None
+
+
+def test_after_an_error_in_a_step_the_next_one_is_whole():
+    """Catches a crew that is gone and still counted on: half of the batch would be missing from every gradient."""
+    undisturbed, one = trainer(threads=2), trainer(threads=2)
+    expected = [undisturbed.step() for _ in range(4)]
+    metrics = [one.step(), one.step()]
+    whole, one._work = one._work, lambda index, request: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        one.step()
+    one._work = whole
+    assert metrics + [one.step(), one.step()] == expected
+    assert_equal_bits(weights(one), weights(undisturbed))
+    one.close()
+    undisturbed.close()
+
+
+@pytest.mark.parametrize("kind", [Toy, Buffered])
 @pytest.mark.parametrize("stop", [1, 5, 11])
-def test_stopping_and_going_on_changes_nothing(stop):
+def test_stopping_and_going_on_changes_nothing(stop, kind):
     """Catches anything that the next step needs and the state lacks: moments, averages, counts, buffers, the epoch."""
-    whole = trainer()
+    whole = trainer(kind=kind)
     metrics = list(train(whole))
-    first = trainer()
+    first = trainer(kind=kind)
     for _ in range(stop):
         first.step()
-    second = trainer()
+    second = trainer(kind=kind)
     second.load_state(weights(first), stop)
     assert list(train(second)) == metrics[stop:]
     assert_equal_bits(weights(second), weights(whole))

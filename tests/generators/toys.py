@@ -30,7 +30,7 @@ class Toy(Family):
         super().__init__(config)
         self.first = Linear(784, 4, rng)
         self.second = Linear(4, 784, rng)
-        self.prepared = np.zeros(1, np.float32)
+        self.prepared = 0
         self.seen = []
 
     def prepare(self, images, tokens, rng):

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -93,6 +94,32 @@ def test_a_member_that_dies_is_one_sentence():
     assert not team.members
 
 
+def test_a_closed_crew_says_so():
+    """Catches a crew that goes on with one process, and does a part of the work without a word."""
+    team = Crew(lambda index, request: index, 2)
+    team.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        team.run()
+
+
+def test_a_signal_to_the_whole_group_is_for_the_parent_to_answer():
+    """Catches members that die of the SIGTERM on which their parent wants to finish its step and save."""
+    team = Crew(lambda index, request: index, 2)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        os.kill(team.members[0][0], stop)
+        assert team.run() == [0, 1]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+    team.close()
+
+
+def test_only_the_main_thread_hires():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(crew.usable()))
+    thread.start()
+    thread.join()
+    assert found == [False] and crew.usable()
+
+
 def test_close_leaves_nobody_behind():
     team = Crew(lambda index, request: index, 4)
     processes = [process for process, _ in team.members]
@@ -126,16 +153,18 @@ from nn.crew import Crew
 lock = open(sys.argv[1], "w")
 fcntl.flock(lock, fcntl.LOCK_EX)
 earlier = Crew(lambda index, request: index, 2)
-team = Crew(lambda index, request: index, 2)
+team = Crew(lambda index, request: time.sleep(index * request), 2)
 print(earlier.members[0][0], team.members[0][0], flush=True)
-team.run(0)
+team.run(float(sys.argv[2]))
 time.sleep(100)
 """
 
 
-def test_a_killed_parent_takes_its_lock_and_its_members_with_it(tmp_path):
-    """Catches members that hold the run's lock, and those that wait for ever on a line that another keeps open."""
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "lock")]
+@pytest.mark.parametrize("busy", [0, 100])
+def test_a_killed_parent_takes_its_lock_and_its_members_with_it(tmp_path, busy):
+    """Catches members that hold the run's lock, that wait for ever on a line that another keeps open, or that finish
+    first what nobody will read."""
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "lock"), str(busy)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         members = [int(word) for word in parent.stdout.readline().split()]
         parent.kill()

@@ -58,8 +58,9 @@ class SameNumbers:
 
 
 @pytest.mark.parametrize("way", ["eager", "channels_last"])
-def test_the_twin_learns_what_ours_learns(way):
+def test_the_twin_learns_what_ours_learns(way, monkeypatch):
     """Catches: other first weights, batches, rates, clipping or averages; weights given back in another order."""
+    monkeypatch.setattr(Trainer, "_shard_size", CONFIG.batch_size)
     mine = Trainer(build("ddpm", CONFIG, derive_rng(PLAN.seed, "weights")), DATA, PLAN.seed, STEPS, Threads(1))
     first = {name: array.copy() for name, array in mine.family.state().items()}
     ours, theirs = quality.make_trainer(PLAN, DATA, way)
