@@ -54,7 +54,7 @@ ENTRIES = [
 ]  # fmt: skip
 PAINTERS = ["vae", "realnvp", "ddpm", "gan"]
 # How the demo asks for pictures: models this young need more guidance, or less noise.
-OPTIONS = {"ddpm": {"guidance": 4.0}, "realnvp": {"temperature": 0.7}}
+OPTIONS = {"vae": {"temperature": 0.6}, "realnvp": {"temperature": 0.7}, "ddpm": {"guidance": 4.0}}
 
 
 @dataclass

@@ -244,10 +244,19 @@ class VAE(Family):
 
         return map_shards(paint, len(z), self.config.shard_size, threads)
 
-    def sample(self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None) -> np.ndarray:
-        """One new image per caption, (N, H, W, C): the decoder on random vectors."""
+    def sample(
+        self,
+        captions: list[str],
+        rng: np.random.Generator,
+        threads: Threads | None = None,
+        temperature: float = 1.0,
+    ) -> np.ndarray:
+        """One new image per caption, (N, H, W, C): the decoder on random vectors.
+
+        temperature: their scale; below 1 they stay where the decoder has seen most, and the images vary less.
+        """
         z = rng.standard_normal((len(captions), self.config.latent), dtype=np.float32)
-        return self.decode(z, captions, threads)
+        return self.decode(z * np.float32(temperature), captions, threads)
 
     def encode(self, images: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
         """What the captions leave out of the images: the mean of q(z|x,c), (N, latent)."""

@@ -181,7 +181,7 @@ def test_one_sentence_for_what_a_run_cannot(run, capsys, tmp_path):
     out = str(tmp_path / "x.png")
     assert "'sevn'" in refused(capsys, "sample", run, "--caption", "sevn", "--out", out)
     assert ".npz" in refused(capsys, "sample", run, "--caption", "two", "--out", str(tmp_path / "x.jpeg"))
-    assert "temperature" in refused(capsys, "sample", run, "--caption", "two", "--temperature", "0.7", "--out", out)
+    assert "eta" in refused(capsys, "sample", run, "--caption", "two", "--eta", "0.7", "--out", out)
     sentence = refused(capsys, "denoise", run, "--caption", "two", "--out", out)
     assert "vae" in sentence and "ddpm can" in sentence
     assert "--caption" in refused(capsys, "edit", run, "--out", out)

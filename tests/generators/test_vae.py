@@ -135,6 +135,29 @@ def test_it_learns_and_paints():
     assert a.shape == (28, 28, 1) and a.min() >= 0 and a.max() <= 1 and np.abs(a - b).max() > 0
     again = model.sample(["seven", "seven"], np.random.default_rng(0), threads=pool(2))
     np.testing.assert_array_equal(again[0], a)
+    z = np.random.default_rng(0).standard_normal((2, model.config.latent), np.float32)
+    cooler = model.sample(["seven", "seven"], np.random.default_rng(0), temperature=0.5)
+    np.testing.assert_allclose(cooler, model.decode(z / 2, ["seven", "seven"]), atol=1e-6)
+
+
+def test_every_caption_has_a_place_of_its_own():
+    """What the encoder takes out of w by the caption the decoder puts back.
+
+    Catches: a shift or scale that only one of them knows, or a variance that keeps the place's scale.
+    """
+    model = small().astype(np.float64)
+    z, images = Tensor(np.random.default_rng(0).standard_normal((3, 3))), DATA.images[:3] / 255.0
+    caption = model.text(np.array([[1], [2], [1]]))
+    painted, (mean, log_var) = model.decoder(z, caption).data, [t.data for t in model.encoder(images, caption)]
+    bias = model.encoder.place.output.bias
+    assert bias is model.decoder.place.output.bias
+    shift, log_scale = np.array([0.5, -1.0, 2.0]), np.array([0.3, -0.2, 0.7])
+    bias.data[...] = np.concatenate([shift, log_scale])
+    moved = Tensor((z.data - shift) * np.exp(-log_scale))
+    np.testing.assert_allclose(model.decoder(moved, caption).data, painted, rtol=1e-9, atol=1e-9)
+    new_mean, new_log_var = (t.data for t in model.encoder(images, caption))
+    np.testing.assert_allclose(new_mean, (mean - shift) * np.exp(-log_scale), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(new_log_var, np.clip(log_var - 2 * log_scale, -10, 10), rtol=1e-9, atol=1e-9)
 
 
 def test_ways_through_the_noise():
