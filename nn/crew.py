@@ -121,6 +121,13 @@ def _hire(work: Callable, index: int) -> tuple[int, Connection]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
+    try:
+        ours.recv()  # it has let go of what it inherited: from now on it holds none of this process's locks
+    except BaseException as error:
+        _dismiss(parent, [(process, ours)])
+        if isinstance(error, EOFError):
+            raise ChildProcessError("a worker process has ended before it began") from None
+        raise
     return process, ours
 
 
@@ -137,6 +144,7 @@ def _serve(work: Callable, index: int, line: Connection, parent: int, mask: set)
         for name in os.listdir("/proc/self/fd"):  # else a killed parent's locks and lines would live on in its members
             if int(name) > 2 and int(name) != line.fileno():
                 _close(int(name))
+        line.send(None)
         with runtime.single_threaded_blas():
             while True:
                 request = line.recv()
