@@ -168,21 +168,15 @@ class Trainer:
             batch = self.batches.at(step)
             tokens = self.family.vocabulary.encode(batch.captions)
             self.family.prepare(batch.images, tokens, derive_rng(self.seed, "prepare"))
-        if self._crew is None and self._crew_size > 1 and self._compiled and crew.usable():
-            self._hire()
+        if self._crew is None and self._compiled:
+            me = weakref.proxy(self)  # else the crew would keep its trainer alive, and the trainer its crew
+            self._crew = crew.hire(lambda index, request: me._work(index, request), self._crew_size)
         metrics: dict[str, float] = {}
         for phase in self.family.phases(step):
             metrics |= self._update(phase)
         self.step_number += 1
         self._compiled = True
         return metrics
-
-    def _hire(self) -> None:
-        me = weakref.proxy(self)  # else the crew would keep its trainer alive, and the trainer its crew
-        try:
-            self._crew = crew.Crew(lambda index, request: me._work(index, request), self._crew_size)
-        except OSError:  # the system allows no more processes: threads do it
-            self._crew_size = 1
 
     def close(self) -> None:
         """End the worker processes; the next step hires new ones."""

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from nn import crew, runtime
-from nn.crew import Crew, interleave, shared_zeros
+from nn import runtime
+from nn.crew import hire, interleave, shared_zeros
 from nn.kernels.flat import add_lanes
 from nn.tensor import Parameter, Tensor, gradients_into, no_grad
 
@@ -146,8 +146,8 @@ def map_shards(
             return function(slice(start, min(start + shard_size, count)))
 
     workers = min(threads.count if threads else default_threads(), len(starts))
-    if processes and workers > 1 and crew.usable():
-        with Crew(lambda index, _: [work(start) for start in starts[index::workers]], workers) as team:
+    if processes and (team := hire(lambda index, _: [work(start) for start in starts[index::workers]], workers)):
+        with team:
             return np.concatenate(interleave(team.run()))
     pool = threads or Threads()
     try:

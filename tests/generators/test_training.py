@@ -61,6 +61,19 @@ def test_what_has_running_statistics_trains_in_threads():
     assert several._crew is None
 
 
+@pytest.mark.skipif(not crew.AVAILABLE, reason="worker processes are made by fork, on Linux only")
+def test_a_trainer_that_is_forgotten_takes_its_processes_along():
+    """Catches a crew and its trainer that keep each other alive."""
+    several = trainer(threads=2)
+    several.step()
+    several.step()
+    members = several._crew.members
+    assert members
+    del several
+    assert not members
+
+
+@pytest.mark.skipif(not crew.AVAILABLE, reason="worker processes are made by fork, on Linux only")
 def test_after_an_error_in_a_step_the_next_one_is_whole():
     """Catches a crew that is gone and still counted on: half of the batch would be missing from every gradient."""
     undisturbed, one = trainer(threads=2), trainer(threads=2)

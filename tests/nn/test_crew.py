@@ -128,6 +128,32 @@ def test_close_leaves_nobody_behind():
     team.close()  # and may be called again
 
 
+def test_where_there_are_no_more_processes_there_is_no_crew(monkeypatch):
+    """Catches a run that ends, or members left behind, where threads could have done the work."""
+    hired, fork = [], os.fork
+
+    def second_fails():
+        if hired:
+            raise BlockingIOError("no more processes")
+        hired.append(fork())
+        return hired[0]
+
+    monkeypatch.setattr(os, "fork", second_fails)
+    assert crew.hire(lambda index, request: index, 3) is None
+    assert ended(hired[0])
+    assert crew.hire(lambda index, request: index, 1) is None  # and for one there is nobody to hire
+
+
+def test_close_does_not_mind_who_is_gone_already():
+    """Catches a close that stops at a member which somebody else has reaped, and leaves the others alive."""
+    team = Crew(lambda index, request: index, 3)
+    first, second = (process for process, _ in team.members)
+    os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)
+    team.close()
+    assert not running(second)
+
+
 def test_a_crew_that_is_forgotten_ends_too():
     team = Crew(lambda index, request: index, 2)
     process = team.members[0][0]
@@ -164,11 +190,12 @@ time.sleep(100)
 def test_a_killed_parent_takes_its_lock_and_its_members_with_it(tmp_path, busy):
     """Catches members that hold the run's lock, that wait for ever on a line that another keeps open, or that finish
     first what nobody will read."""
+    import fcntl  # not to be had where these tests are skipped
+
     command = [sys.executable, "-c", KILLED, str(tmp_path / "lock"), str(busy)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         members = [int(word) for word in parent.stdout.readline().split()]
         parent.kill()
-    fcntl = pytest.importorskip("fcntl")
     with open(tmp_path / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert all(map(ended, members))

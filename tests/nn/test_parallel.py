@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nn import Tensor
+from nn import Tensor, crew
 from nn import functional as F
 from nn.modules import Linear, Sequential
 from nn.parallel import LANES, FlatParameters, Threads, default_threads, derive_rng, map_shards
@@ -102,6 +102,16 @@ def test_map_shards_covers_every_example_once(count, shard_size):
     """Catches a last short shard that is lost, and an order that depends on threads."""
     x = np.arange(count)
     np.testing.assert_array_equal(map_shards(lambda part: x[part] * 2, count, shard_size), x * 2)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_map_shards_in_processes_gives_the_same_in_the_same_order(threads, monkeypatch):
+    """Catches shares joined process by process, also where a process has one shard less; and no way without them."""
+    x = np.arange(23)
+    for able in (True, False):
+        monkeypatch.setattr(crew, "AVAILABLE", able and crew.AVAILABLE)
+        doubled = map_shards(lambda part: x[part] * 2, 23, 4, Threads(threads), processes=True)
+        np.testing.assert_array_equal(doubled, x * 2)
 
 
 def test_map_shards_records_no_graph():
