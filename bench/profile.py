@@ -162,7 +162,7 @@ def timed_parts(trainer: training.Trainer, result: Profile) -> Iterator[None]:
         return call
 
     places = [(trainer, "_shards", "data: images, captions, shards")]
-    places += [(state.optimiser, "step", "AdamW and EMA") for state in trainer.phase_states.values()]
+    places += [(state.optimiser, "step", "Muon, AdamW and EMA") for state in trainer.phase_states.values()]
     places += [
         (training, "gradient_norm", "norm of the gradient"),
         (tensor, "unbroadcast", "engine: sums over broadcast axes"),

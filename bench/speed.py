@@ -5,7 +5,7 @@
 
 The same networks on both sides (`bench/peers/`): before anything is timed, loss and every gradient are shown to agree.
 Then Inkling on two threads and on one, and PyTorch on two in its three ways, take turns in processes of their own.
-A step is a whole one: data, forward, backward, clipping, AdamW, moving average.  Without PyTorch, Inkling alone.
+A step is a whole one: data, forward, backward, clipping, optimiser, moving average.  Without PyTorch, Inkling alone.
 """
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ class ClassifierConfig(FamilyConfig):
     reink: float = 0.0  # share of training images whose strokes are made thicker or thinner, see `reinked`
     dropout: float = 0.3  # of the features
     ema_decay: float = 0.995
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-3, weight_decay=0.05))
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3, weight_decay=0.05)
+    )
 
 
 @dataclass(frozen=True)

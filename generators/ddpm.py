@@ -55,7 +55,7 @@ class DDPMConfig(FamilyConfig):
     snr_limit: float = 5.0  # g of min-SNR
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one, for guidance
     ema_decay: float = 0.999
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=6e-3))
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2))
 
 
 class DDPM(Family):

@@ -50,7 +50,7 @@ class GANConfig(FamilyConfig):
     gamma: float = 0.2  # weight of the gradient penalties
     penalty_step: float = 0.05  # s of the finite difference; pictures go from -1 to 1
     optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(rate=2e-3, betas=(0.0, 0.99), clip_norm=10.0, final=0.05)
+        default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3, betas=(0.0, 0.99), clip_norm=10.0, final=0.05)
     )
 
 

@@ -67,7 +67,7 @@ class RealNVPConfig(FamilyConfig):
     dequantisation: str = "learned"  # or "uniform": the noise between one 8-bit value and the next
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one
     batch_size: int = 64  # in minutes of training, more steps are worth more than quieter ones
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=4e-3))
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=3e-2))
 
 
 # --- between 8-bit images and real numbers ------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from nn.tensor import Tensor
 class RegressionConfig(FamilyConfig):
     width: int = 32  # channels at half size; twice as many at a quarter
     text: int = 64  # numbers in a caption's embedding
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-3))
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3))
     noise = 0  # without an annotation: what the generator reads, but no setting
 
 

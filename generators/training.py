@@ -4,7 +4,7 @@ A family says what a step is made of; the loop does it, and knows no family by n
 
     for phase in family.phases(step):            # a VAE has one phase, a GAN two
         gradient = sum over shards of d phase.loss(shard) / d phase.parameters
-        clip it, AdamW, update the moving average of the weights
+        clip it, a step of Muon or AdamW, update the moving average of the weights
 
 Everything random in a step comes from generators derived from (seed, purpose, step, ...), so a step depends on the
 weights and the step's number alone: stop anywhere, go on, and the bits are the same as if nothing had happened.
@@ -24,6 +24,7 @@ from datasets.batches import Batches
 from generators.text import Vocabulary
 from nn import crew
 from nn.modules import Module
+from nn.muon import Muon
 from nn.optim import EMA, AdamW, clip_scale, cosine_decay, gradient_norm, warmup
 from nn.parallel import LANES, FlatParameters, Threads, derive_rng
 from nn.tensor import NonFiniteError, Parameter, Tensor, finite_checks
@@ -31,9 +32,14 @@ from nn.tensor import NonFiniteError, Parameter, Tensor, finite_checks
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """How the parameters of a phase are updated: AdamW, a warm-up, then a cosine from `rate` to `final` * `rate`."""
+    """How the parameters of a phase are updated: a warm-up, then a cosine from `rate` to `final` * `rate`.
 
-    rate: float = 1e-3
+    muon: matrices by Muon with `momentum`, and only the rest by AdamW with `betas`; rates of 1e-2 and more suit it.
+    """
+
+    muon: bool = True
+    rate: float = 1e-2
+    momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     clip_norm: float = 1.0
@@ -134,11 +140,15 @@ class _PhaseState:
     """The flat parameters of one phase, with their optimiser and average."""
 
     def __init__(self, phase: Phase, ema_decay: float):
+        config = phase.optimiser
         self.flat = FlatParameters(phase.parameters)
         self.ema = EMA(self.flat.values, ema_decay)
-        self.optimiser = AdamW(
-            self.flat.values, phase.optimiser.betas, weight_decay=phase.optimiser.weight_decay, ema=self.ema
-        )
+        both = (config.betas, config.weight_decay)
+        self.optimiser: AdamW | Muon
+        if config.muon:
+            self.optimiser = Muon(self.flat.values, self.flat.matrices, self.ema, config.momentum, *both)
+        else:
+            self.optimiser = AdamW(self.flat.values, *both, ema=self.ema)
 
 
 class Trainer:
@@ -157,9 +167,9 @@ class Trainer:
         self._cut: tuple[int, list[Shard]] = (-1, [])
         self._crew: crew.Crew | None = None
         self._compiled = False  # the first step compiles kernels, once and not in every process
-        # What training changes besides parameters (running statistics) would not reach the crew: then threads do it.
-        alone = len(family.state()) > len(family.parameters())
-        self._crew_size = 1 if alone else min(threads.count, LANES, self.shard_count)
+        # What training changes besides parameters (running statistics) would not reach a crew: then threads do it.
+        self._alone = len(family.state()) > len(family.parameters())
+        self._workers = min(threads.count, LANES, self.shard_count)
 
     def step(self) -> dict[str, float]:
         """One step: every phase of the family on one batch.  Returns the metrics; raises Diverged at a NaN."""
@@ -168,9 +178,9 @@ class Trainer:
             batch = self.batches.at(step)
             tokens = self.family.vocabulary.encode(batch.captions)
             self.family.prepare(batch.images, tokens, derive_rng(self.seed, "prepare"))
-        if self._crew is None and self._compiled:
+        if self._crew is None and self._compiled and not self._alone:
             me = weakref.proxy(self)  # else the crew would keep its trainer alive, and the trainer its crew
-            self._crew = crew.hire(lambda index, request: me._work(index, request), self._crew_size)
+            self._crew = crew.hire(lambda index, request: me._work(index, request), self._workers)
         metrics: dict[str, float] = {}
         for phase in self.family.phases(step):
             metrics |= self._update(phase)
@@ -186,29 +196,38 @@ class Trainer:
 
     def _update(self, phase: Phase) -> dict[str, float]:
         step, config, state = self.step_number, phase.optimiser, self.phase_states[phase.name]
-        if self._crew is None:
-            value, metrics = state.flat.accumulate(self._loss(phase, step), self.shard_count, self.threads)
-        else:
-            try:
-                lanes = crew.interleave(self._crew.run((phase.name, step)))
-            except BaseException:
-                self.close()  # whoever catches this and goes on needs a new crew
-                raise
-            value, metrics = state.flat.combine(lanes)
+        value, metrics = state.flat.combine(crew.interleave(self._together(phase.name, step)))
         norm = gradient_norm(state.flat.gradient)
         if not (np.isfinite(value) and np.isfinite(norm)):
             raise Diverged(self._explain(self._loss(phase, step)))
         rate = config.rate * warmup(step, config.warmup_steps) * cosine_decay(step, self.total_steps, config.final)
-        state.optimiser.step(state.flat.gradient, rate, clip_scale(norm, config.clip_norm))
+        update = (state.flat.gradient, rate, clip_scale(norm, config.clip_norm))
+        if isinstance(state.optimiser, Muon):
+            state.optimiser.step(*update, share=lambda: self._together(phase.name, None))
+        else:
+            state.optimiser.step(*update)
         prefix = "" if len(self.phase_states) == 1 else f"{phase.name}_"
         return {f"{prefix}loss": value, **metrics, f"{prefix}gradient_norm": norm, f"{prefix}rate": rate}
 
-    def _work(self, index: int, request: tuple[str, int]) -> list:
-        """A worker's share of a gradient, in whichever process: every so many lanes of this phase and step."""
+    def _together(self, phase: str, step: int | None) -> list:
+        """What `_work` returns in each worker: the processes of the crew, or threads."""
+        if self._crew is None:
+            return self.threads.map(lambda index: self._work(index, (phase, step)), range(self._workers))
+        try:
+            return self._crew.run((phase, step))
+        except BaseException:
+            self.close()  # whoever catches this and goes on needs a new crew
+            raise
+
+    def _work(self, index: int, request: tuple[str, int | None]) -> list | None:
+        """A worker's share of a gradient, every so many lanes of this phase and step; without a step, of the update."""
         name, step = request
+        state, workers = self.phase_states[name], self._workers
+        if step is None:
+            return state.optimiser.orthogonalise(index, workers)
         phase = next(phase for phase in self.family.phases(step) if phase.name == name)
-        flat, loss, count = self.phase_states[name].flat, self._loss(phase, step), self.shard_count
-        return [flat.work_lane(lane, loss, count) for lane in range(index, min(LANES, count), self._crew_size)]
+        loss, count = self._loss(phase, step), self.shard_count
+        return [state.flat.work_lane(lane, loss, count) for lane in range(index, min(LANES, count), workers)]
 
     def _loss(self, phase: Phase, step: int) -> Callable[[int], tuple[Tensor, dict[str, float]]]:
         shards = self._shards(step)

@@ -46,7 +46,7 @@ class VAEConfig(FamilyConfig):
     text: int = 64  # numbers in a caption's embedding
     beta: float = 1.0  # weight of the KL term
     likelihood: str = "bernoulli"  # or "logistic": what the decoder's outputs mean, see below
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=5e-3, weight_decay=0.01))
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2, weight_decay=0.01))
 
 
 def reparameterise(mean: Tensor, log_var: Tensor, noise: np.ndarray) -> Tensor:

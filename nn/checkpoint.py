@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 2**32 - 1  # of the whole file: a plain zip, without the 64-bit extension
 MAX_DIRECTORY = 4 << 20
 MAX_META = 4 << 20

@@ -83,6 +83,12 @@ class EMA:
         self.average = values.copy()
         self.count = np.zeros((), np.int64)  # n, the number of updates so far
 
+    def of(self, part: slice) -> EMA:
+        """The same average and count, of a part of the values: for who updates that part alone."""
+        ema = EMA.__new__(EMA)
+        ema.values, ema.decay, ema.average, ema.count = self.values[part], self.decay, self.average[part], self.count
+        return ema
+
     def current_decay(self) -> float:
         """d for the update that comes next."""
         n = int(self.count)
@@ -107,8 +113,8 @@ class AdamW(Adam):
         self,
         values: np.ndarray,
         betas: tuple[float, float] = (0.9, 0.999),
-        epsilon: float = 1e-8,
         weight_decay: float = 0.0,
+        epsilon: float = 1e-8,
         ema: EMA | None = None,
     ):
         super().__init__(values, betas, epsilon)

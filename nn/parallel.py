@@ -20,7 +20,7 @@ import numpy as np
 from nn import runtime
 from nn.crew import hire, interleave, shared_zeros
 from nn.kernels.flat import add_lanes
-from nn.tensor import Parameter, Tensor, gradients_into, no_grad
+from nn.tensor import Parameter, gradients_into, no_grad
 
 LANES = 8
 
@@ -45,13 +45,16 @@ def default_threads() -> int:
 class FlatParameters:
     """Parameters side by side in one flat array, so that an optimiser is a formula on vectors.
 
-    After construction every `parameter.data` is a view into `values`.  `gradient` is the reduced gradient of the last
-    `accumulate`; `lanes` (LANES, size) are the buffers that it is summed from.
+    Those with two axes or more come first: `matrices` lists them as (slice of the array, inputs, outputs), the kernel
+    of a convolution (k, k, in, out) as a matrix of k k in inputs.  After construction every `parameter.data` is a view
+    into `values`.  `gradient` is what `combine` last summed from `lanes` (LANES, size), the buffers that `work_lane`
+    fills.
     """
 
     ALIGN = 16  # numbers, 64 bytes of float32: each parameter starts on a cache line of its own
 
     def __init__(self, parameters: list[Parameter]):
+        parameters = sorted(parameters, key=lambda p: p.ndim < 2)  # stable: otherwise in the order given
         self.parameters = parameters
         starts, size = [], 0
         for parameter in parameters:
@@ -61,6 +64,11 @@ class FlatParameters:
         self.values = shared_zeros((size,), dtype)
         self.gradient = shared_zeros((size,), dtype)
         self.slices = [slice(start, start + p.size) for start, p in zip(starts, parameters, strict=True)]
+        self.matrices = [
+            (part, p.size // p.shape[-1], p.shape[-1])
+            for part, p in zip(self.slices, parameters, strict=True)
+            if p.ndim >= 2
+        ]
         for parameter, view in zip(parameters, self.views(self.values), strict=True):
             view[...] = parameter.data
             parameter.data = view
@@ -72,16 +80,6 @@ class FlatParameters:
     def views(self, flat: np.ndarray) -> list[np.ndarray]:
         """The part of an array laid out like `values` that belongs to each parameter, in its shape."""
         return [flat[part].reshape(p.shape) for part, p in zip(self.slices, self.parameters, strict=True)]
-
-    def accumulate(
-        self, loss: Callable[[int], tuple[Tensor, dict[str, float]]], shards: int, threads: Threads
-    ) -> tuple[float, dict[str, float]]:
-        """Set `gradient` to the gradient of the sum of `loss(shard)` over all shards.
-
-        Returns that sum and the sums of the metrics; each shard's loss is a single number.
-        """
-        lanes = range(min(LANES, shards))
-        return self.combine(threads.map(lambda lane: self.work_lane(lane, loss, shards), lanes))
 
     def work_lane(self, lane: int, loss: Callable, shards: int) -> list[tuple[float, dict[str, float]]]:
         """The shards of one lane, its gradients into its buffer: [(loss, metrics) of each]."""

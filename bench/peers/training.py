@@ -1,8 +1,9 @@
 """Twins of `generators/training.py`: a batch, a phase, a family, and a training step written for speed.
 
-The step uses what PyTorch offers for it: gradients set to None, the fused AdamW, the foreach forms of clipping and of
-the moving average.  A phase draws its random numbers apart from its loss, so that the loss is a function of tensors
-that torch.compile can take whole, and so that a check can put our random numbers in the place of PyTorch's.
+The step uses what PyTorch offers for it: gradients set to None, the fused AdamW, the foreach forms of clipping, of the
+optimiser's momentum and of the moving average.  A phase draws its random numbers apart from its loss, so that the loss
+is a function of tensors that torch.compile can take whole, and so that a check can put our random numbers in the place
+of PyTorch's.
 """
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import torch
 
 from bench.peers.blocks import Fresh
 from bench.peers.layers import Twin
+from bench.peers.muon import Muon
 from datasets.batches import Batches
 from datasets.dataset import Dataset
 from generators.training import Family
@@ -72,10 +74,7 @@ class TwinTrainer:
         self.phases = twin.phases()
         self.losses = [torch.compile(p.loss, dynamic=False) if way == "compile" else p.loss for p in self.phases]
         settings = [phase.optimiser for phase in ours.phases(0)]
-        self.optimisers = [
-            torch.optim.AdamW(p.parameters, lr=s.rate, betas=s.betas, weight_decay=s.weight_decay, fused=True)
-            for p, s in zip(self.phases, settings, strict=True)
-        ]
+        self.optimisers = [Muon(p.parameters, s) for p, s in zip(self.phases, settings, strict=True)]
         self.settings = settings
         self.averages = [[w.detach().clone() for w in phase.parameters] for phase in self.phases]
         self.batches = Batches(dataset, ours.config.batch_size, seed)
@@ -116,14 +115,14 @@ class TwinTrainer:
             for other in self.phases:
                 for weight in other.parameters:
                     weight.requires_grad_(other is phase)
-        optimiser.zero_grad(set_to_none=True)
+        for weight in phase.parameters:
+            weight.grad = None
         loss = self.losses[number](batch, *phase.draw(batch, self.rng))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(phase.parameters, settings.clip_norm, foreach=True)
         rate = warmup(self.step_number, settings.warmup_steps)
         rate *= cosine_decay(self.step_number, self.total_steps, settings.final)
-        optimiser.param_groups[0]["lr"] = settings.rate * rate
-        optimiser.step()
+        optimiser.step(settings.rate * rate)
         decay = min(self.family.config.ema_decay, (1 + self.step_number) / (10 + self.step_number))
         with torch.no_grad():
             torch._foreach_lerp_(self.averages[number], phase.parameters, 1 - decay)

@@ -41,3 +41,27 @@ def adamw_update(
         step = (m[i] / correction1) / (math.sqrt(v[i] / correction2) + epsilon)
         values[i] -= rate * step + decay * values[i]
         average[i] += ema_rate * (values[i] - average[i])
+
+
+@kernel
+def nesterov_update(gradient, velocity, ahead, scale, momentum):
+    """velocity <- momentum velocity + (1 - momentum) scale gradient, and `ahead` the same once more from there.
+
+    All arrays of shape (size,); `ahead` is written, not read: Nesterov's look at where the velocity leads.
+    """
+    rest = velocity.dtype.type(1) - momentum
+    for i in range(velocity.size):
+        push = rest * scale * gradient[i]
+        velocity[i] = momentum * velocity[i] + push
+        ahead[i] = momentum * velocity[i] + push
+
+
+@kernel
+def directed_update(values, direction, average, rate, decay, ema_rate):
+    """values <- values - rate direction - decay values, and their moving average, in place; all of shape (size,).
+
+    decay: the learning rate times the weight decay; ema_rate: as in `adamw_update`.
+    """
+    for i in range(values.size):
+        values[i] -= rate * direction[i] + decay * values[i]
+        average[i] += ema_rate * (values[i] - average[i])

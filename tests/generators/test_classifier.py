@@ -24,7 +24,7 @@ SIDE = 8
 PLACES = ("zero", "one")
 SMALL = ClassifierConfig(
     width=8, features=16, shift=1, dropout=0.1, batch_size=16, shard_size=8, ema_decay=0.9,
-    optimiser=OptimiserConfig(rate=1e-2, warmup_steps=5),
+    optimiser=OptimiserConfig(muon=False, rate=1e-2, warmup_steps=5),
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from generators.training import OptimiserConfig, Shard
 from nn.optim import AdamW
 from nn.parallel import FlatParameters, Threads
 from nn.tensor import Tensor
+from tests.nn.test_parallel import accumulate
 
 WORDS = ("dark", "bright")
 TINY = DDPMConfig(
@@ -176,8 +177,8 @@ def trained():
     optimiser, losses = AdamW(flat.values), []
     for step in range(150):
         parts = [shard(8, seed=2 * step + i, batch_size=16) for i in range(2)]
-        loss, _ = flat.accumulate(
-            lambda i, step=step, parts=parts: made.loss(parts[i], np.random.default_rng(2 * step + i)), 2, threads
+        loss, _ = accumulate(
+            flat, lambda i, step=step, parts=parts: made.loss(parts[i], np.random.default_rng(2 * step + i)), 2, threads
         )
         optimiser.step(flat.gradient, 4e-3)
         losses.append(loss)

@@ -167,7 +167,7 @@ def test_a_ring_of_eight_is_found_whole():
     """Catches mode collapse: a wrong sign, a missing penalty, a generator that learns from the wrong verdict."""
     config = GANConfig(
         image_size=4, width=8, text=2, batch_size=128, shard_size=128, gamma=0.02, penalty_step=0.05,
-        optimiser=OptimiserConfig(rate=1e-2, betas=(0.0, 0.99), clip_norm=10.0, warmup_steps=10, final=0.1),
+        optimiser=OptimiserConfig(muon=False, rate=1e-2, betas=(0.0, 0.99), clip_norm=10.0, warmup_steps=10, final=0.1),
     )  # fmt: skip
     trainer = Trainer(Ring(config, derive_rng(0, "weights")), RingPoints(), 0, 800, pool(1))
     for _ in range(800):
@@ -192,7 +192,7 @@ def test_regression_paints_the_mean():
     images[::2, :14] = 255
     images[1::4, 14:] = 255
     data = Two("two", images, np.zeros(16, np.int64), ("seven",), ("seven",))
-    model = build(Regression, data, **SMALL, optimiser=OptimiserConfig(rate=5e-3, warmup_steps=5))
+    model = build(Regression, data, **SMALL, optimiser=OptimiserConfig(muon=False, rate=5e-3, warmup_steps=5))
     trainer = Trainer(model, data, 0, 60, pool(2))
     for _ in range(60):
         trainer.step()

@@ -238,7 +238,7 @@ def trained():
     dataset = datasets.load("digits", "train", limit=256)
     config = RealNVPConfig(
         vocabulary=dataset.vocabulary, steps=(1, 1), widths=(16, 16), depth=1, features=16, batch_size=64,
-        optimiser=OptimiserConfig(rate=3e-3, warmup_steps=10),
+        optimiser=OptimiserConfig(rate=3e-2, warmup_steps=10),
     )  # fmt: skip
     trainer = Trainer(RealNVP(config, np.random.default_rng(0)), dataset, 0, 40, Threads(2))
     losses = [trainer.step()["loss"] for _ in range(40)]

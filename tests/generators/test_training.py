@@ -7,7 +7,7 @@ import pytest
 from generators.training import Diverged, Trainer, train
 from nn import crew
 from nn import functional as F
-from nn.optim import AdamW
+from nn.muon import Muon
 from nn.tensor import Tensor
 from tests.generators.toys import Toy, build, pool, toy_data
 
@@ -155,7 +155,7 @@ def test_averaged_weights_come_and_go():
 def test_the_gradient_is_clipped(monkeypatch):
     """Catches a clip that is configured and not applied."""
     seen = []
-    monkeypatch.setattr(AdamW, "step", lambda self, gradient, rate, scale=1.0: seen.append((gradient.copy(), scale)))
+    monkeypatch.setattr(Muon, "step", lambda self, gradient, rate, scale, share: seen.append((gradient.copy(), scale)))
     config = replace(Toy.Config().optimiser, clip_norm=0.001)
     trainer(optimiser=config).step()
     for gradient, scale in seen:

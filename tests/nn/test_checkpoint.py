@@ -235,7 +235,7 @@ def test_a_directory_of_a_million_entries_is_refused(tmp_path):
 
 def test_another_format_says_so(tmp_path):
     path = crafted(tmp_path / "x.npz", {}, meta={"format": 7, "meta": {}})
-    with pytest.raises(CheckpointError, match="format 7, this Inkling reads 1"):
+    with pytest.raises(CheckpointError, match="format 7, this Inkling reads 2"):
         load(path)
 
 

@@ -16,6 +16,11 @@ def small_net(dtype=np.float32):
     return Sequential(Linear(5, 7, rng), F.tanh, Linear(7, 3, rng)).astype(dtype)
 
 
+def accumulate(flat, loss, shards, pool):
+    """Every lane worked through by a pool, and the sum taken."""
+    return flat.combine(pool.map(lambda lane: flat.work_lane(lane, loss, shards), range(min(LANES, shards))))
+
+
 def gradient(threads, shards, dtype=np.float32):
     net = small_net(dtype)
     flat = FlatParameters(net.parameters())
@@ -27,7 +32,7 @@ def gradient(threads, shards, dtype=np.float32):
         return F.sum(y * y), {"count": float(len(parts[shard]))}
 
     pool = Threads(threads)
-    value, metrics = flat.accumulate(loss, shards, pool)
+    value, metrics = accumulate(flat, loss, shards, pool)
     pool.close()
     return value, metrics, flat.gradient
 
@@ -56,8 +61,8 @@ def test_a_second_step_starts_from_zero():
     """Catches lanes that are not cleared, also those that the second step does not use."""
     p = Parameter(np.ones(3, np.float32))
     flat, pool = FlatParameters([p]), Threads(1)
-    flat.accumulate(lambda shard: (F.sum(p * 2.0), {}), LANES, pool)
-    flat.accumulate(lambda shard: (F.sum(p * 3.0), {}), 2, pool)
+    accumulate(flat, lambda shard: (F.sum(p * 2.0), {}), LANES, pool)
+    accumulate(flat, lambda shard: (F.sum(p * 3.0), {}), 2, pool)
     np.testing.assert_array_equal(flat.views(flat.gradient)[0], np.full(3, 6.0))
 
 
@@ -73,6 +78,17 @@ def test_parameters_become_views_and_keep_their_values():
     np.testing.assert_array_equal(net.parameters()[0].data, before[0] + 1)
 
 
+def test_matrices_come_first_and_are_listed_as_inputs_by_outputs():
+    """Catches a bias among the matrices, a slice that is not its parameter, a convolution's kernel on its side."""
+    kernel, bias, linear = (Parameter(np.full(s, i, np.float32)) for i, s in enumerate([(3, 3, 2, 5), (7,), (4, 6)]))
+    flat = FlatParameters([bias, kernel, linear])
+    assert [matrix[1:] for matrix in flat.matrices] == [(18, 5), (4, 6)]
+    for (part, rows, columns), parameter in zip(flat.matrices, (kernel, linear), strict=True):
+        as_matrix = flat.values[part].reshape(rows, columns)
+        np.testing.assert_array_equal(as_matrix[0], parameter.data[(0,) * (parameter.ndim - 1)])
+    assert [p is q for p, q in zip(flat.parameters, (kernel, linear, bias), strict=True)] == [True] * 3
+
+
 def test_every_parameter_and_gradient_starts_on_a_cache_line():
     flat = FlatParameters(small_net().parameters())
     for array in (flat.values, flat.gradient, *flat.lanes):
@@ -83,7 +99,7 @@ def test_only_the_given_parameters_receive_gradients():
     """Catches gradients leaking to parameters of another phase."""
     mine, other = Parameter(np.ones(2, np.float32)), Parameter(np.ones(2, np.float32))
     flat = FlatParameters([mine])
-    flat.accumulate(lambda shard: (F.sum(mine * other), {}), 3, Threads(2))
+    accumulate(flat, lambda shard: (F.sum(mine * other), {}), 3, Threads(2))
     assert other.grad is None and mine.grad is None
     np.testing.assert_array_equal(flat.views(flat.gradient)[0], np.full(2, 3.0))
 
@@ -94,7 +110,7 @@ def test_an_error_in_a_thread_reaches_the_caller():
         raise KeyError("lost")
 
     with pytest.raises(KeyError, match="lost"):
-        FlatParameters([Parameter(np.ones(1, np.float32))]).accumulate(loss, 4, Threads(2))
+        accumulate(FlatParameters([Parameter(np.ones(1, np.float32))]), loss, 4, Threads(2))
 
 
 @given(st.integers(1, 30), st.integers(1, 9))

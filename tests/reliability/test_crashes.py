@@ -180,8 +180,8 @@ def test_a_checkpoint_of_another_format_version(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "FORMAT", 7)
         checkpoint.save(folder / "checkpoint.npz", arrays, meta)
-    refused(["sample", str(folder), "--out", "x.png"], "format 7, this Inkling reads 1")
-    refused(["train", "--resume", "--out", str(folder)], "format 7, this Inkling reads 1")
+    refused(["sample", str(folder), "--out", "x.png"], "format 7, this Inkling reads 2")
+    refused(["train", "--resume", "--out", str(folder)], "format 7, this Inkling reads 2")
 
 
 def test_a_checkpoint_whose_config_claims_a_huge_model_is_refused_before_it_is_built(run):

@@ -15,3 +15,15 @@ def adamw_update(
     v = beta2 * v + (1 - beta2) * g**2
     values = values - rate * (m / correction1) / (np.sqrt(v / correction2) + epsilon) - decay * values
     return values, m, v, average + ema_rate * (values - average)
+
+
+def nesterov_update(gradient, velocity, scale, momentum):
+    """Returns the new velocity, and the look ahead."""
+    velocity = momentum * velocity + (1 - momentum) * scale * gradient
+    return velocity, momentum * velocity + (1 - momentum) * scale * gradient
+
+
+def directed_update(values, direction, average, rate, decay, ema_rate):
+    """Returns the new (values, average)."""
+    values = values - rate * direction - decay * values
+    return values, average + ema_rate * (values - average)

@@ -1,0 +1,155 @@
+"""Muon against the recurrence written out with a singular value decomposition, and its shares against the whole."""
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nn.kernels import flat
+from nn.kernels.reference import flat as reference
+from nn.muon import MATCHES_ADAMW, Muon, polar
+from nn.optim import EMA, AdamW
+from nn.parallel import FlatParameters
+from nn.tensor import Parameter
+
+SIDES = st.integers(1, 40)
+FLOATS = st.sampled_from([np.float32, np.float64])
+
+
+def matrix(rows, columns, dtype, seed, smallest=0.02):
+    """A random matrix with singular values from 1 down to `smallest`, all times a random size."""
+    rng = np.random.default_rng(seed)
+    u, _, vt = np.linalg.svd(rng.standard_normal((rows, columns)), full_matrices=False)
+    k = len(vt)
+    return (10.0 ** rng.uniform(-6, 3) * (u * np.geomspace(1, smallest, k)) @ vt).astype(dtype)
+
+
+@given(SIDES, SIDES, FLOATS, st.integers(0, 100))
+def test_polar_keeps_the_directions_and_evens_out_the_lengths(rows, columns, dtype, seed):
+    """Catches a transposed result, a norm left in, too few rounds, a wrong coefficient."""
+    given_matrix = matrix(rows, columns, dtype, seed)
+    kept = given_matrix.copy()
+    got = polar(given_matrix)
+    np.testing.assert_array_equal(given_matrix, kept)
+    assert got.dtype == dtype and got.shape == (rows, columns)
+    u, _, vt = np.linalg.svd(given_matrix.astype(np.float64), full_matrices=False)
+    core = u.T @ got @ vt.T  # in the given matrix's own axes: diagonal, with lengths near one
+    lengths = np.diag(core)
+    assert lengths.min() > 0.6 and lengths.max() < 1.25
+    close = {"rtol": 0, "atol": 2e-3 if dtype == np.float32 else 1e-9}
+    np.testing.assert_allclose(core, np.diag(lengths), **close)
+    np.testing.assert_allclose(got, u @ core @ vt, **close)  # and nothing beside them
+
+
+@given(SIDES, SIDES, FLOATS)
+def test_polar_of_nothing_and_of_a_line(rows, columns, dtype):
+    """A layer that gets no gradient, and one that gets it in a single direction.  Catches a division by zero, and
+    noise of rounding blown up into directions of its own."""
+    np.testing.assert_array_equal(polar(np.zeros((rows, columns), dtype)), np.zeros((rows, columns)))
+    rng = np.random.default_rng(rows)
+    a, b = rng.standard_normal(rows), rng.standard_normal(columns)
+    a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
+    got = polar((1e3 * np.outer(a, b)).astype(dtype))
+    assert 0.6 < a @ got @ b < 1.25
+    assert np.linalg.norm(got - (a @ got @ b) * np.outer(a, b)) < (0.02 if dtype == np.float32 else 1e-6)
+
+
+def parameters(dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = [(4,), (3, 3, 2, 5), (6, 4), (), (9, 2)]
+    return [Parameter(np.asarray(rng.standard_normal(shape), dtype)) for shape in shapes]
+
+
+def flat_and_muon(dtype=np.float64, **settings):
+    laid_out = FlatParameters(parameters(dtype))
+    return laid_out, Muon(laid_out.values, laid_out.matrices, EMA(laid_out.values, 0.9), **settings)
+
+
+def gradients(count, laid_out, dtype=np.float64):
+    return np.random.default_rng(1).standard_normal((count, laid_out.values.size)).astype(dtype)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_muon_follows_its_recurrence(decay):
+    """Matrices by hand, with `polar`; the rest as AdamW and EMA do it.  Catches: no look ahead, a velocity of the
+    unscaled gradient, a factor of the smaller side, decay mixed into the velocity, an average of the old weights."""
+    laid_out, muon = flat_and_muon(momentum=0.8, betas=(0.7, 0.9), weight_decay=decay)
+    values = [view.copy() for view in laid_out.views(laid_out.values)]
+    averages, velocities = [v.copy() for v in values], [np.zeros_like(v) for v in values]
+    others = laid_out.values.copy()
+    apart = AdamW(others, (0.7, 0.9), weight_decay=decay, ema=EMA(others, 0.9))
+    for n, g in enumerate(gradients(5, laid_out)):
+        rate, scale, d = 0.1 / (n + 1), 0.5 + 0.1 * n, min(0.9, (1 + n) / (10 + n))
+        muon.step(g, rate, scale)
+        apart.step(g, rate, scale)
+        for i, gradient in enumerate(laid_out.views(g)):
+            if values[i].ndim >= 2:
+                velocities[i] = 0.8 * velocities[i] + 0.2 * scale * gradient
+                shape = (-1, values[i].shape[-1])
+                ahead = (0.8 * velocities[i] + 0.2 * scale * gradient).reshape(shape)
+                direction = MATCHES_ADAMW * np.sqrt(max(ahead.shape)) * polar(ahead).reshape(values[i].shape)
+                values[i] = values[i] - rate * (direction + decay * values[i])
+                averages[i] = d * averages[i] + (1 - d) * values[i]
+            else:
+                values[i], averages[i] = laid_out.views(others)[i], laid_out.views(apart.ema.average)[i]
+    for got, want in zip(laid_out.views(laid_out.values), values, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-9)
+    for got, want in zip(laid_out.views(muon.ema.average), averages, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-9)
+    assert muon.ema.count == 5
+
+
+@pytest.mark.parametrize("workers", [2, 3, 7])
+def test_shares_make_up_the_whole(workers):
+    """Bitwise, whoever does which matrix.  Catches a matrix left out or made orthogonal twice."""
+    alone, muon = flat_and_muon(np.float32)
+    together, shared = flat_and_muon(np.float32)
+    for g in gradients(3, alone, np.float32):
+        muon.step(g, 0.1)
+        shared.step(g, 0.1, share=lambda: [shared.orthogonalise(index, workers) for index in range(workers)])
+    np.testing.assert_array_equal(alone.values, together.values)
+
+
+def test_a_step_does_not_depend_on_the_size_of_the_gradient():
+    """Of matrices; that is what makes one learning rate fit many networks.  Catches a direction that is not
+    normalised."""
+    small, one = flat_and_muon()
+    large, other = flat_and_muon()
+    for g in gradients(3, small):
+        one.step(1e-3 * g, 0.1)
+        other.step(1e3 * g, 0.1)
+    for (part, _, _), other_part in zip(small.matrices, large.matrices, strict=True):
+        np.testing.assert_allclose(small.values[part], large.values[other_part[0]], rtol=1e-9)
+
+
+def test_state_is_live_and_restores():
+    """Continuing from a copied state equals never stopping, bit for bit.  Catches a velocity that is not saved."""
+    whole, muon = flat_and_muon(np.float32)
+    first, begun = flat_and_muon(np.float32)
+    all_gradients = gradients(6, whole, np.float32)
+    for g in all_gradients:
+        muon.step(g, 0.1)
+    for g in all_gradients[:3]:
+        begun.step(g, 0.1)
+    second, resumed = flat_and_muon(np.float32)
+    second.values[...] = first.values
+    for name, array in begun.state().items():
+        resumed.state()[name][...] = array
+    for g in all_gradients[3:]:
+        resumed.step(g, 0.1)
+    np.testing.assert_array_equal(second.values, whole.values)
+
+
+@given(st.integers(0, 70), FLOATS)
+def test_the_passes_equal_their_twins(size, dtype):
+    """Catches a pass that reads what it has already written."""
+    a, b, c = np.random.default_rng(size).standard_normal((3, size)).astype(dtype)
+    numbers = [dtype(x) for x in (0.5, 0.9, 0.1, 0.01, 0.3)]
+    close = {"rtol": 1e-5 if dtype == np.float32 else 1e-12, "atol": 1e-6}
+    velocity, ahead = b.copy(), np.full(size, np.nan, dtype)
+    flat.nesterov_update(a, velocity, ahead, *numbers[:2])
+    for got, want in zip((velocity, ahead), reference.nesterov_update(a, b, *numbers[:2]), strict=True):
+        np.testing.assert_allclose(got, want, **close)
+    values, average = b.copy(), c.copy()
+    flat.directed_update(values, a, average, *numbers[2:])
+    for got, want in zip((values, average), reference.directed_update(b, a, c, *numbers[2:]), strict=True):
+        np.testing.assert_allclose(got, want, **close)
