@@ -118,10 +118,10 @@ def timed_ops(result: Profile) -> Iterator[None]:
         return staticmethod(call)
 
     def timed_part(name: str, function):
-        def call(*arguments):
+        def call(*arguments, **options):
             begin = time.thread_time()
             try:
-                return function(*arguments)
+                return function(*arguments, **options)
             finally:
                 result.inside[name].add(time.thread_time() - begin)
 
@@ -152,17 +152,17 @@ def timed_parts(trainer: training.Trainer, result: Profile) -> Iterator[None]:
     """Inside this block, what a step does around the ops adds its time to `result.parts`."""
 
     def timed(name: str, function):
-        def call(*arguments):
+        def call(*arguments, **options):
             begin = time.thread_time()
             try:
-                return function(*arguments)
+                return function(*arguments, **options)
             finally:
                 result.parts[name].add(time.thread_time() - begin)
 
         return call
 
     places = [(trainer, "_shards", "data: images, captions, shards")]
-    places += [(state.optimiser, "step", "Muon, AdamW and EMA") for state in trainer.phase_states.values()]
+    places += [(state.optimiser, "step", "optimiser and average") for state in trainer.phase_states.values()]
     places += [
         (training, "gradient_norm", "norm of the gradient"),
         (tensor, "unbroadcast", "engine: sums over broadcast axes"),

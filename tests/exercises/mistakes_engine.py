@@ -216,6 +216,16 @@ ENGINE = {
         ),
         ("upwards", "sign of the step", "self.values -=", "self.values +="),
     ],
+    "polar": [
+        ("not turned back", "transposed", "return x if matrix.shape[0] <= matrix.shape[1] else x.T", "return x"),
+        (
+            "only normalised", "only the norm is divided out",
+            "x = product @ x",
+            "x = x + 0 * product @ x",
+        ),
+        ("one round", "one round is not enough", "for _ in range(ROUNDS)", "for _ in range(1)"),
+        ("upwards", "sign is flipped", "x = product @ x", "x = -product @ x"),
+    ],
     "ema": [
         (
             "the two weights exchanged", "are exchanged",

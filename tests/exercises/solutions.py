@@ -106,6 +106,12 @@ ALL = {
         root = math.sqrt(self.v[i] / (1 - b2 ** int(self.count)))
         self.values[i] -= rate / (1 - b1 ** int(self.count)) * self.m[i] / (root + self.epsilon)
     """,
+    "polar": """
+    if not matrix.any():
+        return matrix * 0
+    u, _, vt = np.linalg.svd(matrix, full_matrices=False)
+    return u @ vt
+    """,
     "im2col": """
     count, height, width, channels = x.shape
     rows = (height + 2 * padding - kernel[0]) // stride + 1

@@ -5,6 +5,7 @@ import pytest
 
 from nn import init
 from nn.modules import Module, Sequential
+from nn.muon import A, B, C, polar
 from nn.ops.activation import LogSoftmax, Relu
 from nn.ops.loss import CrossEntropy
 from nn.optim import EMA, Adam, Momentum
@@ -312,3 +313,32 @@ def test_ema(decay):
         expected = d * expected + (1 - d) * values
         trial.expect(own, expected, "the average", instead=instead)
         trial.require(int(average.count) == n + 1, f"ema.count is {int(average.count)} after {n + 1} updates")
+
+
+@pytest.mark.exercise(id="polar")
+@pytest.mark.parametrize("shape", [(5, 5), (3, 7), (7, 3), (1, 4), (4, 1)], ids=str)
+@pytest.mark.parametrize("size", [1.0, 1e-4, 50.0])
+def test_polar(shape, size):
+    u, _, vt = np.linalg.svd(normal(shape, 0), full_matrices=False)
+    s = np.linspace(1, 0.1, len(vt))
+    matrix = size * (u * s) @ vt
+    trial = Trial("polar(matrix)", "for a matrix that is higher than wide" * (shape[0] > shape[1]), matrix=matrix)
+    got = trial.run(polar, matrix)
+    core = u.T @ np.asarray(got) @ vt.T if np.shape(got) == shape else np.eye(len(s))
+    lengths = np.diag(core)  # in the matrix's own axes a right answer is diagonal; how near to 1 is left open
+    wanted = np.clip(lengths, 0.6, 1.25)
+    norm = np.sqrt((s**2).sum())
+    instead = {
+        "the singular values are as they were: only the norm is divided out": (u * s / norm) @ vt,
+        "nothing has happened to the matrix": matrix,
+        "the matrix was not divided by its norm first": size * (u * s * (A + B * (size * s) ** 2)) @ vt,
+        "one round is not enough: each brings the singular values nearer to 1": (
+            u * (A * (s / norm) + B * (s / norm) ** 3 + C * (s / norm) ** 5)
+        ) @ vt,
+        "the sign is flipped: the step must point along the matrix": -(u * np.abs(wanted)) @ vt,
+    }
+    expected = (u * wanted) @ vt
+    instead = {cause: array for cause, array in instead.items() if not np.allclose(array, expected)}
+    trial.expect(got, expected, "U V^T, roughly (singular values from 0.6 to 1.25)", atol=1e-6, instead=instead)
+    trial = Trial("polar(zeros)", matrix=np.zeros(shape))
+    trial.expect(trial.run(polar, np.zeros(shape)), np.zeros(shape), "the result for a matrix of zeros")

@@ -232,7 +232,9 @@ def test_every_family_can_be_imported():
 
 
 def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
-    """Two steps a model, twice: the second time it trains nothing, and the page is the same."""
+    """Two steps a model, twice: the second time it trains nothing, and the page is the same.
+
+    There is a page as soon as the first model is trained."""
     small = {"vae": {"width": "8"}, "realnvp": {"steps": "[1, 1]", "widths": "[8, 8]"}, "ddpm": {"widths": "[8, 8]"}}
     entries = [
         replace(e, settings={**e.settings, **small.get(e.family, {"width": "8"}), "batch_size": "16"}, limit=600)
@@ -240,7 +242,15 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
     ]
     monkeypatch.setattr(demo, "ENTRIES", entries)
     monkeypatch.setattr(demo.runs, "seconds_per_step", lambda *a: 60.0)
+    write, early = demo.Show.write, []
+
+    def write_and_read(show):
+        write(show)
+        early.append((len(show.trained), (tmp_path / "index.html").read_text()))
+
+    monkeypatch.setattr(demo.Show, "write", write_and_read)
     assert main(["demo", "--out", str(tmp_path), "--minutes", "2"]) == 0
+    assert [models for models, _ in early] == [1, len(entries)] and early[0][1].count("<section") == 6
     first = (tmp_path / "index.html").read_text()
     assert first.count("<section") == 9 and first.count("<img") > 20
     samples = Image.open(io.BytesIO((tmp_path / "samples.png").read_bytes()))
