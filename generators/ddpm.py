@@ -19,10 +19,12 @@ Where to read on:
     here                     the loss (`DDPM.loss`), guidance (`DDPM.denoiser`), and all that can be done with them
 
 Sources: Sohl-Dickstein et al. 2015; Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Nichol and Dhariwal 2021 (cosine
-schedule); Ho and Salimans 2022 (guidance); Salimans and Ho 2022 (v-prediction); Hang et al. 2023 (min-SNR weights).
+schedule); Ho and Salimans 2022 (guidance), Kynkaanniemi et al. 2024 (where); Salimans and Ho 2022 (v-prediction);
+Hang et al. 2023 (min-SNR weights).
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -38,6 +40,9 @@ from nn.tensor import Tensor
 
 STEPS = 50  # of sampling, unless told otherwise
 GUIDANCE = 2.0  # likewise: how strictly the caption is followed
+# Guidance works where the caption decides what is painted.  Earlier, it takes all pictures of a caption to the same
+# place; later, all that matters is there (Kynkaanniemi et al. 2024).  Noise over signal, sqrt((1 - ab) / ab):
+GUIDED = (0.3, 5.0)
 
 
 @dataclass(frozen=True)
@@ -112,16 +117,18 @@ class DDPM(Family):
     def denoiser(self, tokens: np.ndarray, guidance: float, clip: bool = True) -> diffusion.PredictClean:
         """The function (x_t, t) -> guess of x_0 that the samplers ask for, for images with these captions.
 
-        guidance: the w of `guide`; with 0 the captions are not looked at, with 1 the empty caption is not
+        guidance: the w of `guide`; with 0 the captions are not looked at, with 1 the empty caption is not.  Between
+            the noise levels of GUIDED only; before and after, any w but 0 is 1
         clip: keep the guess where images are, in [-1, 1]; better for sampling, but then it cannot be inverted
         """
         conditional, unconditional = self.text(tokens), self.text(np.zeros_like(tokens))
 
         def predict_clean(x_t: np.ndarray, t: int) -> np.ndarray:
             x, times = Tensor(x_t), np.full(len(x_t), t)
+            noise_over_signal = math.sqrt(1 / self.alpha_bar[t] - 1)
             if guidance == 0:
                 output = self.network(x, times, unconditional).data
-            elif guidance == 1:
+            elif guidance == 1 or not GUIDED[0] <= noise_over_signal <= GUIDED[1]:
                 output = self.network(x, times, conditional).data
             else:
                 output = diffusion.guide(

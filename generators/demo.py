@@ -54,7 +54,7 @@ ENTRIES = [
 ]  # fmt: skip
 PAINTERS = ["vae", "realnvp", "ddpm", "gan"]
 # How the demo asks for pictures: models this young need more guidance, or less noise.
-OPTIONS = {"vae": {"temperature": 0.6}, "realnvp": {"temperature": 0.5}, "ddpm": {"guidance": 3.0}}
+OPTIONS = {"vae": {"temperature": 0.6}, "realnvp": {"temperature": 0.5}, "ddpm": {"guidance": 5.0}}
 
 
 @dataclass

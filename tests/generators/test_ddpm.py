@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from generators import diffusion
-from generators.ddpm import DDPM, DDPMConfig
+from generators.ddpm import DDPM, GUIDED, DDPMConfig
 from generators.training import OptimiserConfig, Shard
 from nn.optim import AdamW
 from nn.parallel import FlatParameters, Threads
@@ -134,6 +134,20 @@ def test_guidance_zero_is_unconditional_and_one_conditional_exactly():
     beyond = made_of["nothing"] + 3 * (made_of["caption"] - made_of["nothing"])
     np.testing.assert_allclose(made.denoiser(tokens, 3, clip=False)(x, t), beyond, atol=1e-5)
     np.testing.assert_allclose(made.denoiser(tokens, 3)(x, t), np.clip(beyond, -1, 1), atol=1e-5)
+
+
+def test_guidance_works_in_the_middle_alone():
+    """Catches a range on the wrong side, and one of times instead of noise levels."""
+    made = model()
+    x, tokens = np.random.default_rng(0).standard_normal((3, 8, 8, 1), np.float32), np.array([[1], [2], [1]])
+    seen = set()
+    for t in range(1, made.config.time_steps + 1):
+        level = np.sqrt((1 - made.alpha_bar[t]) / made.alpha_bar[t])
+        plain, guided = (made.denoiser(tokens, w, clip=False)(x, t) for w in (1, 3))
+        where = "low" if level < GUIDED[0] else "high" if level > GUIDED[1] else "middle"
+        assert np.array_equal(plain, guided) == (where != "middle")
+        seen.add(where)
+    assert seen == {"low", "middle", "high"}
 
 
 @pytest.mark.parametrize("options", [{}, {"eta": 1.0}, {"eta": 0.3, "guidance": 2.0}, {"steps": 50, "guidance": 0}])
