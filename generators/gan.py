@@ -47,7 +47,7 @@ class GANConfig(FamilyConfig):
     width: int = 32  # channels at half size; twice as many at a quarter; of both networks
     noise: int = 64  # numbers in z; 0 leaves the noise out
     text: int = 64  # numbers in a caption's embedding
-    gamma: float = 0.2  # weight of the gradient penalties
+    gamma: float = 0.05  # weight of the gradient penalties
     penalty_step: float = 0.05  # s of the finite difference; pictures go from -1 to 1
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3, betas=(0.0, 0.99), clip_norm=10.0, final=0.05)
