@@ -46,6 +46,7 @@ JSON_JUNK = (
 )  # fmt: skip
 SETTINGS = (
     "width", "widths", "batch_size", "shard_size", "optimiser", "optimiser.rate", "optimiser.betas", "vocabulary",
+    "optimiser.muon", "optimiser.momentum",
     "x.y", "channels", "image_size", "likelihood", "ema_decay", "steps", "optimiser.warmup_steps", "latent", "noise",
     "text", "time_steps", "heads", "blocks", "features", "depth", "schedule", "dequantisation", "snr_limit", "gamma",
 )  # fmt: skip

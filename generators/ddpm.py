@@ -40,9 +40,8 @@ from nn.tensor import Tensor
 
 STEPS = 50  # of sampling, unless told otherwise
 GUIDANCE = 2.0  # likewise: how strictly the caption is followed
-# Guidance works where the caption decides what is painted.  Earlier, it takes all pictures of a caption to the same
-# place; later, all that matters is there (Kynkaanniemi et al. 2024).  Noise over signal, sqrt((1 - ab) / ab):
-GUIDED = (0.3, 5.0)
+# Between these levels of noise over signal, sqrt((1 - ab) / ab), the caption decides what is painted: see `weight_at`.
+GUIDED = (0.15, 10.0)
 
 
 @dataclass(frozen=True)
@@ -117,22 +116,21 @@ class DDPM(Family):
     def denoiser(self, tokens: np.ndarray, guidance: float, clip: bool = True) -> diffusion.PredictClean:
         """The function (x_t, t) -> guess of x_0 that the samplers ask for, for images with these captions.
 
-        guidance: the w of `guide`; with 0 the captions are not looked at, with 1 the empty caption is not.  Between
-            the noise levels of GUIDED only; before and after, any w but 0 is 1
+        guidance: see `weight_at`; with 0 the captions are not looked at, with 1 the empty caption is not
         clip: keep the guess where images are, in [-1, 1]; better for sampling, but then it cannot be inverted
         """
         conditional, unconditional = self.text(tokens), self.text(np.zeros_like(tokens))
 
         def predict_clean(x_t: np.ndarray, t: int) -> np.ndarray:
             x, times = Tensor(x_t), np.full(len(x_t), t)
-            noise_over_signal = math.sqrt(1 / self.alpha_bar[t] - 1)
-            if guidance == 0:
+            weight = weight_at(guidance, float(self.alpha_bar[t]))
+            if weight == 0:
                 output = self.network(x, times, unconditional).data
-            elif guidance == 1 or not GUIDED[0] <= noise_over_signal <= GUIDED[1]:
+            elif weight == 1:
                 output = self.network(x, times, conditional).data
             else:
                 output = diffusion.guide(
-                    self.network(x, times, unconditional).data, self.network(x, times, conditional).data, guidance
+                    self.network(x, times, unconditional).data, self.network(x, times, conditional).data, weight
                 )
             x0 = diffusion.clean_image(output, x_t, t, self.alpha_bar, self.config.prediction)
             return np.clip(x0, -1, 1) if clip else x0
@@ -160,7 +158,7 @@ class DDPM(Family):
         """One new image per caption, (N, H, W, C) in [0, 1].
 
         steps: how many times the network is used, up to T (None: see `times`)
-        guidance: how strictly the caption is followed
+        guidance: how strictly the caption is followed, where the noise leaves a choice (see `weight_at`)
         eta: how much of the noise is drawn anew at each step: 0 none (DDIM, here with second-order steps), 1 as much
              as the noising itself would have (the ancestral sampler of Ho et al. 2020)
         """
@@ -264,6 +262,20 @@ class DDPM(Family):
     ) -> np.ndarray:
         """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption."""
         return self.decode(self.encode(images, captions, threads), new_captions, threads, guidance=guidance)
+
+
+def weight_at(guidance: float, ab: float) -> float:
+    """The w of `diffusion.guide` at the noise level ab: `guidance` itself up to 1; more than that only in the middle.
+
+    At the highest noise, guidance takes all pictures of a caption to the same place, and at the lowest all that matters
+    is painted already (Kynkaanniemi et al. 2024, who switch it on and off).  Here it swells and fades along sin^2 of
+    the logarithm of noise over signal, so that the guesses change smoothly, as second-order steps take for granted.
+    """
+    if guidance <= 1:
+        return guidance
+    low, high = (math.log(level) for level in GUIDED)
+    place = (0.5 * math.log(1 / ab - 1) - low) / (high - low)
+    return 1 + (guidance - 1) * math.sin(math.pi * place) ** 2 if 0 < place < 1 else 1.0
 
 
 def to_unit(x: np.ndarray) -> np.ndarray:

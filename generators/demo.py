@@ -91,9 +91,9 @@ def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
         if not rest or (number == 1 and not (out / "index.html").exists()):
             print("Painting the page ...", flush=True)
             Show(out, trained, train_set, test_set, seed, threads).write()
-            minutes = (time.monotonic() - began) / 60
+            elapsed = (time.monotonic() - began) / 60
             later = f" It will grow when the other {rest} models are trained." if rest else ""
-            print(f"{minutes:.1f} minutes. Open {out / 'index.html'} in a browser.{later}", flush=True)
+            print(f"{elapsed:.1f} minutes. Open {out / 'index.html'} in a browser.{later}", flush=True)
     return 0
 
 

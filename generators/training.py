@@ -34,7 +34,8 @@ from nn.tensor import NonFiniteError, Parameter, Tensor, finite_checks
 class OptimiserConfig:
     """How the parameters of a phase are updated: a warm-up, then a cosine from `rate` to `final` * `rate`.
 
-    muon: matrices by Muon with `momentum`, and only the rest by AdamW with `betas`; rates of 1e-2 and more suit it.
+    muon: matrices (all with two axes or more) by Muon with `momentum`, and only the rest by AdamW with `betas`; rates
+        of 1e-2 and more suit it.
     """
 
     muon: bool = True
@@ -48,6 +49,8 @@ class OptimiserConfig:
 
     def __post_init__(self):
         check_numbers(self)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1; given {self.momentum}")
 
 
 @dataclass(frozen=True)
@@ -143,12 +146,12 @@ class _PhaseState:
         config = phase.optimiser
         self.flat = FlatParameters(phase.parameters)
         self.ema = EMA(self.flat.values, ema_decay)
-        both = (config.betas, config.weight_decay)
+        values, decay = self.flat.values, config.weight_decay
         self.optimiser: AdamW | Muon
         if config.muon:
-            self.optimiser = Muon(self.flat.values, self.flat.matrices, self.ema, config.momentum, *both)
+            self.optimiser = Muon(values, self.flat.matrices, self.ema, config.momentum, config.betas, decay)
         else:
-            self.optimiser = AdamW(self.flat.values, *both, ema=self.ema)
+            self.optimiser = AdamW(values, config.betas, weight_decay=decay, ema=self.ema)
 
 
 class Trainer:

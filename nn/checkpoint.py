@@ -205,7 +205,10 @@ def _read_meta(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) ->
     if not isinstance(document, dict) or "format" not in document:
         raise CheckpointError("not an Inkling checkpoint: its metadata names no format.")
     if document["format"] != FORMAT:
-        raise CheckpointError(f"the checkpoint has format {document['format']!r:.20}, this Inkling reads {FORMAT}.")
+        raise CheckpointError(
+            f"the checkpoint has format {document['format']!r:.20}, this Inkling reads {FORMAT}. It was written by "
+            "another version: use that one, or train again in another folder (or remove this one)."
+        )
     names, meta = document.get("arrays"), document.get("meta")
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or not isinstance(meta, dict):
         raise CheckpointError("the file is damaged: its metadata is incomplete.")

@@ -10,9 +10,11 @@ step is measured by how far it can move any output, the spectral norm (Bernstein
     D  = polar(momentum M + (1 - momentum) G)                Nesterov's look ahead; polar(U S V^T) = U V^T
     W <- W - rate (0.2 sqrt(max(rows, columns)) D + weight_decay W)
 
-The factor makes the numbers of a step about as large as AdamW's are (Liu et al. 2025), so that one rate serves both: a
-bias, or the scale of a norm, is no matrix, and AdamW updates it.  With equal steps, batches and networks Muon brought
-the loss of our diffusion model as low in 600 steps as AdamW in 1,200 (`docs/what-helped.md`).
+The factor makes the numbers of a step about as large as AdamW's are (Liu et al. 2025), so that one rate serves both:
+what has a single axis, a bias or the scale of a norm, is no matrix, and AdamW updates it.  All else takes part, also
+the first and the last layer and the table of words, which the method's author leaves to AdamW.  With equal steps,
+batches and networks Muon brought the loss of our diffusion model as low in 600 steps as AdamW in 1,200
+(`docs/what-helped.md`).
 """
 from __future__ import annotations
 
@@ -27,14 +29,17 @@ from nn.optim import EMA, AdamW
 
 MATCHES_ADAMW = 0.2  # the typical size of the numbers in one of AdamW's steps, at a rate of 1
 
-# p(s) = a s + b s^3 + c s^5.  Five rounds take every singular value from 0.003 to 1 into 0.68 to 1.14 (Jordan et al.
-# 2024, who chose a steep start over an exact end: how long a step is to 20% matters less than how many rounds it took).
+# p(s) = a s + b s^3 + c s^5.  Five rounds take every singular value from 0.002 to 1 into 0.68 to 1.21, smaller ones to
+# 480 times what they were (Jordan et al. 2024, who chose a steep start over an exact end: how long a step is to 20%
+# matters less than how many rounds it took).
 A, B, C = 3.4445, -4.7750, 2.0315
 ROUNDS = 5
 
 
 def polar(matrix: np.ndarray) -> np.ndarray:
-    """U V^T, roughly, for a matrix U S V^T of shape (m, n): singular values from about 0.7 to 1.1; zeros for zeros.
+    """U V^T, roughly, for a matrix U S V^T of shape (m, n); zeros for zeros.
+
+    The result's singular values lie between 0.68 and 1.21, save those that were less than 0.002 of the matrix's norm.
 
     No decomposition is needed.  An odd polynomial of a matrix, a X + b (X X^T) X + c (X X^T)^2 X, is that polynomial
     of its singular values, the vectors as they are; so one repeats a polynomial that draws every s > 0 towards 1
@@ -49,13 +54,20 @@ def polar(matrix: np.ndarray) -> np.ndarray:
     x = x * matrix.dtype.type(1 / norm)
     gram = x @ x.T
     product = None  # P: what stands before x so far
-    for _ in range(ROUNDS):
+    for round_ in range(ROUNDS):
         factor = B * gram + C * (gram @ gram)  # b X X^T + c (X X^T)^2
         factor.flat[:: len(factor) + 1] += matrix.dtype.type(A)  # + a I
         product = factor if product is None else factor @ product
-        gram = factor @ gram @ factor  # of the next X, which is factor @ X
+        if round_ < ROUNDS - 1:
+            gram = factor @ gram @ factor  # of the next X, which is factor @ X
     x = product @ x
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
+
+
+def _cost(rows: int, columns: int) -> int:
+    """Multiplications in `polar`: the large matrix twice, the small ones 3 or 4 times a round."""
+    k, n = min(rows, columns), max(rows, columns)
+    return 2 * k * k * n + (4 * ROUNDS - 3) * k**3
 
 
 class Muon:
@@ -98,11 +110,20 @@ class Muon:
         self.vectors.step(gradient[end:], rate, scale)  # last, because it counts the average's updates
 
     def orthogonalise(self, index: int, count: int) -> None:
-        """One of `count` equal shares of the costly part: the directions of every so many matrices made orthogonal."""
-        by_cost = sorted(self.matrices, key=lambda matrix: min(matrix[1:]) ** 2 * max(matrix[1:]))
-        for part, rows, columns in by_cost[index::count]:
+        """One of `count` shares of the costly part: the directions of some of the matrices made orthogonal."""
+        for part, rows, columns in self.shares(count)[index]:
             matrix = self.direction[part].reshape(rows, columns)
             np.multiply(polar(matrix), MATCHES_ADAMW * math.sqrt(max(rows, columns)), out=matrix)
+
+    def shares(self, count: int) -> list[list[tuple[slice, int, int]]]:
+        """The matrices dealt to `count` workers: the costliest first, each to the worker who has least to do."""
+        shares: list[list[tuple[slice, int, int]]] = [[] for _ in range(count)]
+        loads = [0] * count
+        for cost, matrix in sorted(((_cost(*m[1:]), m) for m in self.matrices), key=lambda pair: -pair[0]):
+            worker = loads.index(min(loads))
+            shares[worker].append(matrix)
+            loads[worker] += cost
+        return shares
 
     def state(self) -> dict[str, np.ndarray]:
         return {"velocity": self.velocity} | self.vectors.state()

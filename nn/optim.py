@@ -85,8 +85,8 @@ class EMA:
 
     def of(self, part: slice) -> EMA:
         """The same average and count, of a part of the values: for who updates that part alone."""
-        ema = EMA.__new__(EMA)
-        ema.values, ema.decay, ema.average, ema.count = self.values[part], self.decay, self.average[part], self.count
+        ema = EMA(self.values[part], self.decay)
+        ema.average, ema.count = self.average[part], self.count
         return ema
 
     def current_decay(self) -> float:
@@ -113,8 +113,8 @@ class AdamW(Adam):
         self,
         values: np.ndarray,
         betas: tuple[float, float] = (0.9, 0.999),
-        weight_decay: float = 0.0,
         epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
         ema: EMA | None = None,
     ):
         super().__init__(values, betas, epsilon)

@@ -16,11 +16,12 @@ def polar(matrix: torch.Tensor) -> torch.Tensor:
     x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = x / x.norm().clamp(min=torch.finfo(x.dtype).tiny)
     gram, product = x @ x.T, None
-    for _ in range(ROUNDS):
+    for round_ in range(ROUNDS):
         factor = torch.addmm(gram, gram, gram, beta=B, alpha=C)
         factor.diagonal().add_(A)
         product = factor if product is None else factor @ product
-        gram = factor @ gram @ factor
+        if round_ < ROUNDS - 1:
+            gram = factor @ gram @ factor
     x = product @ x
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
 

@@ -223,6 +223,7 @@ ENGINE = {
             "x = product @ x",
             "x = x + 0 * product @ x",
         ),
+        ("not normalised", "not divided by its norm", "norm = np.sqrt(", "norm = 1 + 0 * np.sqrt("),
         ("one round", "one round is not enough", "for _ in range(ROUNDS)", "for _ in range(1)"),
         ("upwards", "sign is flipped", "x = product @ x", "x = -product @ x"),
     ],

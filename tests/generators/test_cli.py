@@ -249,7 +249,15 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
         early.append((len(show.trained), (tmp_path / "index.html").read_text()))
 
     monkeypatch.setattr(demo.Show, "write", write_and_read)
+    train, budgets = demo._train, []
+
+    def train_and_note(entry, folder, dataset, minutes, *rest):
+        budgets.append(minutes / entry.share)
+        return train(entry, folder, dataset, minutes, *rest)
+
+    monkeypatch.setattr(demo, "_train", train_and_note)
     assert main(["demo", "--out", str(tmp_path), "--minutes", "2"]) == 0
+    assert budgets == pytest.approx([2.0] * len(entries))
     assert [models for models, _ in early] == [1, len(entries)] and early[0][1].count("<section") == 6
     first = (tmp_path / "index.html").read_text()
     assert first.count("<section") == 9 and first.count("<img") > 20

@@ -158,6 +158,7 @@ def test_the_gradient_is_clipped(monkeypatch):
     monkeypatch.setattr(Muon, "step", lambda self, gradient, rate, scale, share: seen.append((gradient.copy(), scale)))
     config = replace(Toy.Config().optimiser, clip_norm=0.001)
     trainer(optimiser=config).step()
+    assert len(seen) == 2  # phases
     for gradient, scale in seen:
         assert np.linalg.norm(gradient * scale) == pytest.approx(0.001, rel=1e-4)
 
