@@ -39,6 +39,7 @@ _CHUNK = "only how many draws are decoded at a time"
 HARMLESS: dict[tuple[str, str], str] = {
     ("he-initialisation", "sign: return normal(shape, rng) * np.float32(math.sqrt(2 / fan_...  ->  "
      "return -(normal(shape, rng) * np.float32(math.sqrt(2 / fa..."): "normal numbers are as often negative",
+    ("polar", "sign: return np.zeros_like(matrix)  ->  return -np.zeros_like(matrix)"): "minus zero is zero",
     ("log-softmax", "delete: ctx.save(y)  ->  pass"): "backward, which misses it, is the next exercise",
     ("importance-weighted-bound", "function: min(k, 64)  ->  max(k, 64)"): _CHUNK,
     ("importance-weighted-bound", "constant: 64  ->  65"): _CHUNK,

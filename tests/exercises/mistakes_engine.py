@@ -224,7 +224,7 @@ ENGINE = {
             "x = x + 0 * product @ x",
         ),
         ("not normalised", "not divided by its norm", "norm = np.sqrt(", "norm = 1 + 0 * np.sqrt("),
-        ("one round", "one round is not enough", "for _ in range(ROUNDS)", "for _ in range(1)"),
+        ("one round", "one round is not enough", "for round_ in range(ROUNDS)", "for round_ in range(1)"),
         ("upwards", "sign is flipped", "x = product @ x", "x = -product @ x"),
     ],
     "ema": [

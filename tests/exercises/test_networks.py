@@ -320,7 +320,7 @@ def test_ema(decay):
 @pytest.mark.parametrize("size", [1.0, 1e-4, 50.0])
 def test_polar(shape, size):
     u, _, vt = np.linalg.svd(normal(shape, 0), full_matrices=False)
-    s = np.geomspace(1, 0.005, len(vt))
+    s = np.geomspace(1, 0.0025, len(vt))
     matrix = size * (u * s) @ vt
     trial = Trial("polar(matrix)", *["for a matrix that is higher than wide"] * (shape[0] > shape[1]), matrix=matrix)
     got = trial.run(polar, matrix)
