@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -210,7 +211,11 @@ def test_watch_checks_on_every_save_and_stays_where_it_is(course, run):
         "from tests.exercises.catalogue import Course;"
         f"sys.exit(main(['watch'], Course.at(Path({str(course.root)!r}))))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
+        # or the tests would fail where they run in the background: there Ctrl-C is ignored, and children inherit it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     try:
 
         def until(text):
@@ -225,7 +230,7 @@ def test_watch_checks_on_every_save_and_stays_where_it_is(course, run):
         assert until("passed")
         assert until("watching")
     finally:
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
     assert desk.Progress.read(course.workspace / "progress.txt").current == "double"
 
