@@ -44,13 +44,13 @@ class Entry:
 SMALL = {"batch_size": "64", "width": "16"}
 ENTRIES = [
     Entry("vae", "VAE", "vae", 0.14, {"batch_size": "64", "latent": "12"}),
-    Entry("realnvp", "flow", "realnvp", 0.28, {
+    Entry("realnvp", "flow", "realnvp", 0.26, {
         "batch_size": "32", "steps": "[4, 4]", "widths": "[32, 48]", "depth": "2",
     }),
     Entry("ddpm", "diffusion", "ddpm", 0.29, {"squeezed": "true", "widths": "[32, 64]"}),
     Entry("gan", "GAN", "gan", 0.19, {**SMALL, "gamma": "0.2"}),  # small batches need it, or variety is lost
-    Entry("gan-no-noise", "GAN without noise", "gan", 0.06, {**SMALL, "gamma": "0.2", "noise": "0"}),
-    Entry("regression", "regression", "regression", 0.04, SMALL),
+    Entry("gan-no-noise", "GAN without noise", "gan", 0.10, {**SMALL, "gamma": "0.2", "noise": "0"}),
+    Entry("regression", "regression", "regression", 0.02, SMALL),
 ]  # fmt: skip
 PAINTERS = ["vae", "realnvp", "ddpm", "gan"]
 # How the demo asks for pictures: models this young need more guidance, or less noise.
