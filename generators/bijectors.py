@@ -12,11 +12,13 @@ Every bijector has
     forward(x, condition) -> (z, log_det)      log_det (N,): log |det dz/dx| of each example by itself
     inverse(z, condition) -> x
     prepare(x, condition) -> z                 like forward, but initialises from the data what wants to be
-on tensors; images are (N, H, W, C), and `condition` (N, features) is what the caption says (see `generators/text.py`).
+on tensors; images are (N, H, W, C), and `condition` (N, features) is what the caption says (see `generators/text.py`),
+or says with emphasis (`Guided`).
 
 The art is in maps that are expressive and yet have a determinant that costs nothing.  A general map of 784 pixels
 has a Jacobian of 784 x 784, whose determinant takes 784^3 operations; each layer here has a triangular, diagonal
-or tiny one.  Sources: Dinh et al. 2015 (NICE), Dinh et al. 2017 (RealNVP), Kingma and Dhariwal 2018 (Glow).
+or tiny one.  Sources: Dinh et al. 2015 (NICE), Dinh et al. 2017 (RealNVP), Kingma and Dhariwal 2018 (Glow),
+Zhai et al. 2024 (guidance in flows).
 """
 from __future__ import annotations
 
@@ -35,13 +37,13 @@ from nn.tensor import Function, Parameter, Tensor
 class Bijector(Module):
     """An invertible map; the base class only says what `prepare` does where nothing depends on data."""
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
-    def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Condition) -> Tensor:
         raise NotImplementedError
 
-    def prepare(self, x: Tensor, condition: Tensor) -> Tensor:
+    def prepare(self, x: Tensor, condition: Condition) -> Tensor:
         return self.forward(x, condition)[0]
 
 
@@ -51,19 +53,19 @@ class Composition(Bijector):
     def __init__(self, *links: Bijector):
         self.links = links
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         x, total = self.links[0].forward(x, condition)
         for link in self.links[1:]:
             x, log_det = link.forward(x, condition)
             total = total + log_det
         return x, total
 
-    def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Condition) -> Tensor:
         for link in reversed(self.links):
             z = link.inverse(z, condition)
         return z
 
-    def prepare(self, x: Tensor, condition: Tensor) -> Tensor:
+    def prepare(self, x: Tensor, condition: Condition) -> Tensor:
         for link in self.links:
             x = link.prepare(x, condition)
         return x
@@ -79,23 +81,23 @@ class Logit(Bijector):
     def __init__(self, margin: float):
         self.margin = margin
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         log_p = F.log(self.margin + (1 - 2 * self.margin) * x)
         log_q = F.log((1 - self.margin) - (1 - 2 * self.margin) * x)  # q = 1 - p
         log_slope = math.log(1 - 2 * self.margin) - log_p - log_q
         return log_p - log_q, sum_per_example(log_slope)
 
-    def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Condition) -> Tensor:
         return (F.sigmoid(z) - self.margin) * (1 / (1 - 2 * self.margin))
 
 
 class Squeeze(Bijector):
     """Trades resolution for channels: (N, H, W, C) <-> (N, H/2, W/2, 4C).  Only moves numbers: log_det = 0."""
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         return squeeze(x), nothing(x)
 
-    def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Condition) -> Tensor:
         return unsqueeze(z)
 
 
@@ -109,11 +111,11 @@ class Checkerboard(Bijector):
     left), at half the resolution, where no work is done on squares that a mask would throw away.
     """
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         upper_left, upper_right, lower_left, lower_right = F.split(x, 4, axis=-1)
         return F.concat([upper_left, lower_right, upper_right, lower_left], axis=-1), nothing(x)
 
-    def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Condition) -> Tensor:
         upper_left, lower_right, upper_right, lower_left = F.split(z, 4, axis=-1)
         return F.concat([upper_left, upper_right, lower_left, lower_right], axis=-1)
 
@@ -129,17 +131,17 @@ class ActNorm(Bijector):
         self.log_scale = Parameter(init.zeros((channels,)))
         self.shift = Parameter(init.zeros((channels,)))
 
-    def prepare(self, x: Tensor, condition: Tensor) -> Tensor:
+    def prepare(self, x: Tensor, condition: Condition) -> Tensor:
         mean, deviation = x.data.mean(axis=(0, 1, 2)), x.data.std(axis=(0, 1, 2))
         self.log_scale.data[...] = -np.log(deviation + 1e-6)
         self.shift.data[...] = -mean / (deviation + 1e-6)
         return self.forward(x, condition)[0]
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         z = x * F.exp(self.log_scale) + self.shift
         return z, once_per_pixel(self.log_scale.sum(), x)
 
-    def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Condition) -> Tensor:
         return (z - self.shift) * F.exp(-self.log_scale)
 
 
@@ -153,10 +155,10 @@ class ChannelMix(Bijector):
     def __init__(self, channels: int, rng: np.random.Generator):
         self.weight = Parameter(init.orthogonal((channels, channels), rng))
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         return F.linear(x, self.weight), once_per_pixel(LogAbsDet.apply(self.weight), x)
 
-    def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Condition) -> Tensor:
         return F.linear(z, np.linalg.inv(self.weight.data))
 
 
@@ -174,6 +176,33 @@ class LogAbsDet(Function):
         return grad * np.linalg.inv(w).T
 
 
+class Guided:
+    """A condition made stronger than it is: under it, a network's answer is
+
+        silent + weight (said - silent)                       (for flows: Zhai et al. 2024, on guidance)
+
+    of its answers under two plain conditions.  Weight 0 says nothing, 1 is `said` itself, 2 goes as far again.  It can
+    stand wherever a condition can, and the flow stays invertible with an exact determinant: nothing of what a coupling
+    asks about the half that stays has to be a single network's answer.
+
+    said, silent: (N, features)
+    """
+
+    def __init__(self, said: Tensor, silent: Tensor, weight: float):
+        self.said, self.silent, self.weight = said, silent, weight
+
+
+Condition = Tensor | Guided
+
+
+def ask(network: Callable[[Tensor], Tensor], condition: Condition) -> Tensor:
+    """What a network answers under a plain condition, or under a guided one."""
+    if not isinstance(condition, Guided):
+        return network(condition)
+    silent = network(condition.silent)
+    return silent + condition.weight * (network(condition.said) - silent)
+
+
 class Coupling(Bijector):
     """One half of the channels is left alone and decides how the other half is scaled and shifted.
 
@@ -189,19 +218,19 @@ class Coupling(Bijector):
     def __init__(self, network: Module, swap: bool = False):
         self.network, self.swap = network, swap
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         a, b = self._halves(x)
         log_scale, shift = self._scale_and_shift(a, condition)
         b, log_det = couple(b, log_scale, shift)
         return self._join(a, b), log_det
 
-    def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Condition) -> Tensor:
         a, b = self._halves(z)
         log_scale, shift = self._scale_and_shift(a, condition)
         return self._join(a, uncouple(b, log_scale, shift))
 
-    def _scale_and_shift(self, a: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        raw, shift = F.split(self.network(a, condition), 2, axis=-1)
+    def _scale_and_shift(self, a: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        raw, shift = F.split(ask(lambda plain: self.network(a, plain), condition), 2, axis=-1)
         return bound(raw), shift
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -240,18 +269,18 @@ class FactorOut(Bijector):
     def __init__(self, rest: Bijector, shape: tuple[int, int, int]):
         self.rest, self.shape = rest, shape
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         a, b = F.split(x, 2, axis=-1)
         z, log_det = self.rest.forward(a, condition)
         return self._join(z, b), log_det
 
-    def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Condition) -> Tensor:
         half = z.shape[1] // 2
         h, w, c = self.shape
         a = self.rest.inverse(z[:, :half], condition)
         return F.concat([a, z[:, half:].reshape(len(z), h, w, c // 2)], axis=-1)
 
-    def prepare(self, x: Tensor, condition: Tensor) -> Tensor:
+    def prepare(self, x: Tensor, condition: Condition) -> Tensor:
         a, b = F.split(x, 2, axis=-1)
         return self._join(self.rest.prepare(a, condition), b)
 
@@ -265,10 +294,10 @@ class Flatten(Bijector):
     def __init__(self, shape: tuple[int, int, int]):
         self.shape = shape
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         return x.reshape(len(x), -1), nothing(x)
 
-    def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Condition) -> Tensor:
         return z.reshape(len(z), *self.shape)
 
 
@@ -284,16 +313,16 @@ class CaptionAffine(Bijector):
     def __init__(self, network: Callable[[Tensor], Tensor]):
         self.network = network
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         log_scale, mean = self._scale_and_mean(condition)
         return (x - mean) * F.exp(-log_scale), -sum_per_example(log_scale)
 
-    def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, condition: Condition) -> Tensor:
         log_scale, mean = self._scale_and_mean(condition)
         return z * F.exp(log_scale) + mean
 
-    def _scale_and_mean(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        raw, mean = F.split(self.network(condition), 2, axis=-1)
+    def _scale_and_mean(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        raw, mean = F.split(ask(self.network, condition), 2, axis=-1)
         return bound(raw), mean
 
 

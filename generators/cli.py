@@ -178,8 +178,8 @@ def _add_pictures(commands) -> None:
             "--guidance",
             type=_between(-100, 100),
             metavar="W",
-            help="ddpm: how strictly the caption is obeyed: 0 not at all, 1 as it was learned, 2 beyond, where the "
-            "noise leaves a choice (the default of sample and denoise; edit: 1)",
+            help="ddpm, realnvp: how strictly the caption is obeyed: 0 not at all, 1 as it was learned, 2 beyond (the "
+            "default of sample and denoise; edit: 1)",
         )
     sample.add_argument(
         "--eta",

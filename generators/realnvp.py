@@ -25,7 +25,7 @@ what can be done with noise that is the image: `RealNVP.sample`, `encode`, `deco
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,9 +38,11 @@ from generators.bijectors import (
     ChannelMix,
     Checkerboard,
     Composition,
+    Condition,
     Coupling,
     FactorOut,
     Flatten,
+    Guided,
     Logit,
     Squeeze,
     bound,
@@ -55,6 +57,8 @@ from nn import init
 from nn.modules import Conv2d, GroupNormSiLU, Linear, Module
 from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Parameter, Tensor, no_grad
+
+GUIDANCE = 2.0  # of `RealNVP.sample`
 
 
 @dataclass(frozen=True)
@@ -288,38 +292,53 @@ class RealNVP(Family):
 
     # --- generating -----------------------------------------------------------------------------------------------
 
+    def condition(self, captions: list[str], guidance: float) -> Callable[[slice], Condition]:
+        """What the flow is told of those captions in a slice.  guidance: 1 as they were learned, 2 as far again."""
+        tokens = self.vocabulary.encode(captions)
+
+        def tell(part: slice) -> Condition:
+            said = self.text(tokens[part])
+            return said if guidance == 1 else Guided(said, self.text(np.zeros_like(tokens[part])), guidance)
+
+        return tell
+
     def sample(
         self,
         captions: list[str],
         rng: np.random.Generator,
         threads: Threads | None = None,
         temperature: float = 1.0,
+        guidance: float = GUIDANCE,
     ) -> np.ndarray:
         """One new image per caption, (N, H, W, C): noise, run backwards.
 
         temperature: the noise's standard deviation; below 1 images come from the middle of the Gaussian, more regular
         and less varied (Kingma and Dhariwal 2018, section 6).
+        guidance: how strictly the caption is followed: 0 not at all, 1 as it was learned, more beyond (see `Guided`)
         """
         z = rng.standard_normal((len(captions), self.dimensions), dtype=np.float32)
-        return self.decode(z * np.float32(temperature), captions, threads)
+        return self.decode(z * np.float32(temperature), captions, threads, guidance)
 
-    def encode(self, images: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
+    def encode(
+        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, guidance: float = 1.0
+    ) -> np.ndarray:
         """The noise (N, D) that becomes these images under these captions; 8-bit values count as their middles."""
-        tokens = self.vocabulary.encode(captions)
+        tell, tokens = self.condition(captions, guidance), self.vocabulary.encode(captions)
 
         def read(part: slice) -> np.ndarray:
-            condition = self.text(tokens[part])
-            x, _ = self.spread(images[part], np.full_like(images[part], 0.5), condition)
-            return self.flow.forward(x, condition)[0].data
+            x, _ = self.spread(images[part], np.full_like(images[part], 0.5), self.text(tokens[part]))
+            return self.flow.forward(x, tell(part))[0].data
 
         return map_shards(read, len(images), self.config.shard_size, threads)
 
-    def decode(self, z: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
+    def decode(
+        self, z: np.ndarray, captions: list[str], threads: Threads | None = None, guidance: float = 1.0
+    ) -> np.ndarray:
         """The images (N, H, W, C) that noise (N, D) becomes: the inverse of `encode`, rounded to 8 bits."""
-        tokens = self.vocabulary.encode(captions)
+        tell = self.condition(captions, guidance)
 
         def paint(part: slice) -> np.ndarray:
-            return self.flow.inverse(Tensor(z[part]), self.text(tokens[part])).data
+            return self.flow.inverse(Tensor(z[part]), tell(part)).data
 
         return quantise(map_shards(paint, len(z), self.config.shard_size, threads))
 
@@ -341,10 +360,18 @@ class RealNVP(Family):
         return np.stack([self.decode(start + f * (end - start), captions, threads) for f in fractions])
 
     def edit(
-        self, images: np.ndarray, captions: list[str], new_captions: list[str], threads: Threads | None = None
+        self,
+        images: np.ndarray,
+        captions: list[str],
+        new_captions: list[str],
+        threads: Threads | None = None,
+        guidance: float = 1.0,
     ) -> np.ndarray:
-        """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption."""
-        return self.decode(self.encode(images, captions, threads), new_captions, threads)
+        """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption.
+
+        The same guidance on both ways, so that nothing changes where the captions say the same.
+        """
+        return self.decode(self.encode(images, captions, threads, guidance), new_captions, threads, guidance)
 
 
 def gaussian_log_density(z: Tensor) -> Tensor:

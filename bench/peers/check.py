@@ -10,6 +10,7 @@ import bench.peers.ddpm
 import bench.peers.gan
 import bench.peers.realnvp
 import bench.peers.vae  # noqa: F401  (the import makes the twins known)
+from bench import models
 from bench.peers.blocks import Recorder, Replayed
 from bench.peers.layers import twin
 from bench.peers.training import to_torch
@@ -86,8 +87,7 @@ def _one_of(parameter: torch.Tensor, parameters: list[torch.Tensor]) -> bool:
 def _compare_samples(family: Family, other, captions: list[str], seed: int) -> float:
     recorder = Recorder(np.random.default_rng(seed))
     threads = Threads(1)
-    options = {"steps": other.STEPS, "guidance": 1.0} if hasattr(other, "STEPS") else {}
-    images = family.sample(captions, recorder, threads=threads, **options)
+    images = family.sample(captions, recorder, threads=threads, **models.SAMPLING.get(family.name, {}))
     tokens = torch.from_numpy(family.vocabulary.encode(captions))
     with torch.inference_mode():
         theirs = other.sample(other.noise_from_ours(recorder.drawn[0]), tokens)

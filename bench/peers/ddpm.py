@@ -6,6 +6,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from bench import models
 from bench.peers.blocks import drop_captions, squeeze, unsqueeze
 from bench.peers.layers import Twin
 from bench.peers.training import Batch, FamilyTwin, TwinPhase
@@ -53,7 +54,7 @@ class UNet(Twin):
 
 
 class DDPM(FamilyTwin):
-    STEPS = 10  # of sampling
+    STEPS = models.SAMPLING["ddpm"]["steps"]
 
     def __init__(self, ours):
         super().__init__(ours)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import datasets
-from generators.bijectors import Bijector
+from generators.bijectors import Bijector, CaptionAffine
 from generators.blocks import log_mean_exp
 from generators.realnvp import (
     RealNVP,
@@ -22,6 +22,7 @@ from generators.realnvp import (
     uniform_noise,
 )
 from generators.training import OptimiserConfig, Trainer
+from nn.modules import Linear
 from nn.parallel import Threads
 from nn.tensor import Tensor
 
@@ -136,11 +137,11 @@ def test_learned_noise_begins_as_uniform_noise():
 
 
 @settings(max_examples=10)
-@given(size=st.sampled_from([8, 12]), channels=st.sampled_from([1, 3]), seed=seeds)
-def test_there_and_back_and_back_and_there(size, channels, seed):
+@given(size=st.sampled_from([8, 12]), channels=st.sampled_from([1, 3]), seed=seeds, guidance=st.sampled_from([1, 2]))
+def test_there_and_back_and_back_and_there(size, channels, seed, guidance):
     config = replace(TINY, image_size=size, channels=channels)
     model, rng = random_model(config, seed), np.random.default_rng(seed)
-    condition = model.text(random_tokens(3, rng))
+    condition = model.condition(["seven", "bold", "thin seven"], guidance)(slice(None))
     x = Tensor(rng.uniform(0.01, 0.99, (3, size, size, channels)))
     z, _ = model.flow.forward(x, condition)
     assert z.shape == (3, size * size * channels)
@@ -151,15 +152,16 @@ def test_there_and_back_and_back_and_there(size, channels, seed):
 
 
 @settings(max_examples=8)
-@given(channels=st.sampled_from([1, 2]), seed=seeds)
-def test_log_det_of_the_whole_flow_is_that_of_its_numerical_jacobian(channels, seed):
+@given(channels=st.sampled_from([1, 2]), seed=seeds, guidance=st.sampled_from([1, 2]))
+def test_log_det_of_the_whole_flow_is_that_of_its_numerical_jacobian(channels, seed, guidance):
     config = replace(TINY, channels=channels)
     model, rng = random_model(config, seed), np.random.default_rng(seed)
-    x, tokens = rng.uniform(0.05, 0.95, (1, 8, 8, channels)), random_tokens(1, rng)
-    log_det = model.flow.forward(Tensor(x), model.text(tokens))[1].data
+    x = rng.uniform(0.05, 0.95, (1, 8, 8, channels))
     size = x.size
+    tell = model.condition(["thin seven"] * 2 * size, guidance)
+    log_det = model.flow.forward(Tensor(x), tell(slice(1)))[1].data
     shifts = 1e-6 * np.concatenate([np.eye(size), -np.eye(size)]).reshape(2 * size, *x.shape[1:])
-    z = model.flow.forward(Tensor(x + shifts), model.text(np.repeat(tokens, 2 * size, axis=0)))[0].data
+    z = model.flow.forward(Tensor(x + shifts), tell(slice(None)))[0].data
     np.testing.assert_allclose(log_det[0], np.linalg.slogdet((z[:size] - z[size:]) / 2e-6)[1], rtol=1e-6, atol=1e-5)
 
 
@@ -224,6 +226,23 @@ def test_the_first_batch_comes_out_of_every_actnorm_with_mean_0_and_variance_1()
     np.testing.assert_allclose(coarse.std(axis=0), 1, atol=1e-3)
 
 
+def test_guidance_0_is_silence_and_1_the_caption_and_beyond_on_the_same_line():
+    """In a flow of one layer, z = (x - mean) exp(-log_scale), whose mean can be read off.  Catches: the two answers
+    exchanged, w for 1 + w."""
+    rng = np.random.default_rng(3)
+    model, still = random_model(TINY, 3), Tensor(np.zeros((2, 6)))
+    model.flow = CaptionAffine(Linear(TINY.features, 12, rng).astype(np.float64))
+
+    def mean(captions, guidance):
+        return model.flow.inverse(still, model.condition(captions, guidance)(slice(None))).data
+
+    said, silent = ["seven", "thin"], ["", ""]
+    np.testing.assert_allclose(mean(said, 0), mean(silent, 1), rtol=1e-12)
+    np.testing.assert_allclose(mean(said, 1 + 1e-9), mean(said, 1), rtol=1e-6)
+    np.testing.assert_allclose(mean(said, 2) - mean(said, 1), mean(said, 1) - mean(silent, 1), rtol=1e-9)
+    assert np.abs(mean(said, 2) - mean(said, 1)).min() > 1e-6
+
+
 @pytest.mark.parametrize("wrong", [{"image_size": 10}, {"dequantisation": "none"}])
 def test_a_config_that_cannot_work_is_refused_in_a_sentence(wrong):
     with pytest.raises(ValueError, match="realnvp: .*; given"):
@@ -280,6 +299,8 @@ def test_samples_are_8_bit_images_that_depend_on_the_seed_the_caption_and_the_te
     assert (draw(["zero", "zero"]) != images).any()
     still = draw(temperature=0.0)
     np.testing.assert_array_equal(still[0], still[1])
+    np.testing.assert_array_equal(draw(guidance=0.0), draw(["", ""], guidance=1.0))
+    assert (draw(guidance=1.0) != images).any()
 
 
 def test_interpolation_begins_and_ends_at_the_images():
@@ -295,8 +316,10 @@ def test_interpolation_begins_and_ends_at_the_images():
 def test_edits_change_the_image_and_no_edit_does_not():
     model, dataset, _ = trained()
     images, captions = some(dataset, 4)
-    np.testing.assert_array_equal(model.edit(images, captions, captions), images)
-    assert (model.edit(images, captions, ["zero"] * 4) != images).any()
+    for guidance in (1.0, 2.0):
+        np.testing.assert_array_equal(model.edit(images, captions, captions, guidance=guidance), images)
+    edited = model.edit(images, captions, ["zero"] * 4)
+    assert (edited != images).any() and (model.edit(images, captions, ["zero"] * 4, guidance=2.0) != edited).any()
 
 
 def test_likelihood_figures_name_one_draw_and_eight():
