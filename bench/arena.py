@@ -166,6 +166,33 @@ def match(
     return outcomes
 
 
+def series(names: list[str], builds: dict[str, dict], rounds: int, turn: float) -> dict[str, dict[str, Outcome]]:
+    """Let contestants train several models, all of them in every round, so that their times can be compared too.
+
+    builds: options of `bench.contestant.Contestant.build`, by a name -> outcomes by that name and by contestant.
+    Each is built anew for each turn, and dropped after it.
+    """
+    outcomes = {key: {name: Outcome() for name in names} for key in builds}
+    with contest(names) as running:
+        for number in range(rounds):
+            for key, build in builds.items():
+                for name in names[number % len(names) :] + names[: number % len(names)]:
+                    outcome = outcomes[key][name]
+                    if outcome.failure:
+                        continue
+                    time.sleep(PAUSE)
+                    try:
+                        running[name].ask("build", **build)
+                        warm = running[name].ask("train", steps=3)["seconds"]
+                        steps = max(2, min(200, round(turn / warm[-1])))
+                        outcome.steps += running[name].ask("train", steps=steps)["seconds"]
+                    except Failed as failure:  # out of memory, perhaps: the next model may still be small enough
+                        outcome.failure = str(failure)
+                        running[name].close()
+                        running[name] = Contestant(name)
+    return outcomes
+
+
 def ask_once(name: str, do: str, environment: dict[str, str] | None = None, **options) -> dict:
     """One question to a contestant that is started for it."""
     contestant = Contestant(name, environment)

@@ -5,6 +5,7 @@ import math
 
 from bench.arena import ALL, TORCH, Outcome
 
+LEAST_BATCH = 32  # from which on the cost of a step should be in proportion to its images
 LABELS = {
     "ours": "Inkling, 2 threads",
     "ours_1_thread": "Inkling, 1 thread",
@@ -93,9 +94,24 @@ def summary(families: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
-def sweep_line(name: str, kind: str, value: int, milliseconds: dict[str, float]) -> str:
-    times = ", ".join(f"{LABELS[contestant]} {ms:.1f}" for contestant, ms in milliseconds.items())
-    return f"  {name}, {kind} {value}: {times} ms"
+def sweep(name: str, kind: str, milliseconds: dict[str, dict[str, float]]) -> str:
+    """A line for each value of what was swept; after batches, how far from proportional the cost is."""
+    lines = []
+    for value, by_contestant in milliseconds.items():
+        times = ", ".join(f"{LABELS[contestant]} {ms:.1f}" for contestant, ms in by_contestant.items())
+        lines.append(f"  {name}, {kind} {value}: {times} ms")
+    if kind == "batch":
+        for contestant in next(iter(milliseconds.values())):
+            costs = {int(value): by_contestant[contestant] for value, by_contestant in milliseconds.items()}
+            each, off = proportional({batch: ms for batch, ms in costs.items() if batch >= LEAST_BATCH})
+            lines.append(f"  {LABELS[contestant]}, from {LEAST_BATCH} on: within {off:.1%} of {each:.2f} ms an image")
+    return "\n".join(lines)
+
+
+def proportional(costs: dict[int, float]) -> tuple[float, float]:
+    """(c, d): the cost c of an image for which every batch costs c * size to within a share d, as small as can be."""
+    each = [cost / batch for batch, cost in costs.items()]
+    return (max(each) + min(each)) / 2, (max(each) - min(each)) / (max(each) + min(each))
 
 
 def plot(families: dict[str, dict], path: str) -> None:

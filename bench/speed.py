@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from bench import report, startup
-from bench.arena import ALL, OURS, TORCH, ask_once, match, torch_is_installed
+from bench.arena import ALL, OURS, TORCH, ask_once, match, series, torch_is_installed
 from bench.models import FAMILIES, width_settings
 from nn import runtime
 
@@ -80,13 +80,14 @@ def measure(family: str, names: list[str], peak: float, options: argparse.Namesp
 def sweep(family: str, kind: str, names: list[str], options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Milliseconds a step by value of what is swept and by contestant; torch.compile, which takes minutes, left out."""
     racing = [name for name in names if name != "torch_compile"]
-    found: dict[str, dict[str, float]] = {}
+    builds = {}
     for value in SWEEPS[kind]:
         changed = {"batch": {"batch_size": value}, "width": width_settings(family, value), "size": {}}[kind]
-        build = {"family": family, "size": value if kind == "size" else 28, "settings": BATCH | changed}
-        outcomes = match(racing, build, max(1, options.rounds // 2), options.turn / 2)
-        found[str(value)] = {name: outcome.milliseconds for name, outcome in outcomes.items()}
-        print(report.sweep_line(family, kind, value, found[str(value)]), flush=True)
+        builds[str(value)] = {"family": family, "size": value if kind == "size" else 28, "settings": BATCH | changed}
+    say(f"{family}: over {kind}")
+    outcomes = series(racing, builds, max(1, options.rounds // 2), options.turn / 2)
+    found = {value: {name: o.milliseconds for name, o in several.items()} for value, several in outcomes.items()}
+    print(report.sweep(family, kind, found), flush=True)
     return found
 
 

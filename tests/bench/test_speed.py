@@ -116,6 +116,23 @@ def test_a_contest_with_a_failure():
     assert "13 channels" in broken.failure and not broken.steps
 
 
+def test_a_series_with_a_failure():
+    """Catches: one model that fails taking the others with it, whose process has to be started again."""
+    good = {"family": "vae", "settings": TINY["vae"]}
+    builds = {"1": {"family": "vae", "settings": {"width": 13}}, "2": good}
+    outcomes = arena.series(["ours"], builds, rounds=2, turn=0.05)
+    assert "13 channels" in outcomes["1"]["ours"].failure and not outcomes["1"]["ours"].steps
+    assert len(outcomes["2"]["ours"].steps) >= 4 and not outcomes["2"]["ours"].failure
+
+
+def test_how_far_a_sweep_is_from_proportional():
+    assert report.proportional({32: 64.0, 64: 128.0}) == (2.0, 0.0)
+    each, off = report.proportional({10: 9.0, 20: 20.0, 30: 33.0})  # 0.9, 1.0 and 1.1 each
+    assert each == pytest.approx(1) and off == pytest.approx(0.1)
+    text = report.sweep("ddpm", "batch", {"16": {"ours": 160.0}, "32": {"ours": 36.0}, "64": {"ours": 64.0}})
+    assert "within 5.9% of 1.06 ms" in text  # whatever 16 costs
+
+
 def test_speed_without_torch(monkeypatch, capsys, tmp_path):
     """Catches: a benchmark that needs PyTorch to measure Inkling."""
     monkeypatch.setattr(speed, "torch_is_installed", lambda: False)
