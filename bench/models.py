@@ -15,7 +15,7 @@ from nn.parallel import Threads, derive_rng
 FAMILIES = ("vae", "realnvp", "ddpm", "gan")
 IMAGES = 2000  # of the data set: enough for its captions to be all there, and little beside what training takes
 # Of diffusion the network is used ten times for one picture; guidance, which asks every network twice, is left out.
-SAMPLING: dict[str, dict] = {"ddpm": {"steps": 10, "guidance": 1.0}, "realnvp": {"guidance": 1.0}}
+SAMPLING: dict[str, dict] = {"ddpm": {"steps": 10, "guidance": 1.0}, "realnvp": {"guidance": 1.0, "temperature": 1.0}}
 TOTAL_STEPS = 100_000  # of the run that is timed, so that the schedule of its rate hardly moves
 
 

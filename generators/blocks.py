@@ -1,4 +1,4 @@
-"""What more than one family uses: parts of networks, and a mean of likelihoods."""
+"""What more than one family uses: parts of networks, a mean of likelihoods, and whether images are ink on paper."""
 from __future__ import annotations
 
 import math
@@ -32,6 +32,11 @@ def unsqueeze(x: Tensor) -> Tensor:
 def log_mean_exp(log_values: np.ndarray) -> np.ndarray:
     """log(mean(exp(log_values))) over axis 0, without overflow: the mean of likelihoods, given their logarithms."""
     return np.logaddexp.reduce(log_values, axis=0) - math.log(len(log_values))
+
+
+def is_ink(images: np.ndarray) -> bool:
+    """Whether uint8 images are ink on paper, almost black and white, rather than photographs, which are gray."""
+    return bool(np.mean((images > 25) & (images < 230)) <= 0.2)
 
 
 class ResidualBlock(Module):

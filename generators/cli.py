@@ -191,7 +191,7 @@ def _add_pictures(commands) -> None:
         "--temperature",
         type=_positive(float),
         metavar="T",
-        help="vae, realnvp: scale of the noise; below 1 is safer and duller",
+        help="vae, realnvp: scale of the noise; below 1 is safer and duller (default: 1; realnvp of ink: 0.4)",
     )
     for command in (reconstruct, interpolate, edit):
         command.add_argument("--data", help="where the images come from (default: the test images of the model's data)")

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -49,7 +49,7 @@ from generators.bijectors import (
     couple,
     sum_per_example,
 )
-from generators.blocks import log_mean_exp, squeeze, unsqueeze
+from generators.blocks import is_ink, log_mean_exp, squeeze, unsqueeze
 from generators.text import TextEncoder, drop_captions
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
@@ -70,6 +70,7 @@ class RealNVPConfig(FamilyConfig):
     margin: float = 1e-4  # of the logit transform: small, so that black paper, an interval of 1/256, becomes a wide one
     dequantisation: str = "learned"  # or "uniform": the noise between one 8-bit value and the next
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one
+    temperature: float = 1.0  # of sampling, unless told otherwise
     batch_size: int = 64  # in minutes of training, more steps are worth more than quieter ones
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=3e-2))
 
@@ -222,6 +223,11 @@ class RealNVP(Family):
         self.dequantiser = Dequantiser(config, rng) if config.dequantisation == "learned" else None
         self.flow = build_flow(config, rng)
 
+    @classmethod
+    def suited(cls, config: RealNVPConfig, dataset: Dataset) -> RealNVPConfig:
+        """The config with the temperature that fits the images: ink needs a steady hand, texture lives on noise."""
+        return replace(config, temperature=0.4 if is_ink(dataset.images) else 1.0)
+
     # --- training -------------------------------------------------------------------------------------------------
 
     def prepare(self, images: np.ndarray, tokens: np.ndarray, rng: np.random.Generator) -> None:
@@ -307,17 +313,18 @@ class RealNVP(Family):
         captions: list[str],
         rng: np.random.Generator,
         threads: Threads | None = None,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         guidance: float = GUIDANCE,
     ) -> np.ndarray:
         """One new image per caption, (N, H, W, C): noise, run backwards.
 
-        temperature: the noise's standard deviation; below 1 images come from the middle of the Gaussian, more regular
-        and less varied (Kingma and Dhariwal 2018, section 6).
+        temperature: the noise's standard deviation (None: the config's); below 1 images come from the middle of the
+            Gaussian, more regular and less varied (Kingma and Dhariwal 2018, section 6)
         guidance: how strictly the caption is followed: 0 not at all, 1 as it was learned, more beyond (see `Guided`)
         """
+        scale = self.config.temperature if temperature is None else temperature
         z = rng.standard_normal((len(captions), self.dimensions), dtype=np.float32)
-        return self.decode(z * np.float32(temperature), captions, threads, guidance)
+        return self.decode(z * np.float32(scale), captions, threads, guidance)
 
     def encode(
         self, images: np.ndarray, captions: list[str], threads: Threads | None = None, guidance: float = 1.0

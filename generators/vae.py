@@ -29,7 +29,7 @@ from functools import partial
 import numpy as np
 from tqdm import tqdm
 
-from generators.blocks import ResidualBlock, log_mean_exp, squeeze, unsqueeze
+from generators.blocks import ResidualBlock, is_ink, log_mean_exp, squeeze, unsqueeze
 from generators.text import TextEncoder
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
@@ -186,8 +186,7 @@ class VAE(Family):
     @classmethod
     def suited(cls, config: VAEConfig, dataset) -> VAEConfig:
         """The config with the likelihood that fits the images: ink on paper is almost binary, photographs are gray."""
-        gray = np.mean((dataset.images > 25) & (dataset.images < 230))
-        return replace(config, likelihood="logistic" if gray > 0.2 else "bernoulli")
+        return replace(config, likelihood="bernoulli" if is_ink(dataset.images) else "logistic")
 
     # --- training ----------------------------------------------------------------------------------------------
 

@@ -303,6 +303,23 @@ def test_samples_are_8_bit_images_that_depend_on_the_seed_the_caption_and_the_te
     assert (draw(guidance=1.0) != images).any()
 
 
+def test_the_temperature_suits_the_images_and_is_what_samples_have():
+    model, dataset, _ = trained()
+    gray = replace(dataset, images=np.random.default_rng(0).integers(0, 256, (256, 28, 28, 1)).astype(np.uint8))
+    assert RealNVP.suited(model.config, gray).temperature == 1
+    config = RealNVP.suited(model.config, dataset)
+    assert 0 < config.temperature < 1
+
+    def draw(**options):
+        return model.sample(["seven"], np.random.default_rng(0), **options)
+
+    expected = draw(temperature=config.temperature)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "config", config)
+        np.testing.assert_array_equal(draw(), expected)
+    assert (draw() != expected).any()
+
+
 def test_interpolation_begins_and_ends_at_the_images():
     model, dataset, _ = trained()
     images, _ = some(dataset, 4)
