@@ -115,11 +115,11 @@ def _share(hits: np.ndarray) -> float | None:
     return float(hits.mean()) if len(hits) else None
 
 
-def ways(model: Family, task: Task, directions: Directions | None, seed: int, threads: Threads, amount: float) -> dict:
+def ways(model: Family, task: Task, directions: Directions | None, seed: int, threads: Threads) -> dict:
     """What the family makes of the task, each way: images (N, H, W, C) of all tasks at once."""
     painted = {"by caption": model.edit(task.images, task.captions, task.wanted, threads)}
     if directions:
-        painted["by direction"] = directions.edit(task.images, task.captions, task.wanted, amount)
+        painted["by direction"] = directions.edit(task.images, task.captions, task.wanted)
     # Under the same captions, from noise that no image was asked for.
     return painted | {"painted anew": model.sample(task.wanted, derive_rng(seed, "painted anew"), threads)}
 
@@ -143,14 +143,14 @@ def main(arguments: list[str] | None = None) -> int:
     score = partial(measure, task, judge=judge, threads=threads)
     results = {
         "data": "digits", "minutes": options.minutes, "edits": options.n, "seed": options.seed,
-        "amount": options.amount, "judge": judge.weights_hash(),
+        "judge": judge.weights_hash(),
         "real": {"as they are": score(task.images), "same hand": score(task.redrawn)}, "families": {},
     }  # fmt: skip
     shown = {"image": task.images, "same hand": task.redrawn}
     for name in options.families:
         model = keep(name, options.minutes, options.seed)
         directions = Directions(model, training, threads) if name in BY_DIRECTION else None
-        painted = ways(model, task, directions, options.seed, threads, options.amount)
+        painted = ways(model, task, directions, options.seed, threads)
         results["families"][name] = {way: score(images) for way, images in painted.items()}
         shown |= {f"{name} {way}": images for way, images in painted.items()}
         pictures.write_atomically(json_path, (json.dumps(results, indent=2) + "\n").encode())
@@ -216,7 +216,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES, metavar="NAME")
     parser.add_argument("--seed", type=int, default=0, help="of the training and of the edits (default: 0)")
     parser.add_argument("-n", type=int, default=200, help="edits (default: 200)")
-    parser.add_argument("--amount", type=float, default=1.0, help="how far to go in a direction (default: 1)")
     parser.add_argument(
         "--out", default="out/quality-digits",
         help="folder of the runs and the page (default: out/quality-digits, which `bench quality` fills)",

@@ -169,7 +169,8 @@ def _add_pictures(commands) -> None:
     )  # fmt: skip
     edit.add_argument(
         "--amount", type=_between(-100, 100), metavar="A",
-        help="how far to go in the direction: 1 as far as from thin to bold, say (default), below 0 the other way",
+        help="how far to go in the direction: 1 as far as from thin to bold, say, below 0 the other way (default: 1; "
+        "realnvp: 1.6)",
     )  # fmt: skip
     for command in (sample, denoise):
         command.add_argument("--sample-steps", type=_positive(int), metavar="N", help="ddpm: denoising steps")
@@ -179,7 +180,7 @@ def _add_pictures(commands) -> None:
             type=_between(-100, 100),
             metavar="W",
             help="ddpm, realnvp: how strictly the caption is obeyed: 0 not at all, 1 as it was learned, 2 beyond (the "
-            "default of sample and denoise; edit: 1)",
+            "default of sample and denoise; edit: ddpm 1, realnvp 2.5)",
         )
     sample.add_argument(
         "--eta",

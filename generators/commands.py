@@ -162,7 +162,7 @@ def edit(options: Namespace) -> int:
     if options.by != "direction":
         edited["by caption"] = model.edit(images, captions, wanted, threads=options.pool, **extras)
     if directions:
-        edited["by direction"] = directions.edit(images, captions, wanted, _given(options.amount, 1.0))
+        edited["by direction"] = directions.edit(images, captions, wanted, options.amount)
     if Path(options.out).suffix == ".png":
         rebuilt = model.reconstruct(images, captions, threads=options.pool)
         picture = pictures.rows({"image": images, "round trip": rebuilt, **edited}, columns=wanted)

@@ -10,7 +10,7 @@ The second needs no caption that says what is to change, only examples of it, an
 double, or backwards.  Any family can that has `encode` and `decode`.
 
     directions = Directions(model, training)
-    bold = directions.edit(images, ["a thin seven"], ["a bold seven"], amount=1.0)
+    bold = directions.edit(images, ["a thin seven"], ["a bold seven"])
 
 Source: Kingma and Dhariwal 2018, section 6 (semantic manipulation).
 """
@@ -24,7 +24,7 @@ from datasets.dataset import Dataset
 from generators.training import Family
 from nn.parallel import Threads
 
-EXAMPLES = 100  # images that each mean is taken over, if there are so many
+EXAMPLES = 400  # images that each mean is taken over, if there are so many
 # What is changed as one: another digit is another variant too, and a variant is one of its digit.
 TOGETHER = (("digit", "variant"), ("stroke",), ("slant",), ("size",))
 
@@ -42,19 +42,25 @@ class Directions:
                 "one to the other can be measured on them; change the caption instead, or use the built-in digits"
             )
         self.model, self.dataset, self.threads, self.examples = model, dataset, threads, examples
+        self.amount = getattr(model, "direction_amount", 1.0)
+        # A silent caption said with emphasis keeps the image what it is in all that the caption does say.
+        self.emphasis = {"guidance": model.direction_guidance} if hasattr(model, "direction_guidance") else {}
         self._known: dict[tuple, np.ndarray] = {}
 
-    def edit(self, images: np.ndarray, captions: list[str], wanted: list[str], amount: float = 1.0) -> np.ndarray:
+    def edit(
+        self, images: np.ndarray, captions: list[str], wanted: list[str], amount: float | None = None
+    ) -> np.ndarray:
         """The images (N, H, W, C) in [0, 1], described by `captions`, changed into what `wanted` says, all at once.
 
-        amount: how far to go; 1 is the way from one kind of image to the other, below 0 is away from it.
+        amount: how far to go; 1 is the way from one mean to the other, below 0 is away from it; None: as far as suits
+            the model, its `direction_amount`, or 1.
         What `wanted` says and an image is already, by its caption, does not change.
         """
         silent = [language.silence(c, changes(c, w)) for c, w in zip(captions, wanted, strict=True)]
         z = self.model.encode(images, silent, self.threads).copy()
         for noise, *pair in zip(z, captions, wanted, strict=True):
-            noise += self.between(*pair) * z.dtype.type(amount)
-        return self.model.decode(z, silent, self.threads)
+            noise += self.between(*pair) * z.dtype.type(self.amount if amount is None else amount)
+        return self.model.decode(z, silent, self.threads, **self.emphasis)
 
     def between(self, caption: str, wanted: str) -> np.ndarray:
         """The direction from the noise of images like `caption` to that of images like `wanted`.

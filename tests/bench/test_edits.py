@@ -135,7 +135,7 @@ class Family:
 def test_a_family_gets_the_whole_task_at_once():
     """Catches captions the wrong way round, edits one by one, and a direction where there is none."""
     model = Family()
-    painted = edits.ways(model, TASK, None, 0, THREADS, 1.0)
+    painted = edits.ways(model, TASK, None, 0, THREADS)
     assert [*painted] == ["by caption", "painted anew"]
     (_, images, captions, wanted), (_, anew) = model.asked
     assert images is TASK.images and captions == TASK.captions and wanted == anew == TASK.wanted

@@ -122,6 +122,17 @@ def test_the_amount_is_a_factor():
     np.testing.assert_allclose(back - still, still - once, atol=1e-5)
 
 
+def test_a_model_says_how_far_to_go_and_with_how_much_emphasis():
+    model, batch, emphasis = Transparent(), some(np.arange(20), "bold", "thin"), []
+    plain = Directions(model, DATA).edit(*batch)
+    model.direction_amount, model.direction_guidance, decode = 3.0, 1.5, model.decode
+    model.decode = lambda *rest, guidance: emphasis.append(guidance) or decode(*rest)
+    np.testing.assert_array_equal(Directions(model, DATA).edit(*batch, amount=1.0), plain)
+    far = Directions(model, DATA).edit(*batch, amount=3.0)
+    np.testing.assert_array_equal(Directions(model, DATA).edit(*batch), far)
+    assert emphasis == [1.5] * 3
+
+
 def test_what_a_caption_does_not_mention_is_left_from_all_that_lack_it():
     """Of real handwriting only the digit is known."""
     way = Directions(Transparent(), DATA, examples=ALL).between("seven", "a bold seven with a bar")

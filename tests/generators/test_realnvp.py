@@ -1,4 +1,5 @@
 """The flow as a whole: exact inverse, exact likelihood, and what both are good for."""
+import itertools
 import math
 from dataclasses import replace
 from functools import cache
@@ -335,8 +336,11 @@ def test_edits_change_the_image_and_no_edit_does_not():
     images, captions = some(dataset, 4)
     for guidance in (1.0, 2.0):
         np.testing.assert_array_equal(model.edit(images, captions, captions, guidance=guidance), images)
-    edited = model.edit(images, captions, ["zero"] * 4)
-    assert (edited != images).any() and (model.edit(images, captions, ["zero"] * 4, guidance=2.0) != edited).any()
+    zeros = ["zero"] * 4
+    edited = [model.edit(images, captions, zeros, guidance=guidance) for guidance in (1.0, 2.0, None)]
+    assert all((a != b).any() for a, b in itertools.combinations([images, *edited], 2))
+    read = model.encode(images, captions, guidance=model.edit_guidance[0])
+    np.testing.assert_array_equal(model.decode(read, zeros, guidance=model.edit_guidance[1]), edited[2])
 
 
 def test_likelihood_figures_name_one_draw_and_eight():
