@@ -55,8 +55,10 @@ def polar(matrix: np.ndarray) -> np.ndarray:
     gram = x @ x.T
     product = None  # P: what stands before x so far
     for round_ in range(ROUNDS):
-        factor = B * gram + C * (gram @ gram)  # b X X^T + c (X X^T)^2
-        factor.flat[:: len(factor) + 1] += matrix.dtype.type(A)  # + a I
+        factor = C * gram
+        factor.flat[:: len(factor) + 1] += matrix.dtype.type(B)
+        factor = gram @ factor
+        factor.flat[:: len(factor) + 1] += matrix.dtype.type(A)  # a I + X X^T (b I + c X X^T)
         product = factor if product is None else factor @ product
         if round_ < ROUNDS - 1:
             gram = factor @ gram @ factor  # of the next X, which is factor @ X
