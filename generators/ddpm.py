@@ -40,6 +40,7 @@ from nn.tensor import Tensor
 
 STEPS = 50  # of sampling, unless told otherwise
 GUIDANCE = 2.0  # likewise: how strictly the caption is followed
+EDIT_GUIDANCE = 3.0  # likewise, when an image is painted again under another caption
 # Between these levels of noise over signal, sqrt((1 - ab) / ab), the caption decides what is painted: see `weight_at`.
 GUIDED = (0.15, 10.0)
 
@@ -258,9 +259,12 @@ class DDPM(Family):
         captions: list[str],
         new_captions: list[str],
         threads: Threads | None = None,
-        guidance: float = 1.0,
+        guidance: float = EDIT_GUIDANCE,
     ) -> np.ndarray:
-        """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption."""
+        """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption.
+
+        guidance: of painting; an image is read without.  With 1 nothing changes where the captions say the same.
+        """
         return self.decode(self.encode(images, captions, threads), new_captions, threads, guidance=guidance)
 
 
