@@ -21,7 +21,7 @@ OURS = ("OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "NUMBA_CACHE_DIR", cachefol
 
 def run(script, tmp_path, root=ROOT, **environment):
     """What `script` prints as JSON in a fresh process that inherits nothing that this one's runtime has set."""
-    inherited = {name: value for name, value in os.environ.items() if name not in OURS}
+    inherited = {name: value for name, value in os.environ.items() if name not in (*OURS, "PYTHONPATH")}
     done = subprocess.run(
         [sys.executable, "-c", "import json, os, sys\n" + script], cwd=root, capture_output=True, text=True,
         env={**inherited, "XDG_CACHE_HOME": str(tmp_path / "cache"), **environment},
