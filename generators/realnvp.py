@@ -18,8 +18,8 @@ Pixels are whole numbers, a density wants real ones, and a density over isolated
 narrowing onto them.  So noise fills the gap between a value and the next (`Dequantiser`), and what is then measured
 is a bound on the probability of the 8-bit image itself (`bits_per_dimension`).
 
-A likelihood counts every bit alike, and of the hundreds that an image costs, which digit it shows is three: captions are
-learned late.  So when the flow paints, what they say is exaggerated (`bijectors.Guided`).
+A likelihood counts every bit alike, and of the hundreds that an image costs, which digit it shows is three: captions
+are learned late.  So when the flow paints, what they say is exaggerated (`bijectors.Guided`).
 
 Read on: `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale architecture), `RealNVP.loss`, and
 what can be done with noise that is the image: `RealNVP.sample`, `encode`, `decode`, `interpolate`, `edit`; and, in
