@@ -180,7 +180,7 @@ def _add_pictures(commands) -> None:
             type=_between(-100, 100),
             metavar="W",
             help="ddpm, realnvp: how strictly the caption is obeyed: 0 not at all, 1 as it was learned, 2 beyond (the "
-            "default of sample and denoise; edit: ddpm 3, realnvp 2.5)",
+            "default of sample and denoise; edit: ddpm 3; realnvp 1.5 to read, 2.5 to paint)",
         )
     sample.add_argument(
         "--eta",

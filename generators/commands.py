@@ -149,7 +149,7 @@ def edit(options: Namespace) -> int:
     if options.amount is not None and options.by == "caption":
         raise UsageError("--amount is how far to go in a direction; add --by direction")
     if options.guidance is not None and options.by == "direction":
-        raise UsageError("--guidance is about the caption, which a direction leaves alone; use --amount")
+        raise UsageError("--guidance is for a change by caption; how far to go in a direction is --amount")
     images, captions, labels = _test_images(options, model, meta)
     pictures.check_ending(options.out)
     wanted = [language.change(c, options.caption[i % len(options.caption)], model.vocabulary.words)

@@ -31,6 +31,7 @@ from functools import partial
 import numpy as np
 
 from generators import diffusion
+from generators.blocks import where_asked
 from generators.text import TextEncoder, drop_captions
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from generators.unet import UNet
@@ -263,9 +264,10 @@ class DDPM(Family):
     ) -> np.ndarray:
         """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption.
 
-        guidance: of painting; an image is read without.  With 1 nothing changes where the captions say the same.
+        guidance: of painting; an image is read without.  Where the captions say the same it stays as it is.
         """
-        return self.decode(self.encode(images, captions, threads), new_captions, threads, guidance=guidance)
+        edited = self.decode(self.encode(images, captions, threads), new_captions, threads, guidance=guidance)
+        return where_asked(images, edited, captions, new_captions)
 
 
 def weight_at(guidance: float, ab: float) -> float:

@@ -24,7 +24,7 @@ from datasets.dataset import Dataset
 from generators.training import Family
 from nn.parallel import Threads
 
-EXAMPLES = 400  # images that each mean is taken over, if there are so many
+EXAMPLES = 100  # images that each mean is taken over, if there are so many and the model does not ask for others
 # What is changed as one: another digit is another variant too, and a variant is one of its digit.
 TOGETHER = (("digit", "variant"), ("stroke",), ("slant",), ("size",))
 
@@ -35,13 +35,14 @@ class Directions:
     Raises DataError if nothing but their class is known of the images.
     """
 
-    def __init__(self, model: Family, dataset: Dataset, threads: Threads | None = None, examples: int = EXAMPLES):
+    def __init__(self, model: Family, dataset: Dataset, threads: Threads | None = None, examples: int | None = None):
         if not dataset.attributes:
             raise DataError(
                 f"of the images of {dataset.name} no attributes are known, such as thin or bold, so no direction from "
                 "one to the other can be measured on them; change the caption instead, or use the built-in digits"
             )
-        self.model, self.dataset, self.threads, self.examples = model, dataset, threads, examples
+        self.model, self.dataset, self.threads = model, dataset, threads
+        self.examples = getattr(model, "direction_examples", EXAMPLES) if examples is None else examples
         self.amount = getattr(model, "direction_amount", 1.0)
         # A silent caption said with emphasis keeps the image what it is in all that the caption does say.
         self.emphasis = {"guidance": model.direction_guidance} if hasattr(model, "direction_guidance") else {}
@@ -60,7 +61,11 @@ class Directions:
         z = self.model.encode(images, silent, self.threads).copy()
         for noise, *pair in zip(z, captions, wanted, strict=True):
             noise += self.between(*pair) * z.dtype.type(self.amount if amount is None else amount)
-        return self.model.decode(z, silent, self.threads, **self.emphasis)
+        edited = self.model.decode(z, silent, self.threads, **self.emphasis)
+        same = [i for i, (c, w) in enumerate(zip(captions, wanted, strict=True)) if not changes(c, w)]
+        if self.emphasis and same:  # with emphasis they would not come back as they were
+            edited[same] = self.model.decode(z[same], [silent[i] for i in same], self.threads)
+        return edited
 
     def between(self, caption: str, wanted: str) -> np.ndarray:
         """The direction from the noise of images like `caption` to that of images like `wanted`.

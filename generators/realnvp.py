@@ -52,7 +52,7 @@ from generators.bijectors import (
     couple,
     sum_per_example,
 )
-from generators.blocks import is_ink, log_mean_exp, squeeze, unsqueeze
+from generators.blocks import is_ink, log_mean_exp, squeeze, unsqueeze, where_asked
 from generators.text import TextEncoder, drop_captions
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
@@ -215,9 +215,9 @@ class RealNVP(Family):
     name = "realnvp"
     Config = RealNVPConfig
     # What makes edits come through and digits stay (docs/what-helped.md): by caption, the guidance under which an image
-    # is read and painted again; by direction, how far to go and the guidance of painting.
+    # is read and painted again; by direction, how far to go, the guidance of painting, and images for each mean.
     edit_guidance = (1.5, 2.5)
-    direction_amount, direction_guidance = 1.6, 1.5
+    direction_amount, direction_guidance, direction_examples = 1.6, 1.5, 400
 
     def __init__(self, config: RealNVPConfig, rng: np.random.Generator):
         super().__init__(config)
@@ -383,11 +383,12 @@ class RealNVP(Family):
     ) -> np.ndarray:
         """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption.
 
-        guidance: of both ways, so that nothing changes where the captions say the same.  None: to paint a little more
-        strictly than to read, which brings more of the changes through.
+        guidance: of both ways.  None: to paint a little more strictly than to read (`edit_guidance`), which brings more
+        of the changes through.  Where the captions say the same the image stays as it is.
         """
         reading, painting = self.edit_guidance if guidance is None else (guidance, guidance)
-        return self.decode(self.encode(images, captions, threads, reading), new_captions, threads, painting)
+        edited = self.decode(self.encode(images, captions, threads, reading), new_captions, threads, painting)
+        return where_asked(images, edited, captions, new_captions)
 
 
 def gaussian_log_density(z: Tensor) -> Tensor:

@@ -224,6 +224,7 @@ def test_interpolation_ends_at_its_images_and_edits_follow_the_caption(trained):
     np.testing.assert_allclose(path[-1], second, atol=0.05)
     part = shard(8, seed=5)
     dark = part.images[part.labels == 0]
+    np.testing.assert_array_equal(made.edit(dark, ["dark"] * len(dark), ["dark"] * len(dark)), dark)
     edited = made.edit(dark, ["dark"] * len(dark), ["bright"] * len(dark))
     assert (edited.mean(axis=(1, 2, 3)) > dark.mean(axis=(1, 2, 3)) + 0.3).all()
 

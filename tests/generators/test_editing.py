@@ -126,11 +126,12 @@ def test_a_model_says_how_far_to_go_and_with_how_much_emphasis():
     model, batch, emphasis = Transparent(), some(np.arange(20), "bold", "thin"), []
     plain = Directions(model, DATA).edit(*batch)
     model.direction_amount, model.direction_guidance, decode = 3.0, 1.5, model.decode
-    model.decode = lambda *rest, guidance: emphasis.append(guidance) or decode(*rest)
+    model.decode = lambda z, *rest, guidance=1.0: emphasis.append((len(z), guidance)) or decode(z, *rest)
     np.testing.assert_array_equal(Directions(model, DATA).edit(*batch, amount=1.0), plain)
     far = Directions(model, DATA).edit(*batch, amount=3.0)
     np.testing.assert_array_equal(Directions(model, DATA).edit(*batch), far)
-    assert emphasis == [1.5] * 3
+    same = sum(language.parse(caption) == language.parse(wanted) for caption, wanted in zip(*batch[1:], strict=True))
+    assert 0 < same < 20 and emphasis == [(20, 1.5), (same, 1.0)] * 3
 
 
 def test_what_a_caption_does_not_mention_is_left_from_all_that_lack_it():

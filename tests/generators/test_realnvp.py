@@ -334,8 +334,11 @@ def test_interpolation_begins_and_ends_at_the_images():
 def test_edits_change_the_image_and_no_edit_does_not():
     model, dataset, _ = trained()
     images, captions = some(dataset, 4)
-    for guidance in (1.0, 2.0):
+    for guidance in (1.0, 2.0, None):
         np.testing.assert_array_equal(model.edit(images, captions, captions, guidance=guidance), images)
+        mixed = model.edit(images, captions, [*captions[:2], "zero", "zero"], guidance=guidance)
+        np.testing.assert_array_equal(mixed[:2], images[:2])
+        assert (mixed[2:] != images[2:]).any()
     zeros = ["zero"] * 4
     edited = [model.edit(images, captions, zeros, guidance=guidance) for guidance in (1.0, 2.0, None)]
     assert all((a != b).any() for a, b in itertools.combinations([images, *edited], 2))
