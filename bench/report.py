@@ -103,8 +103,11 @@ def sweep(name: str, kind: str, milliseconds: dict[str, dict[str, float]]) -> st
     if kind == "batch":
         for contestant in next(iter(milliseconds.values())):
             costs = {int(value): by_contestant[contestant] for value, by_contestant in milliseconds.items()}
-            each, off = proportional({batch: ms for batch, ms in costs.items() if batch >= LEAST_BATCH})
-            lines.append(f"  {LABELS[contestant]}, from {LEAST_BATCH} on: within {off:.1%} of {each:.2f} ms an image")
+            kept = {batch: ms for batch, ms in costs.items() if batch >= LEAST_BATCH and math.isfinite(ms)}
+            if kept:  # what failed has no time, and must not pass for measured
+                each, off = proportional(kept)
+                span = f"from {min(kept)} to {max(kept)}"
+                lines.append(f"  {LABELS[contestant]}, {span}: within {off:.1%} of {each:.2f} ms an image")
     return "\n".join(lines)
 
 

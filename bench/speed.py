@@ -86,6 +86,10 @@ def sweep(family: str, kind: str, names: list[str], options: argparse.Namespace)
         builds[str(value)] = {"family": family, "size": value if kind == "size" else 28, "settings": BATCH | changed}
     say(f"{family}: over {kind}")
     outcomes = series(racing, builds, max(1, options.rounds // 2), options.turn / 2)
+    for value, several in outcomes.items():
+        for name, outcome in several.items():
+            if outcome.failure:
+                say(f"{family}, {kind} {value}: {name} failed: {outcome.failure}")
     found = {value: {name: o.milliseconds for name, o in several.items()} for value, several in outcomes.items()}
     print(report.sweep(family, kind, found), flush=True)
     return found

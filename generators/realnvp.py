@@ -348,7 +348,7 @@ class RealNVP(Family):
     def decode(
         self, z: np.ndarray, captions: list[str], threads: Threads | None = None, guidance: float = 1.0
     ) -> np.ndarray:
-        """The images (N, H, W, C) that noise (N, D) becomes: the inverse of `encode`, rounded to 8 bits."""
+        """The images (N, H, W, C) that noise (N, D) becomes, in 8 bits: under equal guidance, `encode` undone."""
         tell = self.condition(captions, guidance)
 
         def paint(part: slice) -> np.ndarray:

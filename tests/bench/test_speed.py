@@ -130,7 +130,10 @@ def test_how_far_a_sweep_is_from_proportional():
     each, off = report.proportional({10: 9.0, 20: 20.0, 30: 33.0})  # 0.9, 1.0 and 1.1 each
     assert each == pytest.approx(1) and off == pytest.approx(0.1)
     text = report.sweep("ddpm", "batch", {"16": {"ours": 160.0}, "32": {"ours": 36.0}, "64": {"ours": 64.0}})
-    assert "within 5.9% of 1.06 ms" in text  # whatever 16 costs
+    assert "from 32 to 64: within 5.9% of 1.06 ms" in text  # whatever 16 costs
+    failed = {"32": {"ours": 36.0}, "64": {"ours": 64.0}, "512": {"ours": math.nan}}
+    assert "from 32 to 64: within 5.9%" in report.sweep("ddpm", "batch", failed)
+    assert "within" not in report.sweep("ddpm", "batch", {"512": {"ours": math.nan}})
 
 
 def test_speed_without_torch(monkeypatch, capsys, tmp_path):
