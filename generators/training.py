@@ -26,7 +26,7 @@ from nn import crew
 from nn.modules import Module
 from nn.muon import Muon
 from nn.optim import EMA, AdamW, clip_scale, cosine_decay, gradient_norm, warmup
-from nn.parallel import LANES, FlatParameters, Threads, derive_rng
+from nn.parallel import LANES, FlatParameters, Threads, derive_rng, total
 from nn.tensor import NonFiniteError, Parameter, Tensor, finite_checks
 
 
@@ -199,37 +199,45 @@ class Trainer:
 
     def _update(self, phase: Phase) -> dict[str, float]:
         step, config, state = self.step_number, phase.optimiser, self.phase_states[phase.name]
-        value, metrics = state.flat.combine(crew.interleave(self._together(phase.name, step)))
+        lanes = crew.interleave(self._together(phase.name, "work", step))
+        self._together(phase.name, "add up", len(lanes))
+        value, metrics = total(lanes)
         norm = gradient_norm(state.flat.gradient)
         if not (np.isfinite(value) and np.isfinite(norm)):
             raise Diverged(self._explain(self._loss(phase, step)))
         rate = config.rate * warmup(step, config.warmup_steps) * cosine_decay(step, self.total_steps, config.final)
         update = (state.flat.gradient, rate, clip_scale(norm, config.clip_norm))
         if isinstance(state.optimiser, Muon):
-            state.optimiser.step(*update, share=lambda: self._together(phase.name, None))
+            state.optimiser.step(*update, share=lambda numbers: self._together(phase.name, "move", numbers))
         else:
             state.optimiser.step(*update)
         prefix = "" if len(self.phase_states) == 1 else f"{phase.name}_"
         return {f"{prefix}loss": value, **metrics, f"{prefix}gradient_norm": norm, f"{prefix}rate": rate}
 
-    def _together(self, phase: str, step: int | None) -> list:
+    def _together(self, *request) -> list:
         """What `_work` returns in each worker: the processes of the crew, or threads."""
         if self._crew is None:
-            return self.threads.map(lambda index: self._work(index, (phase, step)), range(self._workers))
+            return self.threads.map(lambda index: self._work(index, request), range(self._workers))
         try:
-            return self._crew.run((phase, step))
+            return self._crew.run(request)
         except BaseException:
             self.close()  # whoever catches this and goes on needs a new crew
             raise
 
-    def _work(self, index: int, request: tuple[str, int | None]) -> list | None:
-        """A worker's share of a gradient, every so many lanes of this phase and step; without a step, of the update."""
-        name, step = request
+    def _work(self, index: int, request: tuple) -> list | None:
+        """A worker's share of one of the three tasks of which an update is made, each of which needs the one before.
+
+        ("work", step): the gradients of every so many lanes; ("add up", lanes): of their sum; ("move", numbers): of
+        the matrices' update.
+        """
+        name, task, argument = request
         state, workers = self.phase_states[name], self._workers
-        if step is None:
-            return state.optimiser.orthogonalise(index, workers)
-        phase = next(phase for phase in self.family.phases(step) if phase.name == name)
-        loss, count = self._loss(phase, step), self.shard_count
+        if task == "add up":
+            return state.flat.add_up(argument, index, workers)
+        if task == "move":
+            return state.optimiser.move(state.flat.gradient, argument, index, workers)
+        phase = next(phase for phase in self.family.phases(argument) if phase.name == name)
+        loss, count = self._loss(phase, argument), self.shard_count
         return [state.flat.work_lane(lane, loss, count) for lane in range(index, min(LANES, count), workers)]
 
     def _loss(self, phase: Phase, step: int) -> Callable[[int], tuple[Tensor, dict[str, float]]]:

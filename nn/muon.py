@@ -43,17 +43,17 @@ def polar(matrix: np.ndarray) -> np.ndarray:
 
     No decomposition is needed.  An odd polynomial of a matrix, a X + b (X X^T) X + c (X X^T)^2 X, is that polynomial
     of its singular values, the vectors as they are; so one repeats a polynomial that draws every s > 0 towards 1
-    (Newton and Schulz; Higham 2008, chapter 8).  All rounds are made on the Gram matrix X X^T, which is the small one
-    (k, k), k = min(m, n), and keep the product P of their factors; the large matrix is multiplied twice, not ten
-    times.
+    (Newton and Schulz; Higham 2008, chapter 8).  All rounds are made on the Gram matrix, X X^T or, for a tall X, X^T X,
+    which is the small one (k, k), k = min(m, n), and keep the product P of their factors; the large matrix is
+    multiplied twice, not ten times.
     """
-    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    norm = np.sqrt(np.sum(x * x, dtype=np.float64))  # at least the largest singular value, so all begin in [0, 1]
+    norm = np.sqrt(np.vdot(matrix, matrix))  # at least the largest singular value, so all begin in [0, 1]
     if norm == 0:
         return np.zeros_like(matrix)
-    x = x * matrix.dtype.type(1 / norm)
-    gram = x @ x.T
-    product = None  # P: what stands before x so far
+    x = matrix * matrix.dtype.type(1 / norm)
+    tall = matrix.shape[0] > matrix.shape[1]
+    gram = x.T @ x if tall else x @ x.T
+    product = None  # P: what stands beside x so far
     for round_ in range(ROUNDS):
         factor = C * gram
         factor.flat[:: len(factor) + 1] += matrix.dtype.type(B)
@@ -61,9 +61,8 @@ def polar(matrix: np.ndarray) -> np.ndarray:
         factor.flat[:: len(factor) + 1] += matrix.dtype.type(A)  # a I + X X^T (b I + c X X^T)
         product = factor if product is None else factor @ product
         if round_ < ROUNDS - 1:
-            gram = factor @ gram @ factor  # of the next X, which is factor @ X
-    x = product @ x
-    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+            gram = factor @ gram @ factor  # of the next X, which is factor @ X, or X @ factor
+    return x @ product if tall else product @ x
 
 
 def _cost(rows: int, columns: int) -> int:
@@ -92,30 +91,39 @@ class Muon:
         end = max((part.stop for part, _, _ in matrices), default=0)
         self.matrices, self.ema, self.momentum, self.weight_decay = matrices, ema, momentum, weight_decay
         self.values, self.average = values[:end], ema.average[:end]
-        self.velocity = np.zeros_like(self.values)
-        self.direction = shared_zeros(self.values.shape, values.dtype)  # worker processes write into it
+        self.velocity = shared_zeros((end,), values.dtype)  # worker processes write into it
         self.vectors = AdamW(values[end:], betas, weight_decay=weight_decay, ema=ema.of(slice(end, None)))
 
     def step(
-        self, gradient: np.ndarray, rate: float, scale: float = 1.0, share: Callable[[], object] | None = None
+        self,
+        gradient: np.ndarray,
+        rate: float,
+        scale: float = 1.0,
+        share: Callable[[tuple[float, float, float]], object] | None = None,
     ) -> None:
-        """One step.  share: has `orthogonalise` called for all shares, by whichever workers; None: here and now."""
-        end, number = len(self.values), self.values.dtype.type
-        flat.nesterov_update(gradient[:end], self.velocity, self.direction, number(scale), number(self.momentum))
+        """One step.  share: has `move` called for all shares, by whichever workers; None: here and now."""
+        numbers = (rate, scale, 1 - self.ema.current_decay())
         if share is None:
-            self.orthogonalise(0, 1)
+            self.move(gradient, numbers)
         else:
-            share()
-        ema_rate = 1 - self.ema.current_decay()
-        numbers = (rate, rate * self.weight_decay, ema_rate)
-        flat.directed_update(self.values, self.direction, self.average, *(number(n) for n in numbers))
-        self.vectors.step(gradient[end:], rate, scale)  # last, because it counts the average's updates
+            share(numbers)
+        self.vectors.step(gradient[len(self.values) :], rate, scale)  # last, because it counts the average's updates
 
-    def orthogonalise(self, index: int, count: int) -> None:
-        """One of `count` shares of the costly part: the directions of some of the matrices made orthogonal."""
-        for part, rows, columns in self.shares(count)[index]:
-            matrix = self.direction[part].reshape(rows, columns)
-            np.multiply(polar(matrix), MATCHES_ADAMW * math.sqrt(max(rows, columns)), out=matrix)
+    def move(
+        self, gradient: np.ndarray, numbers: tuple[float, float, float], index: int = 0, workers: int = 1
+    ) -> None:
+        """The step of all matrices, or of those that worker `index` has to do, one after the other while in the cache.
+
+        numbers: the rate, the scale, and the share of the new weights in their average
+        """
+        rate, scale, ema_rate = numbers
+        number = self.values.dtype.type
+        for part, rows, columns in self.shares(workers)[index]:
+            values, ahead = self.values[part], np.empty(rows * columns, self.values.dtype)
+            flat.nesterov_update(gradient[part], self.velocity[part], ahead, number(scale), number(self.momentum))
+            direction = np.ravel(polar(ahead.reshape(rows, columns)))
+            amounts = (rate * MATCHES_ADAMW * math.sqrt(max(rows, columns)), rate * self.weight_decay, ema_rate)
+            flat.directed_update(values, direction, self.average[part], *(number(amount) for amount in amounts))
 
     def shares(self, count: int) -> list[list[tuple[slice, int, int]]]:
         """The matrices dealt to `count` workers: the costliest first, each to the worker who has least to do."""

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from nn.crew import shared_zeros
 from nn.kernels import flat
 
 
@@ -80,7 +81,8 @@ class EMA:
         if not 0 <= decay < 1:
             raise ValueError(f"EMA: decay must be at least 0 and below 1; given {decay}")
         self.values, self.decay = values, decay
-        self.average = values.copy()
+        self.average = shared_zeros(values.shape, values.dtype)  # worker processes update a part of it
+        self.average[...] = values
         self.count = np.zeros((), np.int64)  # n, the number of updates so far
 
     def of(self, part: slice) -> EMA:

@@ -2,8 +2,9 @@
 
 The batch is cut into shards small enough for the cache.  Shards are dealt to a fixed number of lanes like cards:
 shard i goes to lane i mod LANES.  A lane owns a gradient buffer and works through its shards in order, each forward
-and backward; a worker takes one whole lane at a time.  At the end the lanes' buffers are added in lane order.  So
-every sum is taken in the same order whatever the workers do, and no kernel needs to know that they exist.
+and backward; a worker takes one whole lane at a time.  At the end the lanes' buffers are added in lane order, each
+worker a part of every buffer.  So every sum is taken in the same order whatever the workers do, and no kernel needs to
+know that they exist.
 
 A worker is a thread, or, where it pays and the system allows it, a process (`nn/crew.py`).  This scales because a
 shard's activations never leave the cache of the core that works on it.
@@ -47,7 +48,7 @@ class FlatParameters:
 
     Those with two axes or more come first: `matrices` lists them as (slice of the array, inputs, outputs), the kernel
     of a convolution (k, k, in, out) as a matrix of k k in inputs.  After construction every `parameter.data` is a view
-    into `values`.  `gradient` is what `combine` last summed from `lanes` (LANES, size), the buffers that `work_lane`
+    into `values`.  `gradient` is what `add_up` last summed from `lanes` (LANES, size), the buffers that `work_lane`
     fills.
     """
 
@@ -92,12 +93,18 @@ class FlatParameters:
                 results.append((value.item(), {name: float(number) for name, number in metrics.items()}))
         return results
 
-    def combine(self, lanes: list) -> tuple[float, dict[str, float]]:
-        """Add up what `work_lane` left for the lanes 0, 1, ..: `gradient`, and (loss, metrics), which are returned."""
-        add_lanes(self.lanes[: len(lanes)], self.gradient)
-        results = interleave(lanes)  # in the order of the shards
-        names = results[0][1].keys()
-        return sum(value for value, _ in results), {name: sum(m[name] for _, m in results) for name in names}
+    def add_up(self, lanes: int, index: int = 0, workers: int = 1) -> None:
+        """`gradient`, the sum of the first lanes in their order: the numbers that worker `index` has to do."""
+        share = -(-len(self.gradient) // (workers * self.ALIGN)) * self.ALIGN
+        stop = min((index + 1) * share, len(self.gradient))
+        add_lanes(self.lanes[:lanes], self.gradient, index * share, stop)
+
+
+def total(lanes: list) -> tuple[float, dict[str, float]]:
+    """(loss, metrics) of the whole batch, from what `work_lane` returned for the lanes 0, 1, .."""
+    results = interleave(lanes)  # in the order of the shards
+    names = results[0][1].keys()
+    return sum(value for value, _ in results), {name: sum(m[name] for _, m in results) for name in names}
 
 
 class Threads:

@@ -9,16 +9,15 @@ from nn.kernels import kernel
 
 
 @kernel
-def add_lanes(lanes, out):
-    """out = sum over the first axis of lanes (L, size), in the order of that axis."""
-    count, size = lanes.shape
+def add_lanes(lanes, out, start, stop):
+    """out[start:stop] = sum over the first axis of lanes (L, size) there, in the order of that axis."""
     block = 4096  # a block of `out` stays in the L1 cache while every lane is added to it
-    for start in range(0, size, block):
-        stop = min(start + block, size)
-        for i in range(start, stop):
+    for begin in range(start, stop, block):
+        end = min(begin + block, stop)
+        for i in range(begin, end):
             out[i] = lanes[0, i]
-        for lane in range(1, count):
-            for i in range(start, stop):
+        for lane in range(1, len(lanes)):
+            for i in range(begin, end):
                 out[i] += lanes[lane, i]
 
 

@@ -109,8 +109,9 @@ def test_shares_make_up_the_whole(workers):
     together, shared = flat_and_muon(np.float32)
     for g in gradients(3, alone, np.float32):
         muon.step(g, 0.1)
-        shared.step(g, 0.1, share=lambda: [shared.orthogonalise(index, workers) for index in range(workers)])
+        shared.step(g, 0.1, share=lambda numbers, g=g: [shared.move(g, numbers, i, workers) for i in range(workers)])
     np.testing.assert_array_equal(alone.values, together.values)
+    np.testing.assert_array_equal(muon.ema.average, shared.ema.average)
     assert min(map(len, shared.shares(2))) > 0
 
 

@@ -74,17 +74,20 @@ def test_fused_update_equals_its_twin(size, dtype):
     np.testing.assert_array_equal(gradient, kept)
 
 
-@given(st.integers(1, 8), st.integers(1, 9000), FLOATS)
-def test_lanes_are_added_in_order(lanes, size, dtype):
-    """Bitwise equal to adding one lane after another.  Catches a block left out at the end, and pairwise sums."""
-    buffers = vectors(lanes, size, dtype)
-    out = np.full(size, np.nan, dtype)
-    flat.add_lanes(buffers, out)
+@given(st.integers(1, 8), st.integers(0, 9000), st.integers(0, 9000), FLOATS)
+def test_lanes_are_added_in_order(lanes, start, length, dtype):
+    """Bitwise equal to adding one lane after another.  Catches a block left out at the end, pairwise sums, and a part
+    that touches its neighbours."""
+    buffers = vectors(lanes, start + length + 3, dtype)
+    out = np.full(buffers.shape[1], np.nan, dtype)
+    flat.add_lanes(buffers, out, start, start + length)
     total = buffers[0].copy()
     for lane in buffers[1:]:
         total += lane
-    np.testing.assert_array_equal(out, total)
-    np.testing.assert_allclose(out, reference.add_lanes(buffers), rtol=1e-4, atol=1e-5)
+    part = slice(start, start + length)
+    np.testing.assert_array_equal(out[part], total[part])
+    assert np.isnan(np.delete(out, np.arange(start, start + length))).all()
+    np.testing.assert_allclose(out[part], reference.add_lanes(buffers, start, start + length), rtol=1e-4, atol=1e-5)
 
 
 def test_ema_warm_up_and_limit():

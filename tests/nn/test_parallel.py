@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nn import Tensor, crew
 from nn import functional as F
 from nn.modules import Linear, Sequential
-from nn.parallel import LANES, FlatParameters, Threads, default_threads, derive_rng, map_shards
+from nn.parallel import LANES, FlatParameters, Threads, default_threads, derive_rng, map_shards, total
 from nn.tensor import Parameter
 
 
@@ -17,8 +17,10 @@ def small_net(dtype=np.float32):
 
 
 def accumulate(flat, loss, shards, pool):
-    """Every lane worked through by a pool, and the sum taken."""
-    return flat.combine(pool.map(lambda lane: flat.work_lane(lane, loss, shards), range(min(LANES, shards))))
+    """Every lane worked through by a pool, and the sum taken by all of its workers."""
+    lanes = pool.map(lambda lane: flat.work_lane(lane, loss, shards), range(min(LANES, shards)))
+    pool.map(lambda index: flat.add_up(len(lanes), index, pool.count), range(pool.count))
+    return total(lanes)
 
 
 def gradient(threads, shards, dtype=np.float32):
