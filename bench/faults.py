@@ -119,12 +119,14 @@ class Endurance:
     megabytes_early: float
     megabytes_late: float
     growth: float  # late / early - 1
-    slowdown: float  # seconds a step, late / early - 1
+    slowdown: float  # of this process's processor time for a step, late / early - 1
 
 
 def endure(family: str, steps: int, threads: int | None = None) -> Endurance:
     """Train for so many steps in this process; compare the memory and the speed of its second and last fifths.
 
+    The time of a step is the processor's for this process, which does every other shard and all that is not shared
+    out: the clock's went up and down by a third within minutes of the same work, with what else the machine had to do.
     Raises generators.training.Diverged at a NaN.
     """
     dataset = datasets.load("digits", limit=60)
@@ -132,12 +134,12 @@ def endure(family: str, steps: int, threads: int | None = None) -> Endurance:
     config = runs.override(runs.default_config(family, dataset), pairs)
     trainer = Trainer(runs.build(family, config, np.random.default_rng(0)), dataset, 0, steps, Threads(threads))
     memory, times = np.empty(steps), np.empty(steps)
-    began = time.perf_counter()
+    began = time.process_time()
     for metrics in train(trainer):
         step = metrics["step"]
-        times[step] = time.perf_counter() - began
+        times[step] = time.process_time() - began
         memory[step] = resident_megabytes()
-        began = time.perf_counter()
+        began = time.process_time()
     early, late = slice(steps // 5, 2 * steps // 5), slice(-(steps // 5), None)
     before, after = float(np.median(memory[early])), float(np.median(memory[late]))
     slowdown = float(np.median(times[late]) / np.median(times[early]) - 1)
@@ -167,7 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
         for family in options.families if options.steps else ():
             found = endure(family, options.steps)
             report["endurance"][family] = asdict(found)
-            good &= found.growth <= 0.02
+            good &= found.growth <= 0.02 and found.slowdown <= 0.1
             print(f"{family}: {found.steps:,} steps, resident {found.megabytes_early:.1f} to "
                   f"{found.megabytes_late:.1f} MB ({found.growth:+.1%}), time a step {found.slowdown:+.1%}", flush=True)
     if options.json:
