@@ -190,9 +190,10 @@ def _add_pictures(commands) -> None:
     )
     sample.add_argument(
         "--temperature",
-        type=_positive(float),
+        type=_between(0, 100),
         metavar="T",
-        help="vae, realnvp: scale of the noise; below 1 is safer and duller (default: 1; realnvp of ink: 0.4)",
+        help="vae, realnvp: scale of the noise; below 1 is safer and duller, 0 one picture for each caption "
+        "(default: 1; realnvp of ink: 0.4)",
     )
     for command in (reconstruct, interpolate, edit):
         command.add_argument("--data", help="where the images come from (default: the test images of the model's data)")

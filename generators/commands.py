@@ -132,10 +132,10 @@ def interpolate(options: Namespace) -> int:
         strips = {  # numbered, since two pairs may have the same captions
             f"{i + 1}. {captions[i]} to {captions[n + i]}": strip for i, strip in enumerate(frames.swapaxes(0, 1))
         }
-        pictures.write_atomically(options.out, pictures.png_bytes(pictures.rows(strips)))
+        _save(options.out, pictures.png_bytes(pictures.rows(strips)), f"{n} walks of {len(frames)} pictures")
     elif Path(options.out).suffix == ".gif":
         there_and_back = [pictures.grid(frame, columns=n) for frame in [*frames, *frames[-2:0:-1]]]
-        pictures.save_gif(there_and_back, options.out)
+        _save(options.out, pictures.gif_bytes(there_and_back), f"{n} walks, there and back")
     else:
         count = len(frames)
         _write(options.out, frames.reshape(-1, *frames.shape[2:]), [""] * (count * n), np.tile(labels[:n], count))
@@ -166,7 +166,7 @@ def edit(options: Namespace) -> int:
     if Path(options.out).suffix == ".png":
         rebuilt = model.reconstruct(images, captions, threads=options.pool)
         picture = pictures.rows({"image": images, "round trip": rebuilt, **edited}, columns=wanted)
-        pictures.write_atomically(options.out, pictures.png_bytes(picture))
+        _save(options.out, pictures.png_bytes(picture), f"{len(images)} images, edited {' and '.join(edited)}")
     else:
         _write(options.out, np.concatenate([*edited.values()]), wanted * len(edited), np.tile(labels, len(edited)))
     return 0
@@ -190,14 +190,14 @@ def denoise(options: Namespace) -> int:
         film = [
             pictures.grid(np.concatenate([noisy, guess]), columns=n) for noisy, guess in zip(frames, clean, strict=True)
         ]
-        pictures.save_gif(film, options.out)
+        _save(options.out, pictures.gif_bytes(film), f"{len(film)} steps of {n} images")
         return 0
     shown = np.unique(np.linspace(0, len(frames) - 1, 10).round().astype(int))
     strips = {}
     for i, caption in enumerate(captions):
         strips[f"{caption or 'anything'} ({i + 1})"] = frames[shown, i]
         strips[f"the image it sees ({i + 1})"] = clean[shown, i]
-    pictures.write_atomically(options.out, pictures.png_bytes(pictures.rows(strips)))
+    _save(options.out, pictures.png_bytes(pictures.rows(strips)), f"{len(shown)} of {len(frames)} steps")
     return 0
 
 
@@ -314,7 +314,8 @@ def _sampler_options(options: Namespace, model: Family) -> dict:
     given = {name: value for name, value in given.items() if value is not None}
     accepted = model.sample.__code__.co_varnames[: model.sample.__code__.co_argcount]
     if strange := [name for name in given if name not in accepted]:
-        raise UsageError(f"a {model.name} has no {strange[0]} to set")
+        option = "--sample-steps" if strange[0] == "steps" else f"--{strange[0]}"
+        raise UsageError(f"{option} means nothing to a {model.name}, which paints without such a choice; leave it out")
     return given
 
 
@@ -325,6 +326,11 @@ def refusals() -> Iterator[None]:
         yield
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _save(path: str, content: bytes, what: str) -> None:
+    pictures.write_atomically(path, content)
+    print(f"{path}: {what}")
 
 
 def _write(path: str, images: np.ndarray, captions: list[str], labels: np.ndarray) -> None:

@@ -70,15 +70,18 @@ def test_seeds_and_threads(run, tmp_path):
     first = sample("--threads", "1")
     np.testing.assert_array_equal(sample("--threads", "4"), first)
     assert (sample("--seed", "1") != first).any()
+    still = sample("--temperature", "0")  # no noise: the same two again and again
+    assert (still == still[0]).all() and (still[0] != first[0]).any()
 
 
 @pytest.mark.parametrize("verb", ["reconstruct", "interpolate", "edit"])
 @pytest.mark.parametrize("ending", ["png", "npz", "gif"])
-def test_the_ways_through_noise(run, tmp_path, verb, ending, monkeypatch):
+def test_the_ways_through_noise(run, tmp_path, verb, ending, capsys):
     out = tmp_path / f"x.{ending}"
     extra = ["--caption", "a bold digit"] if verb == "edit" else []
     assert main([verb, run, "-n", "3", "--out", str(out), *extra]) == 0
     assert out.stat().st_size > 100
+    assert f"{out}: " in capsys.readouterr().out  # where to look
 
 
 @pytest.fixture
@@ -181,7 +184,7 @@ def test_one_sentence_for_what_a_run_cannot(run, capsys, tmp_path):
     out = str(tmp_path / "x.png")
     assert "'sevn'" in refused(capsys, "sample", run, "--caption", "sevn", "--out", out)
     assert ".npz" in refused(capsys, "sample", run, "--caption", "two", "--out", str(tmp_path / "x.jpeg"))
-    assert "eta" in refused(capsys, "sample", run, "--caption", "two", "--eta", "0.7", "--out", out)
+    assert "--eta" in refused(capsys, "sample", run, "--caption", "two", "--eta", "0.7", "--out", out)
     sentence = refused(capsys, "denoise", run, "--caption", "two", "--out", out)
     assert "vae" in sentence and "ddpm can" in sentence
     assert "--caption" in refused(capsys, "edit", run, "--out", out)

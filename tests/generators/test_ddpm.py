@@ -225,8 +225,14 @@ def test_interpolation_ends_at_its_images_and_edits_follow_the_caption(trained):
     part = shard(8, seed=5)
     dark = part.images[part.labels == 0]
     np.testing.assert_array_equal(made.edit(dark, ["dark"] * len(dark), ["dark"] * len(dark)), dark)
-    edited = made.edit(dark, ["dark"] * len(dark), ["bright"] * len(dark))
+    asked = ["dark"] * len(dark), ["bright"] * len(dark)
+    edited = made.edit(dark, *asked)
     assert (edited.mean(axis=(1, 2, 3)) > dark.mean(axis=(1, 2, 3)) + 0.3).all()
+    noise = made.encode(dark, asked[0])
+    for guidance in (1.0, 2.0):  # of painting alone; the noise is read without
+        by_hand = made.decode(noise, asked[1], guidance=guidance)
+        np.testing.assert_array_equal(made.edit(dark, *asked, guidance=guidance), by_hand)
+    assert (made.edit(dark, *asked, guidance=1.0) != edited).any()
 
 
 @pytest.mark.parametrize(
