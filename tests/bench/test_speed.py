@@ -125,6 +125,42 @@ def test_a_series_with_a_failure():
     assert len(outcomes["2"]["ours"].steps) >= 4 and not outcomes["2"]["ours"].failure
 
 
+class Recorded:
+    """A contestant that notes what it is asked, and needs twice as long for the first half of every turn."""
+
+    asked: list[tuple[str, str, int]] = []
+
+    def __init__(self, name):
+        self.name = name
+
+    def ask(self, do, **options):
+        if do == "build":
+            self.family = options["family"]
+            return {}
+        count = options["steps"]
+        self.asked.append((self.name, self.family, count))
+        return {"seconds": [0.02 if i < count // 2 else 0.01 for i in range(count)]}
+
+    def close(self):
+        pass
+
+
+def test_a_series_takes_turns_and_leaves_out_what_is_cold(monkeypatch):
+    """Catches: all rounds of one model before the next, which a slow minute would then meet alone; the first steps
+    counted."""
+    monkeypatch.setattr(arena, "Contestant", Recorded)
+    monkeypatch.setattr(arena, "PAUSE", 0)
+    monkeypatch.setattr(Recorded, "asked", [])
+    names, builds = ["ours", "torch_eager"], {"32": {"family": "small"}, "64": {"family": "large"}}
+    outcomes = arena.series(names, builds, rounds=2, turn=0.05)
+    asked = [(name, family) for name, family, steps in Recorded.asked if steps > 3]  # 3: to see how long a step takes
+    first = [("ours", "small"), ("torch_eager", "small"), ("ours", "large"), ("torch_eager", "large")]
+    assert asked == first + [first[1], first[0], first[3], first[2]]
+    for by_contestant in outcomes.values():
+        for outcome in by_contestant.values():
+            assert set(outcome.steps) == {0.01} and len(outcome.steps) == 2 * round(0.05 / 0.01)
+
+
 def test_how_far_a_sweep_is_from_proportional():
     assert report.proportional({32: 64.0, 64: 128.0}) == (2.0, 0.0)
     each, off = report.proportional({10: 9.0, 20: 20.0, 30: 33.0})  # 0.9, 1.0 and 1.1 each
