@@ -24,7 +24,6 @@ from datasets.dataset import Dataset
 from generators.training import Family
 from nn.parallel import Threads
 
-EXAMPLES = 100  # images that each mean is taken over, if there are so many and the model does not ask for others
 # What is changed as one: another digit is another variant too, and a variant is one of its digit.
 TOGETHER = (("digit", "variant"), ("stroke",), ("slant",), ("size",))
 
@@ -42,10 +41,9 @@ class Directions:
                 "one to the other can be measured on them; change the caption instead, or use the built-in digits"
             )
         self.model, self.dataset, self.threads = model, dataset, threads
-        self.examples = getattr(model, "direction_examples", EXAMPLES) if examples is None else examples
-        self.amount = getattr(model, "direction_amount", 1.0)
+        self.examples = model.direction_examples if examples is None else examples
         # A silent caption said with emphasis keeps the image what it is in all that the caption does say.
-        self.emphasis = {"guidance": model.direction_guidance} if hasattr(model, "direction_guidance") else {}
+        self.emphasis = {} if model.direction_guidance is None else {"guidance": model.direction_guidance}
         self._known: dict[tuple, np.ndarray] = {}
 
     def edit(
@@ -54,13 +52,13 @@ class Directions:
         """The images (N, H, W, C) in [0, 1], described by `captions`, changed into what `wanted` says, all at once.
 
         amount: how far to go; 1 is the way from one mean to the other, below 0 is away from it; None: as far as suits
-            the model, its `direction_amount`, or 1.
+            the model.
         What `wanted` says and an image is already, by its caption, does not change.
         """
         silent = [language.silence(c, changes(c, w)) for c, w in zip(captions, wanted, strict=True)]
         z = self.model.encode(images, silent, self.threads).copy()
         for noise, *pair in zip(z, captions, wanted, strict=True):
-            noise += self.between(*pair) * z.dtype.type(self.amount if amount is None else amount)
+            noise += self.between(*pair) * z.dtype.type(self.model.direction_amount if amount is None else amount)
         edited = self.model.decode(z, silent, self.threads, **self.emphasis)
         same = [i for i, (c, w) in enumerate(zip(captions, wanted, strict=True)) if not changes(c, w)]
         if self.emphasis and same:  # with emphasis they would not come back as they were

@@ -80,7 +80,7 @@ def default_config(name: str, dataset) -> FamilyConfig:
     kind = family(name)
     size, channels = dataset.images.shape[1], dataset.images.shape[3]
     config = kind.Config(vocabulary=tuple(dataset.vocabulary), image_size=size, channels=channels)
-    return kind.suited(config, dataset) if hasattr(kind, "suited") else config
+    return kind.suited(config, dataset)
 
 
 def override(config: FamilyConfig, settings: dict[str, str]) -> FamilyConfig:

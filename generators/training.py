@@ -115,6 +115,15 @@ class Family(Module):
     name: ClassVar[str]
     Config: ClassVar[type[FamilyConfig]]
     wants_false_captions: ClassVar[bool] = False
+    # How `editing.Directions` goes about it: how far, images for each mean, guidance of painting where there is any.
+    direction_amount: ClassVar[float] = 1.0
+    direction_examples: ClassVar[int] = 100
+    direction_guidance: ClassVar[float | None] = None
+
+    @classmethod
+    def suited(cls, config, dataset):
+        """The default config, given one for the right size and words, with what suits the images of a data set."""
+        return config
 
     def __init__(self, config: FamilyConfig):
         self.config = config

@@ -21,6 +21,8 @@ class Transparent:
     Decoded, it is what is said and shown.
     """
 
+    direction_amount, direction_examples, direction_guidance = 1.0, 100, None
+
     def __init__(self):
         self.known = {image.tobytes(): DATA.describe(i) for i, image in enumerate(DATA.images)}
         self.asked = []
