@@ -15,7 +15,7 @@ from nn.parallel import Threads, derive_rng
 FAMILIES = ("vae", "realnvp", "ddpm", "gan")
 IMAGES = 2000  # of the data set: enough for its captions to be all there, and little beside what training takes
 # Of diffusion the network is used ten times for one picture; guidance, which asks every network twice, is left out.
-SAMPLING: dict[str, dict] = {"ddpm": {"steps": 10, "guidance": 1.0}, "realnvp": {"guidance": 1.0, "temperature": 1.0}}
+SAMPLING: dict[str, dict] = {"ddpm": {"steps": 10, "guidance": 1.0}, "realnvp": {"guidance": 1.0}}
 TOTAL_STEPS = 100_000  # of the run that is timed, so that the schedule of its rate hardly moves
 
 
@@ -38,9 +38,12 @@ def width_settings(family: str, width: int) -> dict:
 
 
 def make_model(family: str, dataset: Dataset, settings: dict) -> Family:
-    """A new model with these settings (lists, as JSON has them, become tuples)."""
+    """A new model with these settings (lists, as JSON has them, become tuples).
+
+    Otherwise it is the family's own size, whatever suits the digits: for some, ink would do with less.
+    """
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    return build(family, replace(runs.default_config(family, dataset), **settings), derive_rng(0, "weights"))
+    return build(family, replace(runs.plain_config(family, dataset), **settings), derive_rng(0, "weights"))
 
 
 def make_trainer(family: str, dataset: Dataset, threads: int, settings: dict | None = None) -> Trainer:

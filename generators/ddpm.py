@@ -25,13 +25,14 @@ Hang et al. 2023 (min-SNR weights).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
+from datasets.dataset import Dataset
 from generators import diffusion
-from generators.blocks import where_asked
+from generators.blocks import is_ink, where_asked
 from generators.text import TextEncoder, drop_captions
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from generators.unet import UNet
@@ -40,7 +41,6 @@ from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
 
 STEPS = 50  # of sampling, unless told otherwise
-GUIDANCE = 2.0  # likewise: how strictly the caption is followed
 EDIT_GUIDANCE = 3.0  # likewise, when an image is painted again under another caption
 # Between these levels of noise over signal, sqrt((1 - ab) / ab), the caption decides what is painted: see `weight_at`.
 GUIDED = (0.15, 10.0)
@@ -60,6 +60,7 @@ class DDPMConfig(FamilyConfig):
     weighting: str = "simple"  # or "min-snr": how the errors at different t are weighted
     snr_limit: float = 5.0  # g of min-SNR
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one, for guidance
+    guidance: float = 2.0  # of sampling, unless told otherwise: how strictly the caption is followed
     ema_decay: float = 0.999
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2))
 
@@ -74,7 +75,10 @@ class DDPM(Family):
         super().__init__(config)
         multiple = 2 ** (len(config.widths) - (0 if config.squeezed else 1))
         if config.image_size % multiple:
-            raise ValueError(f"ddpm: the image size must be a multiple of {multiple}; given {config.image_size}")
+            raise ValueError(
+                f"ddpm: with {len(config.widths)} widths{' of a squeezed image' if config.squeezed else ''} the image "
+                f"size must be a multiple of {multiple}; given {config.image_size}"
+            )
         for option, known in (("prediction", ("noise", "v")), ("weighting", ("simple", "min-snr"))):
             if getattr(config, option) not in known:
                 raise ValueError(f"ddpm: the {option} is one of {known}; given {getattr(config, option)!r}")
@@ -84,6 +88,11 @@ class DDPM(Family):
             config.image_size, config.channels, config.widths, config.features, rng, config.blocks, config.heads,
             config.squeezed,
         )  # fmt: skip
+
+    @classmethod
+    def suited(cls, config: DDPMConfig, dataset: Dataset) -> DDPMConfig:
+        """For ink, which has no texture, a smaller network, for the sake of more steps, and more obedience."""
+        return replace(config, squeezed=True, widths=(32, 64), guidance=4.0) if is_ink(dataset.images) else config
 
     @property
     def alpha_bar(self) -> np.ndarray:
@@ -115,12 +124,14 @@ class DDPM(Family):
 
     # --- generating --------------------------------------------------------------------------------------------------
 
-    def denoiser(self, tokens: np.ndarray, guidance: float, clip: bool = True) -> diffusion.PredictClean:
+    def denoiser(self, tokens: np.ndarray, guidance: float | None, clip: bool = True) -> diffusion.PredictClean:
         """The function (x_t, t) -> guess of x_0 that the samplers ask for, for images with these captions.
 
-        guidance: see `weight_at`; with 0 the captions are not looked at, with 1 the empty caption is not
+        guidance: see `weight_at`; with 0 the captions are not looked at, with 1 the empty caption is not; None: as the
+            config says
         clip: keep the guess where images are, in [-1, 1]; better for sampling, but then it cannot be inverted
         """
+        guidance = self.config.guidance if guidance is None else guidance
         conditional, unconditional = self.text(tokens), self.text(np.zeros_like(tokens))
 
         def predict_clean(x_t: np.ndarray, t: int) -> np.ndarray:
@@ -154,13 +165,14 @@ class DDPM(Family):
         rng: np.random.Generator,
         threads: Threads | None = None,
         steps: int | None = None,
-        guidance: float = GUIDANCE,
+        guidance: float | None = None,
         eta: float = 0.0,
     ) -> np.ndarray:
         """One new image per caption, (N, H, W, C) in [0, 1].
 
         steps: how many times the network is used, up to T (None: see `times`)
-        guidance: how strictly the caption is followed, where the noise leaves a choice (see `weight_at`)
+        guidance: how strictly the caption is followed, where the noise leaves a choice (see `weight_at`; None: as the
+            config says)
         eta: how much of the noise is drawn anew at each step: 0 none (DDIM, here with second-order steps), 1 as much
              as the noising itself would have (the ancestral sampler of Ho et al. 2020)
         """
@@ -184,7 +196,7 @@ class DDPM(Family):
         rng: np.random.Generator,
         steps: int | None = None,
         threads: Threads | None = None,
-        guidance: float = GUIDANCE,
+        guidance: float | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The film of `sample` with eta = 0: the noisy images, and what the network took them for.
 

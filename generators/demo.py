@@ -47,7 +47,7 @@ ENTRIES = [
     Entry("realnvp", "flow", "realnvp", 0.26, {
         "batch_size": "32", "steps": "[4, 4]", "widths": "[32, 48]", "depth": "2",
     }),
-    Entry("ddpm", "diffusion", "ddpm", 0.29, {"squeezed": "true", "widths": "[32, 64]"}),
+    Entry("ddpm", "diffusion", "ddpm", 0.29, {}),
     Entry("gan", "GAN", "gan", 0.19, {**SMALL, "gamma": "0.2"}),  # small batches need it, or variety is lost
     Entry("gan-no-noise", "GAN without noise", "gan", 0.10, {**SMALL, "gamma": "0.2", "noise": "0"}),
     Entry("regression", "regression", "regression", 0.02, SMALL),

@@ -76,11 +76,14 @@ def fingerprint(dataset) -> int:
 
 
 def default_config(name: str, dataset) -> FamilyConfig:
-    """A family's default config for a data set: its own sizes and words."""
-    kind = family(name)
+    """A family's default config for a data set: its own sizes and words, and what suits such images."""
+    return family(name).suited(plain_config(name, dataset), dataset)
+
+
+def plain_config(name: str, dataset) -> FamilyConfig:
+    """The same for images of which nothing is known but their sizes and words."""
     size, channels = dataset.images.shape[1], dataset.images.shape[3]
-    config = kind.Config(vocabulary=tuple(dataset.vocabulary), image_size=size, channels=channels)
-    return kind.suited(config, dataset)
+    return family(name).Config(vocabulary=tuple(dataset.vocabulary), image_size=size, channels=channels)
 
 
 def override(config: FamilyConfig, settings: dict[str, str]) -> FamilyConfig:

@@ -17,7 +17,7 @@ from nn.parallel import derive_rng
 from tests.generators.toys import toy_data
 
 DATA = toy_data(24)
-SMALL = replace(runs.default_config("ddpm", DATA), widths=(8, 8, 16), features=8, blocks=1, heads=2)
+SMALL = replace(runs.default_config("ddpm", DATA), widths=(8, 8), features=8, blocks=1, heads=2)
 SECONDS = {"eager": 0.3, "channels_last": 0.2, "compile": None}
 
 

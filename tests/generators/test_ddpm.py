@@ -4,6 +4,7 @@ Caught here: captions dropped for the whole batch at once; w = 1 that is not qui
 the network never sees; weights forgotten; samples that depend on the number of threads.
 """
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,6 +139,24 @@ def test_guidance_zero_is_unconditional_and_one_conditional_exactly():
     np.testing.assert_allclose(made.denoiser(tokens, 3)(x, t), np.clip(beyond, -1, 1), atol=1e-5)
 
 
+def test_what_suits_the_images_is_asked_for_and_unless_told_otherwise_used():
+    """Catches the wrong network for ink, and a sampler that does not ask the config how strictly to obey."""
+    blank = SimpleNamespace(images=np.full((4, 8, 8, 1), 255, np.uint8))
+    gray = SimpleNamespace(images=np.full((4, 8, 8, 1), 128, np.uint8))
+    assert DDPM.suited(TINY, gray) == TINY
+    suited = DDPM.suited(TINY, blank)
+    assert suited.squeezed and suited.guidance > TINY.guidance
+    made, asked = model(guidance=3.5), []
+    made.denoiser = lambda tokens, guidance, **options: asked.append(guidance) or (lambda x, t: x)
+    made.sample(["dark"], np.random.default_rng(0), Threads(1), steps=2)
+    made.denoise(["dark"], np.random.default_rng(0), threads=Threads(1), steps=2, guidance=0.0)
+    assert asked == [None, 0.0]
+    made, tokens = model(guidance=3.5), np.array([[1]])
+    x = np.random.default_rng(0).standard_normal((1, 8, 8, 1), np.float32)
+    np.testing.assert_array_equal(made.denoiser(tokens, None)(x, 20), made.denoiser(tokens, 3.5)(x, 20))
+    assert (made.denoiser(tokens, None)(x, 20) != made.denoiser(tokens, 0.0)(x, 20)).any()
+
+
 def test_guidance_works_in_the_middle_alone_and_fades():
     """Catches a range on the wrong side, one of times instead of noise levels, and a switch, which second-order steps
     would overshoot."""
@@ -238,7 +257,8 @@ def test_interpolation_ends_at_its_images_and_edits_follow_the_caption(trained):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"image_size": 9}, "multiple of 2; given 9"),
+        ({"image_size": 9}, "with 2 widths the image size must be a multiple of 2; given 9"),
+        ({"image_size": 10, "squeezed": True}, "of a squeezed image the image size must be a multiple of 4; given 10"),
         ({"prediction": "x"}, "prediction is one of"),
         ({"weighting": "none"}, "weighting is one of"),
         ({"schedule": "quadratic"}, "schedule is one of"),

@@ -23,7 +23,7 @@ from bench.peers.blocks import Recorder, Replayed  # noqa: E402
 DATA, STEPS = toy_data(24), 5
 CONFIG = runs.default_config("ddpm", DATA)
 CONFIG = replace(
-    CONFIG, widths=(16, 16, 24), features=8, blocks=1, heads=2, batch_size=6, shard_size=6, ema_decay=0.7,
+    CONFIG, widths=(16, 24), features=8, blocks=1, heads=2, batch_size=6, shard_size=6, ema_decay=0.7,
     optimiser=replace(CONFIG.optimiser, warmup_steps=2, clip_norm=0.3, weight_decay=0.1),
 )  # fmt: skip
 PLAN = runs.Plan("ddpm", "digits", 3, STEPS, CONFIG, runs.fingerprint(DATA), limit=len(DATA))

@@ -20,7 +20,7 @@ STEPS = 4  # of 3 batches to an epoch, so that one is drawn in the next
 WIDE = {  # enough for Winograd's convolution, whose transformed weights all threads share
     "vae": ("width=16",),
     "realnvp": ("widths=[16,16]",),
-    "ddpm": ("widths=[16,16,16]",),
+    "ddpm": ("widths=[16,16]",),
     "gan": ("width=16",),
 }
 
