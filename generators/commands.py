@@ -85,7 +85,7 @@ def _finish(run: runs.Run, options: Namespace) -> int:
         return 130
     print(f"Done: {plan.steps:,} steps in {run.seconds / 60:.1f} minutes.")
     if hasattr(run.model, "sample"):
-        print(f"See {run.folder / 'samples'}")
+        print(f"See {run.folder / 'samples'} and {run.folder / 'loss.svg'}")
         print(f'Try: inkling sample {run.folder} --caption "{run.dataset.captions([0])[0]}" --out grid.png')
     return 0
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 import datasets
 from generators import pictures
+from generators.charts import line_chart
 from generators.registry import build, config_from_json, config_to_json, family
 from generators.training import Diverged, Family, FamilyConfig, Trainer, part_of, train
 from nn import checkpoint, init, runtime
@@ -270,6 +271,11 @@ class Run:
             log.flush()
         self.save()
         self.paint_samples()
+        self.draw_losses()
+
+    def draw_losses(self) -> None:
+        """`loss.svg`: the losses of all steps so far."""
+        pictures.write_atomically(self.folder / "loss.svg", line_chart(losses(self.folder), x_label="step").encode())
 
     def _bar(self, quiet: bool) -> tqdm:
         done, total = self.trainer.step_number, self.plan.steps
@@ -295,6 +301,12 @@ def read_metrics(folder: Path) -> dict[str, np.ndarray]:
     """The columns of `metrics.jsonl`: name -> array over the steps."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {name: np.array([line[name] for line in lines]) for name in (lines[0] if lines else ())}
+
+
+def losses(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of a run: name -> steps and values, as `charts.line_chart` takes them."""
+    metrics = read_metrics(folder)
+    return {name.replace("_", " "): (metrics["step"], metrics[name]) for name in metrics if name.endswith("loss")}
 
 
 def _cut_metrics(path: Path, step: int) -> None:

@@ -36,7 +36,7 @@ def refused(capsys, *arguments, status=2):
 
 def test_training_says_where_to_go_on(run, capsys):
     assert sorted(p.name for p in Path(run).iterdir() if not p.name.startswith(".")) == [
-        "checkpoint.npz", "metrics.jsonl", "samples",
+        "checkpoint.npz", "loss.svg", "metrics.jsonl", "samples",
     ]  # fmt: skip
 
 

@@ -38,6 +38,7 @@ def test_a_run_leaves_a_checkpoint_metrics_and_samples(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "x/metrics.jsonl").read_text().splitlines()]
     assert lines == metrics
     assert len(list((tmp_path / "x/samples").glob("*.png"))) == 10
+    assert "<polyline" in (tmp_path / "x/loss.svg").read_text()
     _, meta = checkpoint.load(tmp_path / "x/checkpoint.npz")
     assert meta["step"] == 10 and meta["family"] == "toy"
 
