@@ -179,8 +179,8 @@ def _add_pictures(commands) -> None:
             "--guidance",
             type=_between(-100, 100),
             metavar="W",
-            help="ddpm, realnvp: how strictly the caption is obeyed: 0 not at all, 1 as it was learned, 2 beyond (the "
-            "default of sample and denoise; edit: ddpm 3; realnvp 1.5 to read, 2.5 to paint)",
+            help="ddpm, realnvp: how strictly the caption is obeyed: 0 not at all, 1 as it was learned, more "
+            "beyond that (default: 2; ddpm of ink 4; edit: ddpm 5, realnvp 1.5 to read and 2.5 to paint)",
         )
     sample.add_argument(
         "--eta",

@@ -41,7 +41,7 @@ from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
 
 STEPS = 50  # of sampling, unless told otherwise
-EDIT_GUIDANCE = 3.0  # likewise, when an image is painted again under another caption
+EDIT_GUIDANCE = 5.0  # likewise, when an image is painted again under another caption
 # Between these levels of noise over signal, sqrt((1 - ab) / ab), the caption decides what is painted: see `weight_at`.
 GUIDED = (0.15, 10.0)
 
