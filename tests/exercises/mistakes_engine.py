@@ -217,15 +217,19 @@ ENGINE = {
         ("upwards", "sign of the step", "self.values -=", "self.values +="),
     ],
     "polar": [
-        ("not turned back", "transposed", "return x if matrix.shape[0] <= matrix.shape[1] else x.T", "return x"),
+        (
+            "turned round", "transposed",
+            "return x @ product if tall else product @ x",
+            "return (x @ product).T if tall else product @ x",
+        ),
         (
             "only normalised", "only the norm is divided out",
-            "x = product @ x",
-            "x = x + 0 * product @ x",
+            "return x @ product if tall else product @ x",
+            "return x",
         ),
         ("not normalised", "not divided by its norm", "norm = np.sqrt(", "norm = 1 + 0 * np.sqrt("),
         ("one round", "one round is not enough", "for round_ in range(ROUNDS)", "for round_ in range(1)"),
-        ("upwards", "sign is flipped", "x = product @ x", "x = -product @ x"),
+        ("upwards", "sign is flipped", "* matrix.dtype.type(1 / norm)", "* matrix.dtype.type(-1 / norm)"),
     ],
     "ema": [
         (

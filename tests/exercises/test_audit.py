@@ -1,8 +1,10 @@
 """The audit and the mutants, on the toy library: a sound exercise is called sound, and every kind of fault is found."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.exercises import audit, mutants, toy
+from tests.exercises import audit, mistakes, mutants, toy
 from tests.exercises.catalogue import Course
 from tests.exercises.surgery import cut
 
@@ -49,6 +51,13 @@ def test_faults_are_found(course, capsys, kind):
     told = capsys.readouterr().out
     for *_, fault in FAULTS[kind]:
         assert fault in told, told
+
+
+def test_every_mistake_can_still_be_made():
+    """Catches a solution rewritten without its mistakes, which would go untried."""
+    ours = Course.at(Path(__file__).parents[2])
+    for mistake in mistakes.ALL:
+        mistakes.variant(ours, mistake)
 
 
 def test_mutants_are_wrong_in_many_ways(course):
