@@ -122,7 +122,7 @@ class Family(Module):
 
     @classmethod
     def suited(cls, config, dataset):
-        """The default config, given one for the right size and words, with what suits the images of a data set."""
+        """`config`, changed where the images of `dataset` ask for it."""
         return config
 
     def __init__(self, config: FamilyConfig):
@@ -230,7 +230,7 @@ class Trainer:
         try:
             return self._crew.run(request)
         except BaseException:
-            self.close()  # whoever catches this and goes on needs a new crew
+            self.close()  # who catches this and goes on needs a new crew, and, if matrices have moved, a checkpoint
             raise
 
     def _work(self, index: int, request: tuple) -> list | None:
@@ -245,6 +245,7 @@ class Trainer:
             return state.flat.add_up(argument, index, workers)
         if task == "move":
             return state.optimiser.move(state.flat.gradient, argument, index, workers)
+        assert task == "work"
         phase = next(phase for phase in self.family.phases(argument) if phase.name == name)
         loss, count = self._loss(phase, argument), self.shard_count
         return [state.flat.work_lane(lane, loss, count) for lane in range(index, min(LANES, count), workers)]

@@ -7,6 +7,7 @@ remembers between steps in `state()`, a dict of arrays, for checkpoints.
 from __future__ import annotations
 
 import math
+from copy import copy
 
 import numpy as np
 
@@ -87,8 +88,8 @@ class EMA:
 
     def of(self, part: slice) -> EMA:
         """The same average and count, of a part of the values: for who updates that part alone."""
-        ema = EMA(self.values[part], self.decay)
-        ema.average, ema.count = self.average[part], self.count
+        ema = copy(self)
+        ema.values, ema.average = self.values[part], self.average[part]
         return ema
 
     def current_decay(self) -> float:

@@ -89,6 +89,21 @@ def test_after_an_error_in_a_step_the_next_one_is_whole():
     undisturbed.close()
 
 
+def test_a_crew_sees_what_is_loaded_after_it_was_hired():
+    """Catches velocities, averages or weights that the worker processes have copies of."""
+    whole, first, second = (trainer(threads=2) for _ in range(3))
+    expected = [whole.step() for _ in range(6)]
+    for _ in range(3):
+        first.step()
+        second.step()
+        second.step()  # its crew works, and is three steps ahead
+    second.load_state(weights(first), 3)
+    assert [second.step() for _ in range(3)] == expected[3:]
+    assert_equal_bits(weights(second), weights(whole))
+    for one in (whole, first, second):
+        one.close()
+
+
 @pytest.mark.parametrize("kind", [Toy, Buffered])
 @pytest.mark.parametrize("stop", [1, 5, 11])
 def test_stopping_and_going_on_changes_nothing(stop, kind):

@@ -28,8 +28,8 @@ class Toy(Family):
 
     def __init__(self, config, rng):
         super().__init__(config)
-        self.first = Linear(784, 4, rng)
-        self.second = Linear(4, 784, rng)
+        self.first, self.middle = Linear(784, 4, rng), Linear(4, 6, rng)  # of each phase one matrix for each of two
+        self.late, self.second = Linear(6, 4, rng), Linear(4, 784, rng)  # workers
         self.prepared = 0
         self.seen = []
 
@@ -40,14 +40,17 @@ class Toy(Family):
     def phases(self, step):
         config = self.config.optimiser
         return [
-            Phase("read", self.first.parameters(), self.loss, config),
-            Phase("write", self.second.parameters(), self.loss, replace(config, rate=2 * config.rate)),
+            Phase("read", [*self.first.parameters(), *self.middle.parameters()], self.loss, config),
+            Phase(
+                "write", [*self.late.parameters(), *self.second.parameters()], self.loss,
+                replace(config, rate=2 * config.rate),
+            ),
         ]
 
     def loss(self, shard, rng):
         x = shard.images.reshape(len(shard.images), -1)
         noisy = Tensor(x + 0.1 * rng.standard_normal(x.shape, dtype=np.float32))
-        error = F.mse(self.second(self.first(noisy)), x)
+        error = F.mse(self.second(self.late(self.middle(self.first(noisy)))), x)
         return F.sum(error) * (1 / shard.batch_size), {"share": len(x) / shard.batch_size}
 
     def sample(self, captions, rng, threads=None):
