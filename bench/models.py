@@ -1,4 +1,7 @@
-"""The models that are measured: every family at its default size on the digits, and that size changed."""
+"""The models that are measured: every family at its size for gray images, the larger, and that size changed.
+
+They are timed on the digits, which are at hand everywhere.
+"""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -40,7 +43,7 @@ def width_settings(family: str, width: int) -> dict:
 def make_model(family: str, dataset: Dataset, settings: dict) -> Family:
     """A new model with these settings (lists, as JSON has them, become tuples).
 
-    Otherwise it is the family's own size, whatever suits the digits: for some, ink would do with less.
+    The rest is as for gray images: where ink has a smaller network (diffusion), it is not the one that is measured.
     """
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     return build(family, replace(runs.plain_config(family, dataset), **settings), derive_rng(0, "weights"))

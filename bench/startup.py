@@ -42,7 +42,9 @@ def _inkling(command: list[str], cache: Path) -> None:
 
 def measure(family: str, repeats: int = 5) -> dict[str, float]:
     """{"compile_seconds": what an empty cache adds before the first step is done, "first_picture_cold_seconds",
-    "first_picture_seconds": with a warm cache}; the medians of `repeats` where the cache is warm."""
+    "first_picture_seconds": with a warm cache}; the medians of `repeats` where the cache is warm.
+
+    The pictures are of a run on the digits as anybody would train it; for diffusion that is its network for ink."""
     with tempfile.TemporaryDirectory(prefix="inkling-startup-") as name:
         folder = Path(name)
         cold = seconds_to_first_step(family, folder / "training")

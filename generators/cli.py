@@ -174,13 +174,17 @@ def _add_pictures(commands) -> None:
     )  # fmt: skip
     for command in (sample, denoise):
         command.add_argument("--sample-steps", type=_positive(int), metavar="N", help="ddpm: denoising steps")
-    for command in (sample, denoise, edit):
+    for command, default in (
+        (sample, "realnvp 2; ddpm 2, or 4 for ink"),
+        (denoise, "2, or 4 for ink"),
+        (edit, "ddpm 3, or 5 for ink; realnvp 1.5 to read the image and 2.5 to paint it"),
+    ):
         command.add_argument(
             "--guidance",
             type=_between(-100, 100),
             metavar="W",
-            help="ddpm, realnvp: how strictly the caption is obeyed: 0 not at all, 1 as it was learned, more "
-            "beyond that (default: 2; ddpm of ink 4; edit: ddpm 5, realnvp 1.5 to read and 2.5 to paint)",
+            help="ddpm, realnvp: how strictly to obey the caption: 0 not at all, 1 as learned from the data, above 1 "
+            f"more strictly than that (default: {default})",
         )
     sample.add_argument(
         "--eta",

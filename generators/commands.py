@@ -84,8 +84,9 @@ def _finish(run: runs.Run, options: Namespace) -> int:
         )
         return 130
     print(f"Done: {plan.steps:,} steps in {run.seconds / 60:.1f} minutes.")
+    print(f"See {run.folder / 'loss.svg'}")
     if hasattr(run.model, "sample"):
-        print(f"See {run.folder / 'samples'} and {run.folder / 'loss.svg'}")
+        print(f"See {run.folder / 'samples'}")
         print(f'Try: inkling sample {run.folder} --caption "{run.dataset.captions([0])[0]}" --out grid.png')
     return 0
 
@@ -190,14 +191,14 @@ def denoise(options: Namespace) -> int:
         film = [
             pictures.grid(np.concatenate([noisy, guess]), columns=n) for noisy, guess in zip(frames, clean, strict=True)
         ]
-        _save(options.out, pictures.gif_bytes(film), f"{len(film)} steps of {n} images")
+        _save(options.out, pictures.gif_bytes(film), f"{n} images, in {len(film)} pictures from noise on")
         return 0
     shown = np.unique(np.linspace(0, len(frames) - 1, 10).round().astype(int))
     strips = {}
     for i, caption in enumerate(captions):
         strips[f"{caption or 'anything'} ({i + 1})"] = frames[shown, i]
         strips[f"the image it sees ({i + 1})"] = clean[shown, i]
-    _save(options.out, pictures.png_bytes(pictures.rows(strips)), f"{len(shown)} of {len(frames)} steps")
+    _save(options.out, pictures.png_bytes(pictures.rows(strips)), f"{len(shown)} of {len(frames)} pictures")
     return 0
 
 

@@ -41,7 +41,6 @@ from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
 
 STEPS = 50  # of sampling, unless told otherwise
-EDIT_GUIDANCE = 5.0  # likewise, when an image is painted again under another caption
 # Between these levels of noise over signal, sqrt((1 - ab) / ab), the caption decides what is painted: see `weight_at`.
 GUIDED = (0.15, 10.0)
 
@@ -61,6 +60,7 @@ class DDPMConfig(FamilyConfig):
     snr_limit: float = 5.0  # g of min-SNR
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one, for guidance
     guidance: float = 2.0  # of sampling, unless told otherwise: how strictly the caption is followed
+    edit_guidance: float = 3.0  # likewise, when an image is painted again under another caption
     ema_decay: float = 0.999
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2))
 
@@ -77,7 +77,8 @@ class DDPM(Family):
         if config.image_size % multiple:
             raise ValueError(
                 f"ddpm: with {len(config.widths)} widths{' of a squeezed image' if config.squeezed else ''} the image "
-                f"size must be a multiple of {multiple}; given {config.image_size}"
+                f"size must be a multiple of {multiple}; given {config.image_size} "
+                f"(take fewer widths{', or squeezed=false' if config.squeezed else ''})"
             )
         for option, known in (("prediction", ("noise", "v")), ("weighting", ("simple", "min-snr"))):
             if getattr(config, option) not in known:
@@ -92,7 +93,9 @@ class DDPM(Family):
     @classmethod
     def suited(cls, config: DDPMConfig, dataset: Dataset) -> DDPMConfig:
         """For ink, which has no texture, a smaller network, for the sake of more steps, and more obedience."""
-        return replace(config, squeezed=True, widths=(32, 64), guidance=4.0) if is_ink(dataset.images) else config
+        if not is_ink(dataset.images):
+            return config
+        return replace(config, squeezed=True, widths=(32, 64), guidance=4.0, edit_guidance=5.0)
 
     @property
     def alpha_bar(self) -> np.ndarray:
@@ -272,12 +275,14 @@ class DDPM(Family):
         captions: list[str],
         new_captions: list[str],
         threads: Threads | None = None,
-        guidance: float = EDIT_GUIDANCE,
+        guidance: float | None = None,
     ) -> np.ndarray:
         """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption.
 
-        guidance: of painting; an image is read without.  Where the captions say the same it stays as it is.
+        guidance: of painting (None: as the config says); an image is read without.  Where the captions say the same it
+            stays as it is.
         """
+        guidance = self.config.edit_guidance if guidance is None else guidance
         edited = self.decode(self.encode(images, captions, threads), new_captions, threads, guidance=guidance)
         return where_asked(images, edited, captions, new_captions)
 

@@ -40,7 +40,7 @@ class Entry:
     limit: int | None = 20_000
 
 
-# The defaults want ten minutes each; here there are one or two: narrower networks, smaller batches.
+# The defaults want ten minutes each; here there are one to three: mostly narrower networks, smaller batches.
 SMALL = {"batch_size": "64", "width": "16"}
 ENTRIES = [
     Entry("vae", "VAE", "vae", 0.11, {"batch_size": "64", "latent": "12"}),
@@ -175,7 +175,7 @@ class Show:
         self.page.section(
             "The same captions, four painters",
             "None of these pictures is in the data. Every row is one model, every column one caption. The models are "
-            "small and a minute or two old.",
+            "small and one to three minutes old.",
         )
         entries = self.some_of(*PAINTERS)
         self.picture("samples", {

@@ -82,7 +82,7 @@ def default_config(name: str, dataset) -> FamilyConfig:
 
 
 def plain_config(name: str, dataset) -> FamilyConfig:
-    """The same for images of which nothing is known but their sizes and words."""
+    """The same without what suits the images: their sizes and words alone."""
     size, channels = dataset.images.shape[1], dataset.images.shape[3]
     return family(name).Config(vocabulary=tuple(dataset.vocabulary), image_size=size, channels=channels)
 
@@ -267,15 +267,17 @@ class Run:
                     self.save()
                     saved_at = now
                 if stop.asked:
+                    self._draw_losses()
                     return
             log.flush()
         self.save()
         self.paint_samples()
-        self.draw_losses()
+        self._draw_losses()
 
-    def draw_losses(self) -> None:
-        """`loss.svg`: the losses of all steps so far."""
-        pictures.write_atomically(self.folder / "loss.svg", line_chart(losses(self.folder), x_label="step").encode())
+    def _draw_losses(self) -> None:
+        """`loss.svg`: the losses of all steps so far, if their file is still there."""
+        if found := losses(self.folder):
+            pictures.write_atomically(self.folder / "loss.svg", line_chart(found, x_label="step").encode())
 
     def _bar(self, quiet: bool) -> tqdm:
         done, total = self.trainer.step_number, self.plan.steps
@@ -300,7 +302,7 @@ def refuse_to_overwrite(folder: Path) -> None:
 def read_metrics(folder: Path) -> dict[str, np.ndarray]:
     """The columns of `metrics.jsonl`: name -> array over the steps."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return {name: np.array([line[name] for line in lines]) for name in (lines[0] if lines else ())}
+    return {name: np.array([line.get(name, np.nan) for line in lines]) for name in (lines[0] if lines else ())}
 
 
 def losses(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:

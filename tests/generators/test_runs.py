@@ -38,6 +38,8 @@ def test_a_run_leaves_a_checkpoint_metrics_and_samples(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "x/metrics.jsonl").read_text().splitlines()]
     assert lines == metrics
     assert len(list((tmp_path / "x/samples").glob("*.png"))) == 10
+    drawn = runs.losses(tmp_path / "x")
+    assert drawn.keys() == {"read loss", "write loss"} and all(len(x) == len(y) == 10 for x, y in drawn.values())
     assert "<polyline" in (tmp_path / "x/loss.svg").read_text()
     _, meta = checkpoint.load(tmp_path / "x/checkpoint.npz")
     assert meta["step"] == 10 and meta["family"] == "toy"

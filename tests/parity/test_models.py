@@ -26,7 +26,7 @@ def small(name, **changes):
     """A small model with no weight at zero, five images and their captions, true and false."""
     dataset = datasets.load("digits", limit=40)
     dataset = replace(dataset, images=dataset.images[:, 4:24, 4:24])  # 20x20: no size that a default has
-    config = family(name).Config(vocabulary=dataset.vocabulary, image_size=20, batch_size=5, **SMALL[name], **changes)
+    config = family(name).Config(vocabulary=dataset.vocabulary, image_size=20, batch_size=5, **SMALL[name] | changes)
     rng = np.random.default_rng(0)
     model, indices = build(name, config, rng), np.arange(5)
     captions = dataset.captions(indices, rng)
@@ -45,6 +45,7 @@ def small(name, **changes):
         ("realnvp", {"dequantisation": "uniform"}),
         ("ddpm", {}),
         ("ddpm", {"prediction": "noise", "weighting": "simple"}),
+        ("ddpm", {"squeezed": True, "widths": (16, 24)}),
         ("gan", {}),
     ],
 )
