@@ -3,7 +3,8 @@
 - kills: training is killed (SIGKILL) at random moments, also inside the checkpoint's write, and resumed, again and
   again; the final weights and metrics must equal, bit for bit, those of a run that nobody killed;
 - fuzz: the command line is given strange options, captions, checkpoints, pictures and IDX files (see `fuzz.py`);
-- endurance: each family trains for 20,000 steps at tiny size; memory must stay flat, speed must hold.
+- endurance: each family trains for 20,000 steps at tiny size; memory must stay flat, speed must hold (on a machine
+  that has nothing else to do).
 """
 from __future__ import annotations
 
@@ -127,7 +128,8 @@ def endure(family: str, steps: int, threads: int | None = None) -> Endurance:
     """Train for so many steps in this process; compare the memory and the speed of its second and last fifths.
 
     The speed of a machine that is shared goes up and down by a third within minutes, whatever it does.  So after each
-    step a fixed piece of work is timed too, and what is compared is how many of those a step takes.
+    step a fixed piece of work is timed too, and what is compared is how many of those a step takes.  Other programs
+    must still leave two cores alone, or a step that is shared out suffers more than that piece does.
     Raises generators.training.Diverged at a NaN.
     """
     dataset = datasets.load("digits", limit=60)

@@ -96,6 +96,14 @@ def binarise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (rng.random(images.shape, dtype=np.float32) < images).astype(np.float32)
 
 
+def bound(raw: Tensor, most: float) -> Tensor:
+    """most * tanh(raw / most): near 0 the identity, never beyond `most`.
+
+    A plain clip has no gradient outside; a scale that once overshoots, as in the first steps they do, would stay there.
+    """
+    return most * F.tanh(raw * (1 / most))
+
+
 class Place(Module):
     """Where the vectors of a caption lie: w = shift(c) + scale(c) * z.
 
@@ -111,7 +119,7 @@ class Place(Module):
     def __call__(self, caption: Tensor) -> tuple[Tensor, Tensor]:
         """(shift, log of the scale), each (N, latent)."""
         shift, log_scale = F.split(self.output(caption), 2, axis=-1)
-        return shift, F.clip(log_scale, -5, 5)
+        return shift, bound(log_scale, 5)
 
 
 class Encoder(Module):
@@ -135,7 +143,7 @@ class Encoder(Module):
             h = block(h, caption)
         mean, log_var = F.split(self.output(self.norm(h).reshape(len(h), -1)), 2, axis=-1)  # of w
         shift, log_scale = self.place(caption)
-        return (mean - shift) * F.exp(-log_scale), F.clip(log_var - 2 * log_scale, -10, 10)
+        return (mean - shift) * F.exp(-log_scale), bound(log_var - 2 * log_scale, 10)
 
 
 class Decoder(Module):
@@ -326,7 +334,7 @@ def importance_weighted_bound(
         log_q_z = -0.5 * np.sum(noise**2 + log_var.data, axis=1)
         return (log_p_x + log_p_z - log_q_z).astype(np.float64)
 
-    def bound(index: int) -> float:
+    def bound_of(index: int) -> float:
         noise = derive_rng(seed, "importance weights", index).standard_normal((k, model.config.latent), np.float32)
         parts = [log_weights(images[index], tokens[index], noise[i : i + chunk]) for i in range(0, k, chunk)]
         return log_mean_exp(np.concatenate(parts))[None]
@@ -334,5 +342,5 @@ def importance_weighted_bound(
     bounds = []
     for start in progress(range(0, len(images), 32)):
         block = range(start, min(start + 32, len(images)))
-        bounds.append(map_shards(lambda part, block=block: bound(block[part.start]), len(block), 1, threads, True))
+        bounds.append(map_shards(lambda part, block=block: bound_of(block[part.start]), len(block), 1, threads, True))
     return np.concatenate(bounds)

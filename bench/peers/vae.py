@@ -12,7 +12,7 @@ from bench.peers.training import Batch, FamilyTwin, TwinPhase
 class Place(Twin):
     def forward(self, caption: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         shift, log_scale = self.output(caption).chunk(2, dim=1)
-        return shift, log_scale.clamp(-5, 5)
+        return shift, 5 * torch.tanh(log_scale / 5)
 
 
 class Encoder(Twin):
@@ -29,7 +29,7 @@ class Encoder(Twin):
             h = block(h, caption)
         mean, log_var = self.output(self.norm(h).flatten(1)).chunk(2, dim=1)
         shift, log_scale = self.place(caption)
-        return (mean - shift) * torch.exp(-log_scale), (log_var - 2 * log_scale).clamp(-10, 10)
+        return (mean - shift) * torch.exp(-log_scale), 10 * torch.tanh((log_var - 2 * log_scale) / 10)
 
 
 class Decoder(Twin):

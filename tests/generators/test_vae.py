@@ -12,12 +12,13 @@ from generators.vae import (
     VAEConfig,
     bernoulli_log_likelihood,
     binarise,
+    bound,
     importance_weighted_bound,
     logistic_log_likelihood,
     reparameterise,
 )
 from nn import functional as F
-from nn.tensor import Tensor
+from nn.tensor import Parameter, Tensor
 from tests.generators.toys import build, pool, toy_data
 
 SMALL = {"width": 8, "latent": 3, "text": 8, "batch_size": 20, "shard_size": 8}
@@ -151,13 +152,24 @@ def test_every_caption_has_a_place_of_its_own():
     painted, (mean, log_var) = model.decoder(z, caption).data, [t.data for t in model.encoder(images, caption)]
     bias = model.encoder.place.output.bias
     assert bias is model.decoder.place.output.bias
-    shift, log_scale = np.array([0.5, -1.0, 2.0]), np.array([0.3, -0.2, 0.7])
-    bias.data[...] = np.concatenate([shift, log_scale])
+    shift, raw = np.array([0.5, -1.0, 2.0]), np.array([0.3, -0.2, 0.7])
+    bias.data[...] = np.concatenate([shift, raw])
+    log_scale = 5 * np.tanh(raw / 5)
     moved = Tensor((z.data - shift) * np.exp(-log_scale))
     np.testing.assert_allclose(model.decoder(moved, caption).data, painted, rtol=1e-9, atol=1e-9)
     new_mean, new_log_var = (t.data for t in model.encoder(images, caption))
     np.testing.assert_allclose(new_mean, (mean - shift) * np.exp(-log_scale), rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(new_log_var, np.clip(log_var - 2 * log_scale, -10, 10), rtol=1e-9, atol=1e-9)
+    unbounded = 10 * np.arctanh(log_var / 10) - 2 * log_scale
+    np.testing.assert_allclose(new_log_var, 10 * np.tanh(unbounded / 10), rtol=1e-9, atol=1e-9)
+
+
+def test_a_bound_knows_the_way_back():
+    """Catches a clip: a scale beyond it would have no gradient, and stay there."""
+    raw = Parameter(np.array([-30.0, -7.0, 0.0, 0.01, 7.0, 30.0]))
+    bounded = bound(raw, 5)
+    F.sum(bounded).backward()
+    assert (np.abs(bounded.data) <= 5).all() and (np.abs(raw.grad) > 0).all()
+    np.testing.assert_allclose(bounded.data[2:4], raw.data[2:4], atol=1e-6)
 
 
 def test_ways_through_the_noise():
