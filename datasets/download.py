@@ -112,16 +112,22 @@ def _hash(file):
 def _locked(path: Path) -> Iterator[BinaryIO]:
     """The part file, open and locked; removed afterwards if nothing is in it."""
     while True:
-        part = open(path, "a+b")  # noqa: SIM115  (closed below, or before the next attempt)
-        fcntl.flock(part, fcntl.LOCK_EX)
-        # The holder before us may have moved the file away: then the lock is on a file that has another name now.
-        if path.exists() and os.path.samestat(os.fstat(part.fileno()), os.stat(path)):
-            break
-        part.close()
-    with part:
-        yield part
-        if path.exists() and os.path.samestat(os.fstat(part.fileno()), os.stat(path)) and not path.stat().st_size:
-            path.unlink()
+        with open(path, "a+b") as part:
+            fcntl.flock(part, fcntl.LOCK_EX)
+            if not _is_at(path, part):  # the holder before us has moved it away: this lock guards nothing any more
+                continue
+            yield part
+            if _is_at(path, part) and not os.fstat(part.fileno()).st_size:
+                path.unlink()
+            return
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file is still to be found there.  One look: between two, another process may move it away."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _receive(opener, url, part, stall):

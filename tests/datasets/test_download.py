@@ -1,7 +1,8 @@
 """Downloads against a server on loopback: whatever goes wrong, the file is whole and right, or not there at all."""
 
+import fcntl
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -151,14 +152,30 @@ def test_redirection_away_from_https_is_refused(server):
         handler.redirect_request(None, None, 302, "", {}, server.url)
 
 
-def test_two_at_once_fetch_once(server, target):
-    threads = [threading.Thread(target=fetch, args=(target, server.url)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert_only_the_file(target)
-    assert len(server.log) == 1
+def test_several_at_once_fetch_once(server, target):
+    """In many rounds: catches a part file that vanishes between two looks at it, and a lock that is never let go."""
+    with ThreadPoolExecutor(4) as pool:
+        for done in range(1, 31):
+            list(pool.map(lambda _: fetch(target, server.url), range(4)))  # an error in any of them is raised here
+            assert_only_the_file(target)
+            assert len(server.log) == done
+            target.unlink()
+
+
+def test_a_part_that_is_moved_away_before_it_is_locked(server, target, monkeypatch):
+    """What an earlier holder of the lock does, at the worst moment: the next one must open the new part, not the old."""
+    target.parent.mkdir(parents=True)
+    part, flock, moved = target.with_name(f".{NAME}.part"), fcntl.flock, []
+
+    def moved_first(file, operation):
+        if not moved:
+            moved.append(os.replace(part, target.with_name("moved")))
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", moved_first)
+    fetch(target, server.url)
+    assert target.read_bytes() == BODY
+    assert (target.with_name("moved")).read_bytes() == b""
 
 
 def test_a_folder_that_cannot_be_written_is_an_os_error(server, tmp_path):
