@@ -163,7 +163,7 @@ def test_several_at_once_fetch_once(server, target):
 
 
 def test_a_part_that_is_moved_away_before_it_is_locked(server, target, monkeypatch):
-    """What an earlier holder of the lock does, at the worst moment: the next one must open the new part, not the old."""
+    """What an earlier holder does, at the worst moment: the next must open the new part, not write into the old."""
     target.parent.mkdir(parents=True)
     part, flock, moved = target.with_name(f".{NAME}.part"), fcntl.flock, []
 
