@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,9 @@ def edit(options: Namespace) -> int:
     extras = _sampler_options(options, model)
     directions, edited = None, {}
     if options.by != "caption":
-        directions = Directions(model, datasets.load(data_name(meta), "train", limit=10_000), options.pool)
+        progress = partial(tqdm, desc="measuring the direction", unit="block", leave=False)
+        training = datasets.load(data_name(meta), "train", limit=10_000)
+        directions = Directions(model, training, options.pool, progress=progress)
     if options.by != "direction":
         edited["by caption"] = model.edit(images, captions, wanted, threads=options.pool, **extras)
     if directions:

@@ -16,6 +16,8 @@ Source: Kingma and Dhariwal 2018, section 6 (semantic manipulation).
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from datasets import DataError
@@ -26,6 +28,7 @@ from nn.parallel import Threads
 
 # What is changed as one: another digit is another variant too, and a variant is one of its digit.
 TOGETHER = (("digit", "variant"), ("stroke",), ("slant",), ("size",))
+BLOCK = 50  # images that are read at a time, so that one can see how far it is
 
 
 class Directions:
@@ -34,13 +37,21 @@ class Directions:
     Raises DataError if nothing but their class is known of the images.
     """
 
-    def __init__(self, model: Family, dataset: Dataset, threads: Threads | None = None, examples: int | None = None):
+    def __init__(
+        self,
+        model: Family,
+        dataset: Dataset,
+        threads: Threads | None = None,
+        examples: int | None = None,
+        progress: Callable = iter,
+    ):
+        """progress: wraps the loop over blocks of images by which a mean is measured."""
         if not dataset.attributes:
             raise DataError(
                 f"of the images of {dataset.name} no attributes are known, such as thin or bold, so no direction from "
                 "one to the other can be measured on them; change the caption instead, or use the built-in digits"
             )
-        self.model, self.dataset, self.threads = model, dataset, threads
+        self.model, self.dataset, self.threads, self.progress = model, dataset, threads, progress
         self.examples = model.direction_examples if examples is None else examples
         # A silent caption said with emphasis keeps the image what it is in all that the caption does say.
         self.emphasis = {} if model.direction_guidance is None else {"guidance": model.direction_guidance}
@@ -97,7 +108,9 @@ class Directions:
                 raise DataError(f"none of the {len(data):,} images of {data.name} is {' and '.join(having.values())}")
             captions = [language.silence(caption, silent) for caption in data.captions(chosen)]
             images = data.images[chosen] * np.float32(1 / 255)
-            self._known[key] = self.model.encode(images, captions, self.threads).mean(axis=0)
+            parts = [slice(start, start + BLOCK) for start in range(0, len(chosen), BLOCK)]
+            noise = [self.model.encode(images[part], captions[part], self.threads) for part in self.progress(parts)]
+            self._known[key] = np.concatenate(noise).mean(axis=0)
         return self._known[key]
 
     def _has(self, attributes: dict[str, str]) -> np.ndarray:

@@ -6,6 +6,7 @@ import pytest
 
 from datasets import DataError
 from datasets import captions as language
+from generators import editing
 from generators.editing import Directions
 from tests.generators.toys import toy_data
 
@@ -106,7 +107,7 @@ def test_captions_are_silent_about_the_change_and_about_nothing_else():
     new = {"thin": "bold", "bold": "thin"}[DATA.describe(chosen[0])["stroke"]]
     for change, silent in ((new, {"stroke"}), ("two with a loop", {"digit", "variant"})):
         model.asked.clear()
-        Directions(model, DATA).edit(*some(chosen[:1], change))
+        Directions(model, DATA, examples=editing.BLOCK).edit(*some(chosen[:1], change))
         said = [language.parse(caption).keys() for captions in model.asked for caption in captions]
         assert all(names == language.ATTRIBUTES.keys() - silent for names in said) and len(said) > 50
         assert model.asked[0] == model.asked[-1] and len(model.asked) == 4
@@ -151,6 +152,17 @@ def test_a_mean_is_over_no_more_images_than_it_says():
     for _ in range(2):  # and is measured once
         directions.between("a thin two", "a bold two")
     assert [len(captions) for captions in model.asked] == [7, 7]
+
+
+def test_measuring_tells_how_far_it_is():
+    """Every image is part of one block that the progress is told of.  Catches a rest that is left out of the mean."""
+    blocks = []
+    directions = Directions(Transparent(), DATA, examples=ALL, progress=lambda parts: blocks.append(parts) or parts)
+    directions.between("a thin digit", "a bold digit")
+    thin = int((DATA.attributes["stroke"] == language.ATTRIBUTES["stroke"].index("thin")).sum())
+    covered = [sum(part.stop - part.start for part in parts) for parts in blocks]
+    for whole, count in zip(sorted(covered), sorted((thin, len(DATA) - thin)), strict=True):
+        assert count <= whole < count + editing.BLOCK
 
 
 def test_one_sentence_where_there_is_nothing_to_measure():
