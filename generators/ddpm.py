@@ -55,6 +55,7 @@ class DDPMConfig(FamilyConfig):
     features: int = 128  # numbers in the embedding of time and caption
     time_steps: int = 1000  # T
     schedule: str = "cosine"  # or "linear"
+    times: str = "even"  # or "middle": which times are trained on most, see `diffusion.middle_times`
     prediction: str = "v"  # or "noise": what the network is asked for
     weighting: str = "simple"  # or "min-snr": how the errors at different t are weighted
     snr_limit: float = 5.0  # g of min-SNR
@@ -80,9 +81,10 @@ class DDPM(Family):
                 f"size must be a multiple of {multiple}; given {config.image_size} "
                 f"(take fewer widths{', or squeezed=false' if config.squeezed else ''})"
             )
-        for option, known in (("prediction", ("noise", "v")), ("weighting", ("simple", "min-snr"))):
+        choices = {"times": ("even", "middle"), "prediction": ("noise", "v"), "weighting": ("simple", "min-snr")}
+        for option, known in choices.items():
             if getattr(config, option) not in known:
-                raise ValueError(f"ddpm: the {option} is one of {known}; given {getattr(config, option)!r}")
+                raise ValueError(f"ddpm: {option} is one of {known}; given {getattr(config, option)!r}")
         diffusion.schedule(config.schedule, config.time_steps)  # refuses an unknown name now rather than later
         self.text = TextEncoder(len(self.vocabulary), config.features, rng)
         self.network = UNet(
@@ -95,7 +97,9 @@ class DDPM(Family):
         """For ink, which has no texture, a smaller network, for the sake of more steps, and more obedience."""
         if not is_ink(dataset.images):
             return config
-        return replace(config, squeezed=True, widths=(32, 64), guidance=4.0, edit_guidance=5.0)
+        return replace(
+            config, squeezed=True, widths=(32, 64), times="middle", guidance=4.0, edit_guidance=5.0
+        )
 
     @property
     def alpha_bar(self) -> np.ndarray:
@@ -112,6 +116,8 @@ class DDPM(Family):
         config, alpha_bar = self.config, self.alpha_bar
         x0 = shard.images * 2 - 1
         t = diffusion.draw_times(len(x0), config.time_steps, rng)
+        if config.times == "middle":
+            t = diffusion.middle_times(config.schedule, config.time_steps)[t]
         eps = rng.standard_normal(x0.shape, dtype=np.float32).astype(x0.dtype)
         tokens = drop_captions(shard.tokens, config.caption_dropout, rng)
 

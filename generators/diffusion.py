@@ -54,6 +54,7 @@ def cosine_alpha_bar(steps: int) -> np.ndarray:
     return np.concatenate([[1.0], np.cumprod(1 - beta)])
 
 
+FLOOR = 0.1  # of `middle_times`: this much of an even share for every time
 SCHEDULES = {"linear": linear_alpha_bar, "cosine": cosine_alpha_bar}
 
 
@@ -91,6 +92,24 @@ def draw_times(count: int, steps: int, rng: np.random.Generator) -> np.ndarray:
     """
     fractions = (rng.random() + np.arange(count) / count) % 1.0
     return np.minimum(np.floor(fractions * steps).astype(np.int64), steps - 1) + 1
+
+
+@lru_cache
+def middle_times(name: str, steps: int) -> np.ndarray:
+    """For each time 1 .. T of a schedule the one to train on instead, so that most lie in the middle: int64 (T + 1,).
+
+    Where the image is nearly clear, little is left to decide, and where it is nearly gone, little can be seen; what is
+    painted is decided between.  So times are drawn in proportion to (1 - ab_t) sqrt(ab_t), which is largest where there
+    is 1.4 times as much noise as signal, plus a floor, for the ends have to be learnt too.  The table holds the
+    quantiles of that distribution, from the first time to the last.
+    """
+    alpha_bar = schedule(name, steps)[1:]
+    density = (1 - alpha_bar) * np.sqrt(alpha_bar)
+    share = np.cumsum(density / density.sum() + FLOOR / steps) / (1 + FLOOR)  # of the draws that fall on 1 .. t
+    times = np.searchsorted(share, np.linspace(0, 1, steps)) + 1
+    times = np.concatenate([[0], np.minimum(times, steps)])
+    times.flags.writeable = False
+    return times
 
 
 def training_target(x0: np.ndarray, t: np.ndarray, eps: np.ndarray, alpha_bar: np.ndarray, kind: str) -> np.ndarray:

@@ -55,6 +55,18 @@ def spy(made, outputs=None):
     return calls
 
 
+def test_the_times_that_are_trained_on_are_those_of_the_config():
+    """Both ends are visited, also where most times lie in the middle.  Catches a setting that changes nothing."""
+    middle = diffusion.middle_times("cosine", TINY.time_steps)
+    for times, among in (("even", range(1, 51)), ("middle", middle[1:])):
+        made = model(times=times)
+        calls = spy(made)
+        for seed in range(100):
+            made.loss(shard(), np.random.default_rng(seed))
+        drawn = np.concatenate([t for _, t, _ in calls])
+        assert set(drawn) == set(among) and {1, TINY.time_steps} <= set(drawn)
+
+
 def test_the_default_network_has_about_a_million_parameters():
     count = DDPM(DDPMConfig(vocabulary=WORDS), np.random.default_rng(0)).parameter_count()
     assert 0.9e6 < count < 1.25e6
@@ -147,7 +159,8 @@ def test_what_suits_the_images_is_asked_for_and_unless_told_otherwise_used():
     gray = SimpleNamespace(images=np.full((4, 8, 8, 1), 128, np.uint8))
     assert DDPM.suited(TINY, gray) == TINY
     suited = DDPM.suited(TINY, blank)
-    assert suited.squeezed and suited.guidance > TINY.guidance and suited.edit_guidance > TINY.edit_guidance
+    assert suited.squeezed and suited.times == "middle"
+    assert suited.guidance > TINY.guidance and suited.edit_guidance > TINY.edit_guidance
     digits = datasets.load("digits", limit=60)
     assert runs.default_config("ddpm", digits) == DDPM.suited(runs.plain_config("ddpm", digits), digits)
     of_ink = DDPM(runs.default_config("ddpm", digits), np.random.default_rng(0))
@@ -268,6 +281,7 @@ def test_interpolation_ends_at_its_images_and_edits_follow_the_caption(trained):
         ({"image_size": 10, "squeezed": True}, "of a squeezed image the image size must be a multiple of 4; given 10"),
         ({"prediction": "x"}, "prediction is one of"),
         ({"weighting": "none"}, "weighting is one of"),
+        ({"times": "late"}, "times is one of"),
         ({"schedule": "quadratic"}, "schedule is one of"),
     ],
 )

@@ -100,6 +100,20 @@ def test_training_visits_the_first_and_the_last_time_as_often_as_any():
     np.testing.assert_allclose(counts[1:] / 16_000, 0.1, atol=5 * math.sqrt(0.1 * 0.9 / 16_000))  # five standard errors
 
 
+@given(NAMES, st.integers(1, 1000))
+def test_middle_times_lie_in_the_middle_and_reach_both_ends(name, steps):
+    """Catches: a table shifted by one, ends that are never trained on, times out of order, another density."""
+    times = diffusion.middle_times(name, steps)
+    assert times.shape == (steps + 1,) and times.dtype == np.int64 and not times.flags.writeable
+    assert times[0] == 0 and times[1] == 1 and times[-1] == steps
+    assert (np.diff(times) >= 0).all()
+    alpha_bar = diffusion.schedule(name, steps)
+    density = (1 - alpha_bar) * np.sqrt(alpha_bar)
+    wanted = (density / density[1:].sum() + diffusion.FLOOR / steps) / (1 + diffusion.FLOOR)
+    for end in {1, steps // 3, steps // 2, steps} - {0}:  # the share of the table up to a time, and that of the density
+        assert np.mean(times[1:] <= end) == pytest.approx(wanted[1 : end + 1].sum(), abs=1.01 / steps)
+
+
 @given(NAMES, SEEDS, st.sampled_from(["noise", "v"]))
 def test_the_clean_image_is_read_back_from_the_training_target(name, seed, kind):
     alpha_bar = diffusion.SCHEDULES[name](1000)
