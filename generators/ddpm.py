@@ -41,8 +41,6 @@ from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
 
 STEPS = 50  # of sampling, unless told otherwise
-# Between these levels of noise over signal, sqrt((1 - ab) / ab), the caption decides what is painted: see `weight_at`.
-GUIDED = (0.15, 10.0)
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,7 @@ class DDPMConfig(FamilyConfig):
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one, for guidance
     guidance: float = 2.0  # of sampling, unless told otherwise: how strictly the caption is followed
     edit_guidance: float = 3.0  # likewise, when an image is painted again under another caption
+    guided: tuple[float, float] = (0.15, 10.0)  # the noise over signal between which guidance acts, see `weight_at`
     ema_decay: float = 0.999
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2))
 
@@ -85,6 +84,11 @@ class DDPM(Family):
         for option, known in choices.items():
             if getattr(config, option) not in known:
                 raise ValueError(f"ddpm: {option} is one of {known}; given {getattr(config, option)!r}")
+        if len(config.guided) != 2 or not 0 < config.guided[0] < config.guided[1]:
+            raise ValueError(
+                "ddpm: guided is a lower and a higher level of noise over signal, such as (0.15, 10); "
+                f"given {config.guided}"
+            )
         diffusion.schedule(config.schedule, config.time_steps)  # refuses an unknown name now rather than later
         self.text = TextEncoder(len(self.vocabulary), config.features, rng)
         self.network = UNet(
@@ -98,7 +102,7 @@ class DDPM(Family):
         if not is_ink(dataset.images):
             return config
         return replace(
-            config, squeezed=True, widths=(32, 64), times="middle", guidance=4.0, edit_guidance=5.0
+            config, squeezed=True, widths=(32, 64), times="middle", guidance=4.0, edit_guidance=5.0, guided=(0.15, 40.0)
         )
 
     @property
@@ -145,7 +149,7 @@ class DDPM(Family):
 
         def predict_clean(x_t: np.ndarray, t: int) -> np.ndarray:
             x, times = Tensor(x_t), np.full(len(x_t), t)
-            weight = weight_at(guidance, float(self.alpha_bar[t]))
+            weight = weight_at(guidance, float(self.alpha_bar[t]), self.config.guided)
             if weight == 0:
                 output = self.network(x, times, unconditional).data
             elif weight == 1:
@@ -293,8 +297,10 @@ class DDPM(Family):
         return where_asked(images, edited, captions, new_captions)
 
 
-def weight_at(guidance: float, ab: float) -> float:
+def weight_at(guidance: float, ab: float, between: tuple[float, float]) -> float:
     """The w of `diffusion.guide` at the noise level ab: `guidance` itself up to 1; more than that only in the middle.
+
+    between: two levels of noise over signal, sqrt((1 - ab) / ab)
 
     At the highest noise, guidance takes all pictures of a caption to the same place, and at the lowest all that matters
     is painted already (Kynkaanniemi et al. 2024, who switch it on and off).  Here it swells and fades along sin^2 of
@@ -302,7 +308,7 @@ def weight_at(guidance: float, ab: float) -> float:
     """
     if guidance <= 1:
         return guidance
-    low, high = (math.log(level) for level in GUIDED)
+    low, high = (math.log(level) for level in between)
     place = (0.5 * math.log(1 / ab - 1) - low) / (high - low)
     return 1 + (guidance - 1) * math.sin(math.pi * place) ** 2 if 0 < place < 1 else 1.0
 

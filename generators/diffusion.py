@@ -99,12 +99,12 @@ def middle_times(name: str, steps: int) -> np.ndarray:
     """For each time 1 .. T of a schedule the one to train on instead, so that most lie in the middle: int64 (T + 1,).
 
     Where the image is nearly clear, little is left to decide, and where it is nearly gone, little can be seen; what is
-    painted is decided between.  So times are drawn in proportion to (1 - ab_t) sqrt(ab_t), which is largest where there
-    is 1.4 times as much noise as signal, plus a floor, for the ends have to be learnt too.  The table holds the
-    quantiles of that distribution, from the first time to the last.
+    painted is decided between.  So times are drawn in proportion to ((1 - ab_t)^3 ab_t)^1.5, which is largest where
+    there is 1.7 times as much noise as signal, plus a floor, for the ends have to be learnt too.  The table holds the
+    quantiles of that distribution, from the first time to the last.  Found by trial (`docs/what-helped.md`).
     """
     alpha_bar = schedule(name, steps)[1:]
-    density = (1 - alpha_bar) * np.sqrt(alpha_bar)
+    density = ((1 - alpha_bar) ** 3 * alpha_bar) ** 1.5
     share = np.cumsum(density / density.sum() + FLOOR / steps) / (1 + FLOOR)  # of the draws that fall on 1 .. t
     times = np.searchsorted(share, np.linspace(0, 1, steps)) + 1
     times = np.concatenate([[0], np.minimum(times, steps)])

@@ -12,7 +12,7 @@ import pytest
 import datasets
 from bench import models
 from generators import diffusion, runs
-from generators.ddpm import DDPM, GUIDED, DDPMConfig, weight_at
+from generators.ddpm import DDPM, DDPMConfig, weight_at
 from generators.training import OptimiserConfig, Shard
 from nn.optim import AdamW
 from nn.parallel import FlatParameters, Threads
@@ -146,7 +146,7 @@ def test_guidance_zero_is_unconditional_and_one_conditional_exactly():
     }
     np.testing.assert_array_equal(made.denoiser(tokens, 0, clip=False)(x, t), made_of["nothing"])
     np.testing.assert_array_equal(made.denoiser(tokens, 1, clip=False)(x, t), made_of["caption"])
-    weight = weight_at(3, made.alpha_bar[t])
+    weight = weight_at(3, made.alpha_bar[t], made.config.guided)
     assert 1.5 < weight <= 3
     beyond = made_of["nothing"] + weight * (made_of["caption"] - made_of["nothing"])
     np.testing.assert_allclose(made.denoiser(tokens, 3, clip=False)(x, t), beyond, atol=1e-5)
@@ -180,14 +180,14 @@ def test_what_suits_the_images_is_asked_for_and_unless_told_otherwise_used():
 def test_guidance_works_in_the_middle_alone_and_fades():
     """Catches a range on the wrong side, one of times instead of noise levels, and a switch, which second-order steps
     would overshoot."""
-    levels = np.geomspace(0.01, 100, 401)  # noise over signal
-    weights = np.array([weight_at(3.0, 1 / (1 + level**2)) for level in levels])
-    inside = (levels > GUIDED[0]) & (levels < GUIDED[1])
+    levels, between = np.geomspace(0.01, 100, 401), (0.2, 20.0)  # noise over signal
+    weights = np.array([weight_at(3.0, 1 / (1 + level**2), between) for level in levels])
+    inside = (levels > between[0]) & (levels < between[1])
     assert (weights[~inside] == 1).all() and (weights[inside] > 1).all()
     assert weights.max() == pytest.approx(3, abs=0.01) and np.abs(np.diff(weights)).max() < 0.05
-    assert weights[np.argmin(np.abs(levels - np.sqrt(GUIDED[0] * GUIDED[1])))] == pytest.approx(3, abs=0.01)
+    assert weights[np.argmin(np.abs(levels - 2))] == pytest.approx(3, abs=0.01)
     for guidance in (-1.0, 0.0, 0.3, 1.0):  # a caption obeyed less than was learned: everywhere alike
-        assert {weight_at(guidance, 1 / (1 + level**2)) for level in levels} == {guidance}
+        assert {weight_at(guidance, 1 / (1 + level**2), between) for level in levels} == {guidance}
 
 
 @pytest.mark.parametrize("options", [{}, {"eta": 1.0}, {"eta": 0.3, "guidance": 2.0}, {"steps": 50, "guidance": 0}])
@@ -282,6 +282,9 @@ def test_interpolation_ends_at_its_images_and_edits_follow_the_caption(trained):
         ({"prediction": "x"}, "prediction is one of"),
         ({"weighting": "none"}, "weighting is one of"),
         ({"times": "late"}, "times is one of"),
+        ({"guided": (10.0, 0.1)}, "a lower and a higher level"),
+        ({"guided": (0.0, 10.0)}, "a lower and a higher level"),
+        ({"guided": (0.1, 1.0, 10.0)}, "a lower and a higher level"),
         ({"schedule": "quadratic"}, "schedule is one of"),
     ],
 )

@@ -108,7 +108,7 @@ def test_middle_times_lie_in_the_middle_and_reach_both_ends(name, steps):
     assert times[0] == 0 and times[1] == 1 and times[-1] == steps
     assert (np.diff(times) >= 0).all()
     alpha_bar = diffusion.schedule(name, steps)
-    density = (1 - alpha_bar) * np.sqrt(alpha_bar)
+    density = (1 - alpha_bar) ** 4.5 * alpha_bar**1.5
     wanted = (density / density[1:].sum() + diffusion.FLOOR / steps) / (1 + diffusion.FLOOR)
     for end in {1, steps // 3, steps // 2, steps} - {0}:  # the share of the table up to a time, and that of the density
         assert np.mean(times[1:] <= end) == pytest.approx(wanted[1 : end + 1].sum(), abs=1.01 / steps)
