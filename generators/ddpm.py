@@ -53,14 +53,14 @@ class DDPMConfig(FamilyConfig):
     features: int = 128  # numbers in the embedding of time and caption
     time_steps: int = 1000  # T
     schedule: str = "cosine"  # or "linear"
-    times: str = "even"  # or "middle": which times are trained on most, see `diffusion.middle_times`
+    training_times: str = "even"  # or "middle": which are trained on most, see `diffusion.middle_share`
     prediction: str = "v"  # or "noise": what the network is asked for
     weighting: str = "simple"  # or "min-snr": how the errors at different t are weighted
     snr_limit: float = 5.0  # g of min-SNR
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one, for guidance
     guidance: float = 2.0  # of sampling, unless told otherwise: how strictly the caption is followed
     edit_guidance: float = 3.0  # likewise, when an image is painted again under another caption
-    guided: tuple[float, float] = (0.15, 10.0)  # the noise over signal between which guidance acts, see `weight_at`
+    guided_levels: tuple[float, float] = (0.15, 10.0)  # of noise over signal, between which it acts: see `weight_at`
     ema_decay: float = 0.999
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2))
 
@@ -80,14 +80,18 @@ class DDPM(Family):
                 f"size must be a multiple of {multiple}; given {config.image_size} "
                 f"(take fewer widths{', or squeezed=false' if config.squeezed else ''})"
             )
-        choices = {"times": ("even", "middle"), "prediction": ("noise", "v"), "weighting": ("simple", "min-snr")}
-        for option, known in choices.items():
+        for option, known in (
+            ("training_times", ("even", "middle")),
+            ("prediction", ("noise", "v")),
+            ("weighting", ("simple", "min-snr")),
+        ):
             if getattr(config, option) not in known:
                 raise ValueError(f"ddpm: {option} is one of {known}; given {getattr(config, option)!r}")
-        if len(config.guided) != 2 or not 0 < config.guided[0] < config.guided[1]:
+        levels = config.guided_levels
+        if len(levels) != 2 or not 0 < levels[0] < 0.99 * levels[1]:
             raise ValueError(
-                "ddpm: guided is a lower and a higher level of noise over signal, such as (0.15, 10); "
-                f"given {config.guided}"
+                "ddpm: guided_levels are a lower and a higher level of noise over signal, such as (0.15, 10); "
+                f"given {levels}"
             )
         diffusion.schedule(config.schedule, config.time_steps)  # refuses an unknown name now rather than later
         self.text = TextEncoder(len(self.vocabulary), config.features, rng)
@@ -98,12 +102,23 @@ class DDPM(Family):
 
     @classmethod
     def suited(cls, config: DDPMConfig, dataset: Dataset) -> DDPMConfig:
-        """For ink, which has no texture, a smaller network, for the sake of more steps, and more obedience."""
+        """What serves ink better: it has no texture, and its captions say more.
+
+        A smaller network, for the sake of more steps; these mostly on the middle of the noise; and more guidance, also
+        at higher noise, where size and slant are decided.
+        """
         if not is_ink(dataset.images):
             return config
         return replace(
-            config, squeezed=True, widths=(32, 64), times="middle", guidance=4.0, edit_guidance=5.0, guided=(0.15, 40.0)
-        )
+            config, squeezed=True, widths=(32, 64), training_times="middle",
+            guidance=4.0, edit_guidance=5.0, guided_levels=(0.15, 40.0),
+        )  # fmt: skip
+
+    @property
+    def training_share(self) -> np.ndarray | None:
+        """Which times are trained on, as `diffusion.draw_times` wants to know."""
+        config = self.config
+        return diffusion.middle_share(config.schedule, config.time_steps) if config.training_times == "middle" else None
 
     @property
     def alpha_bar(self) -> np.ndarray:
@@ -119,9 +134,7 @@ class DDPM(Family):
         """The weighted squared error of the network's guess at random times (Ho et al. 2020, algorithm 1)."""
         config, alpha_bar = self.config, self.alpha_bar
         x0 = shard.images * 2 - 1
-        t = diffusion.draw_times(len(x0), config.time_steps, rng)
-        if config.times == "middle":
-            t = diffusion.middle_times(config.schedule, config.time_steps)[t]
+        t = diffusion.draw_times(len(x0), config.time_steps, rng, self.training_share)
         eps = rng.standard_normal(x0.shape, dtype=np.float32).astype(x0.dtype)
         tokens = drop_captions(shard.tokens, config.caption_dropout, rng)
 
@@ -149,7 +162,7 @@ class DDPM(Family):
 
         def predict_clean(x_t: np.ndarray, t: int) -> np.ndarray:
             x, times = Tensor(x_t), np.full(len(x_t), t)
-            weight = weight_at(guidance, float(self.alpha_bar[t]), self.config.guided)
+            weight = weight_at(guidance, float(self.alpha_bar[t]), self.config.guided_levels)
             if weight == 0:
                 output = self.network(x, times, unconditional).data
             elif weight == 1:
@@ -297,10 +310,10 @@ class DDPM(Family):
         return where_asked(images, edited, captions, new_captions)
 
 
-def weight_at(guidance: float, ab: float, between: tuple[float, float]) -> float:
+def weight_at(guidance: float, ab: float, levels: tuple[float, float]) -> float:
     """The w of `diffusion.guide` at the noise level ab: `guidance` itself up to 1; more than that only in the middle.
 
-    between: two levels of noise over signal, sqrt((1 - ab) / ab)
+    levels: of noise over signal, sqrt((1 - ab) / ab), between which it may be more
 
     At the highest noise, guidance takes all pictures of a caption to the same place, and at the lowest all that matters
     is painted already (Kynkaanniemi et al. 2024, who switch it on and off).  Here it swells and fades along sin^2 of
@@ -308,7 +321,7 @@ def weight_at(guidance: float, ab: float, between: tuple[float, float]) -> float
     """
     if guidance <= 1:
         return guidance
-    low, high = (math.log(level) for level in between)
+    low, high = (math.log(level) for level in levels)
     place = (0.5 * math.log(1 / ab - 1) - low) / (high - low)
     return 1 + (guidance - 1) * math.sin(math.pi * place) ** 2 if 0 < place < 1 else 1.0
 

@@ -54,7 +54,6 @@ def cosine_alpha_bar(steps: int) -> np.ndarray:
     return np.concatenate([[1.0], np.cumprod(1 - beta)])
 
 
-FLOOR = 0.1  # of `middle_times`: this much of an even share for every time
 SCHEDULES = {"linear": linear_alpha_bar, "cosine": cosine_alpha_bar}
 
 
@@ -84,32 +83,40 @@ def q_sample(x0: np.ndarray, t: np.ndarray, eps: np.ndarray, alpha_bar: np.ndarr
     return signal * x0 + noise * eps
 
 
-def draw_times(count: int, steps: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` times from 1 to `steps`, both included, each uniform, together spread evenly: int64 (count,).
+def draw_times(
+    count: int, steps: int, rng: np.random.Generator, share: np.ndarray | None = None
+) -> np.ndarray:
+    """`count` times from 1 to `steps`, both included, together spread evenly: int64 (count,).
+
+    share: (steps,), the share of all draws that are to fall on 1 .. t, for each t; None: each time as often as any.
 
     One random offset, then equal distances around the circle, so that no shard sees only clean or only noisy images:
     less chance in the loss than with independent draws (Kingma et al. 2021, appendix I.1).
     """
     fractions = (rng.random() + np.arange(count) / count) % 1.0
+    if share is not None:
+        return np.searchsorted(share, fractions, side="right").astype(np.int64) + 1
     return np.minimum(np.floor(fractions * steps).astype(np.int64), steps - 1) + 1
 
 
+LEAST = 0.1  # of `middle_share`: how often, beside the rest, every time is drawn, in units of an even share
+
+
 @lru_cache
-def middle_times(name: str, steps: int) -> np.ndarray:
-    """For each time 1 .. T of a schedule the one to train on instead, so that most lie in the middle: int64 (T + 1,).
+def middle_share(name: str, steps: int) -> np.ndarray:
+    """Times mostly from the middle of a schedule, as `draw_times` wants to be told: float64 (steps,), read-only.
 
     Where the image is nearly clear, little is left to decide, and where it is nearly gone, little can be seen; what is
-    painted is decided between.  So times are drawn in proportion to ((1 - ab_t)^3 ab_t)^1.5, which is largest where
-    there is 1.7 times as much noise as signal, plus a floor, for the ends have to be learnt too.  The table holds the
-    quantiles of that distribution, from the first time to the last.  Found by trial (`docs/what-helped.md`).
+    painted is decided between (Karras et al. 2022, section 5, train most there, too).  So times are drawn in proportion
+    to ((1 - ab_t)^3 ab_t)^1.5, which is largest where there is 1.7 times as much noise as signal: found by trial
+    (`docs/what-helped.md`).  And every time sometimes, for a sampler may ask for any.
     """
     alpha_bar = schedule(name, steps)[1:]
     density = ((1 - alpha_bar) ** 3 * alpha_bar) ** 1.5
-    share = np.cumsum(density / density.sum() + FLOOR / steps) / (1 + FLOOR)  # of the draws that fall on 1 .. t
-    times = np.searchsorted(share, np.linspace(0, 1, steps)) + 1
-    times = np.concatenate([[0], np.minimum(times, steps)])
-    times.flags.writeable = False
-    return times
+    share = np.cumsum(density / density.sum() + LEAST / steps)
+    share /= share[-1]  # the last entry is 1, exactly
+    share.flags.writeable = False
+    return share
 
 
 def training_target(x0: np.ndarray, t: np.ndarray, eps: np.ndarray, alpha_bar: np.ndarray, kind: str) -> np.ndarray:

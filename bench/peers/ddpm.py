@@ -59,8 +59,8 @@ class DDPM(FamilyTwin):
     def __init__(self, ours):
         super().__init__(ours)
         self.register_buffer("alpha_bar", torch.tensor(ours.alpha_bar))  # float64 (T + 1,)
-        times = diffusion.middle_times(ours.config.schedule, ours.config.time_steps)
-        self.register_buffer("middle_times", torch.tensor(times))  # (T + 1,)
+        if ours.training_share is not None:
+            self.register_buffer("training_share", torch.tensor(ours.training_share))  # float64 (T,)
 
     def phases(self) -> list[TwinPhase]:
         return [TwinPhase("ddpm", list(self.parameters()), self.draw, self.loss)]
@@ -74,9 +74,10 @@ class DDPM(FamilyTwin):
         config, n = self.config, len(eps)
         x0 = batch.images * 2 - 1
         fractions = (offset + torch.arange(n, dtype=torch.float64) / n) % 1.0
-        t = torch.clamp((fractions * config.time_steps).long(), max=config.time_steps - 1) + 1
-        if config.times == "middle":
-            t = self.middle_times[t]
+        if config.training_times == "middle":
+            t = torch.searchsorted(self.training_share, fractions, right=True) + 1
+        else:
+            t = torch.clamp((fractions * config.time_steps).long(), max=config.time_steps - 1) + 1
         alpha_bar = self.alpha_bar[t]
         signal = alpha_bar.sqrt().float()[:, None, None, None]
         noise = (1 - alpha_bar).sqrt().float()[:, None, None, None]

@@ -55,18 +55,6 @@ def spy(made, outputs=None):
     return calls
 
 
-def test_the_times_that_are_trained_on_are_those_of_the_config():
-    """Both ends are visited, also where most times lie in the middle.  Catches a setting that changes nothing."""
-    middle = diffusion.middle_times("cosine", TINY.time_steps)
-    for times, among in (("even", range(1, 51)), ("middle", middle[1:])):
-        made = model(times=times)
-        calls = spy(made)
-        for seed in range(100):
-            made.loss(shard(), np.random.default_rng(seed))
-        drawn = np.concatenate([t for _, t, _ in calls])
-        assert set(drawn) == set(among) and {1, TINY.time_steps} <= set(drawn)
-
-
 def test_the_default_network_has_about_a_million_parameters():
     count = DDPM(DDPMConfig(vocabulary=WORDS), np.random.default_rng(0)).parameter_count()
     assert 0.9e6 < count < 1.25e6
@@ -113,12 +101,16 @@ def test_the_loss_is_the_weighted_squared_error_over_the_whole_batch(prediction,
     assert metrics["squared_error"] == pytest.approx(errors.sum() / 12)
 
 
-def test_training_asks_for_the_first_and_the_last_time_and_nothing_outside():
-    made = model()
+@pytest.mark.parametrize(("training_times", "in_the_middle"), [("even", 0.3), ("middle", 0.7)])
+def test_training_asks_for_every_time_from_the_first_to_the_last(training_times, in_the_middle):
+    """And for nothing outside.  Catches times at which a sampler asks a network that never saw them."""
+    made = model(training_times=training_times)
     calls = spy(made)
-    for seed in range(100):
+    for seed in range(1500):
         made.loss(shard(seed=seed), np.random.default_rng(seed))
-    assert set(np.concatenate([t for _, t, _ in calls])) == set(range(1, 51))
+    drawn = np.concatenate([t for _, t, _ in calls])
+    assert set(drawn) == set(range(1, 51))
+    assert np.mean((drawn > 25) & (drawn <= 40)) == pytest.approx(in_the_middle, abs=0.1)
 
 
 def test_captions_are_dropped_image_by_image():
@@ -146,7 +138,7 @@ def test_guidance_zero_is_unconditional_and_one_conditional_exactly():
     }
     np.testing.assert_array_equal(made.denoiser(tokens, 0, clip=False)(x, t), made_of["nothing"])
     np.testing.assert_array_equal(made.denoiser(tokens, 1, clip=False)(x, t), made_of["caption"])
-    weight = weight_at(3, made.alpha_bar[t], made.config.guided)
+    weight = weight_at(3, made.alpha_bar[t], made.config.guided_levels)
     assert 1.5 < weight <= 3
     beyond = made_of["nothing"] + weight * (made_of["caption"] - made_of["nothing"])
     np.testing.assert_allclose(made.denoiser(tokens, 3, clip=False)(x, t), beyond, atol=1e-5)
@@ -159,7 +151,8 @@ def test_what_suits_the_images_is_asked_for_and_unless_told_otherwise_used():
     gray = SimpleNamespace(images=np.full((4, 8, 8, 1), 128, np.uint8))
     assert DDPM.suited(TINY, gray) == TINY
     suited = DDPM.suited(TINY, blank)
-    assert suited.squeezed and suited.times == "middle"
+    assert suited.squeezed and suited.training_times == "middle"
+    assert suited.guided_levels[1] > TINY.guided_levels[1]
     assert suited.guidance > TINY.guidance and suited.edit_guidance > TINY.edit_guidance
     digits = datasets.load("digits", limit=60)
     assert runs.default_config("ddpm", digits) == DDPM.suited(runs.plain_config("ddpm", digits), digits)
@@ -281,10 +274,11 @@ def test_interpolation_ends_at_its_images_and_edits_follow_the_caption(trained):
         ({"image_size": 10, "squeezed": True}, "of a squeezed image the image size must be a multiple of 4; given 10"),
         ({"prediction": "x"}, "prediction is one of"),
         ({"weighting": "none"}, "weighting is one of"),
-        ({"times": "late"}, "times is one of"),
-        ({"guided": (10.0, 0.1)}, "a lower and a higher level"),
-        ({"guided": (0.0, 10.0)}, "a lower and a higher level"),
-        ({"guided": (0.1, 1.0, 10.0)}, "a lower and a higher level"),
+        ({"training_times": "late"}, "training_times is one of"),
+        ({"guided_levels": (10.0, 0.1)}, "a lower and a higher level"),
+        ({"guided_levels": (10.0, 10.000000000000002)}, "a lower and a higher level"),
+        ({"guided_levels": (0.0, 10.0)}, "a lower and a higher level"),
+        ({"guided_levels": (0.1, 1.0, 10.0)}, "a lower and a higher level"),
         ({"schedule": "quadratic"}, "schedule is one of"),
     ],
 )

@@ -101,17 +101,31 @@ def test_training_visits_the_first_and_the_last_time_as_often_as_any():
 
 
 @given(NAMES, st.integers(1, 1000))
-def test_middle_times_lie_in_the_middle_and_reach_both_ends(name, steps):
-    """Catches: a table shifted by one, ends that are never trained on, times out of order, another density."""
-    times = diffusion.middle_times(name, steps)
-    assert times.shape == (steps + 1,) and times.dtype == np.int64 and not times.flags.writeable
-    assert times[0] == 0 and times[1] == 1 and times[-1] == steps
-    assert (np.diff(times) >= 0).all()
-    alpha_bar = diffusion.schedule(name, steps)
-    density = (1 - alpha_bar) ** 4.5 * alpha_bar**1.5
-    wanted = (density / density[1:].sum() + diffusion.FLOOR / steps) / (1 + diffusion.FLOOR)
-    for end in {1, steps // 3, steps // 2, steps} - {0}:  # the share of the table up to a time, and that of the density
-        assert np.mean(times[1:] <= end) == pytest.approx(wanted[1 : end + 1].sum(), abs=1.01 / steps)
+def test_times_from_the_middle_leave_none_out(name, steps):
+    """Catches a share that does not end at 1, so that T or a time beyond it is drawn, and times never trained on."""
+    share = diffusion.middle_share(name, steps)
+    assert share.shape == (steps,) and share.dtype == np.float64 and not share.flags.writeable
+    assert share[-1] == 1
+    assert np.diff(share, prepend=0).min() > 0.09 / steps
+    t = diffusion.draw_times(steps, steps, np.random.default_rng(steps), share)
+    assert 1 <= t.min() and t.max() <= steps
+
+
+def test_half_of_the_middle_times_lie_where_it_is_decided_what_is_painted():
+    """Catches another density, and one over the noise where it should be over the time."""
+    share, alpha_bar = diffusion.middle_share("cosine", 1000), diffusion.schedule("cosine", 1000)
+    low, middle, high = (np.searchsorted(share, part) + 1 for part in (0.25, 0.5, 0.75))
+    assert 540 < low < 570 and 640 < middle < 660 and 720 < high < 750
+    density = np.diff(share, prepend=0) - share[0]  # without what every time has
+    assert np.sqrt(1 / alpha_bar[1 + density.argmax()] - 1) == pytest.approx(math.sqrt(3), rel=0.01)
+
+
+def test_times_are_drawn_in_the_shares_asked_for():
+    share = np.cumsum([0.1, 0.4, 0.05, 0.25, 0.2])
+    rng = np.random.default_rng(0)
+    counts = np.bincount(np.concatenate([diffusion.draw_times(8, 5, rng, share) for _ in range(2000)]), minlength=6)
+    assert counts[0] == 0 and len(counts) == 6
+    np.testing.assert_allclose(counts[1:] / 16_000, np.diff(share, prepend=0), atol=5 * math.sqrt(0.25 / 16_000))
 
 
 @given(NAMES, SEEDS, st.sampled_from(["noise", "v"]))

@@ -45,7 +45,7 @@ def small(name, **changes):
         ("realnvp", {"dequantisation": "uniform"}),
         ("ddpm", {}),
         ("ddpm", {"prediction": "noise", "weighting": "simple"}),
-        ("ddpm", {"squeezed": True, "widths": (16, 24), "times": "middle"}),
+        ("ddpm", {"squeezed": True, "widths": (16, 24), "training_times": "middle"}),
         ("gan", {}),
     ],
 )
