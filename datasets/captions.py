@@ -76,7 +76,7 @@ def check(text: str, vocabulary) -> list[str]:
     return found
 
 
-@functools.lru_cache(maxsize=1 << 12)
+@functools.lru_cache(maxsize=1 << 12)  # true captions come again and again; false ones are many, and cost 9 us each
 def _parse(text: str) -> tuple[tuple[str, str], ...]:
     tokens = check(text, VOCABULARY)
     said: dict[str, str] = {}

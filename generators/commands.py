@@ -160,7 +160,7 @@ def edit(options: Namespace) -> int:
     extras = _sampler_options(options, model)
     directions, edited = None, {}
     if options.by != "caption":
-        progress = partial(tqdm, desc="measuring the direction", unit="block", leave=False)
+        progress = partial(tqdm, desc="measuring the direction", unit="block", leave=False, disable=None)
         training = datasets.load(data_name(meta), "train", limit=10_000)
         directions = Directions(model, training, options.pool, progress=progress)
     if options.by != "direction":

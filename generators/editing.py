@@ -28,7 +28,7 @@ from nn.parallel import Threads
 
 # What is changed as one: another digit is another variant too, and a variant is one of its digit.
 TOGETHER = (("digit", "variant"), ("stroke",), ("slant",), ("size",))
-BLOCK = 50  # images that are read at a time, so that one can see how far it is
+BLOCK = 64  # images that are read at a time, two shards or more, so that one can see how far it is
 
 
 class Directions:

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
 
 import numpy as np
 import pytest
@@ -153,29 +153,47 @@ def test_redirection_away_from_https_is_refused(server):
 
 
 def test_several_at_once_fetch_once(server, target):
-    """In many rounds: catches a part file that vanishes between two looks at it, and a lock that is never let go."""
-    with ThreadPoolExecutor(4) as pool:
-        for done in range(1, 31):
-            list(pool.map(lambda _: fetch(target, server.url), range(4)))  # an error in any of them is raised here
-            assert_only_the_file(target)
-            assert len(server.log) == done
-            target.unlink()
+    """In many rounds: catches a lock that is never let go, and one that two hold at once."""
+    for done in range(1, 31):
+        errors = []
+
+        def attempt(errors=errors):
+            try:
+                fetch(target, server.url, stall=10)
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=attempt, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in threads)
+        assert errors == []
+        assert_only_the_file(target)
+        assert len(server.log) == done
+        target.unlink()
 
 
-def test_a_part_that_is_moved_away_before_it_is_locked(server, target, monkeypatch):
-    """What an earlier holder does, at the worst moment: the next must open the new part, not write into the old."""
+@pytest.mark.parametrize("moment", ["flock", "fstat"])
+def test_a_part_that_an_earlier_holder_moves_away(server, target, monkeypatch, moment):
+    """At the worst moment: before it is locked, and between being locked and being looked at.
+
+    Catches writing into the file that was moved, and a traceback where it is looked for.
+    """
+    module = {"flock": fcntl, "fstat": os}[moment]
     target.parent.mkdir(parents=True)
-    part, flock, moved = target.with_name(f".{NAME}.part"), fcntl.flock, []
+    part, moved, function = target.with_name(f".{NAME}.part"), target.with_name("moved"), getattr(module, moment)
 
-    def moved_first(file, operation):
-        if not moved:
-            moved.append(os.replace(part, target.with_name("moved")))
-        flock(file, operation)
+    def moved_first(*arguments):
+        if not moved.exists():
+            os.replace(part, moved)
+        return function(*arguments)
 
-    monkeypatch.setattr(fcntl, "flock", moved_first)
+    monkeypatch.setattr(module, moment, moved_first)
     fetch(target, server.url)
-    assert target.read_bytes() == BODY
-    assert (target.with_name("moved")).read_bytes() == b""
+    assert target.read_bytes() == BODY and moved.read_bytes() == b""
+    assert sorted(os.listdir(target.parent)) == ["moved", NAME]
 
 
 def test_a_folder_that_cannot_be_written_is_an_os_error(server, tmp_path):

@@ -78,6 +78,8 @@ FAMILIES = {
             "np.minimum(np.floor(fractions * steps).astype(np.int64), steps - 1) + 1",
             "np.minimum(np.floor(fractions * (steps - 1)).astype(np.int64), steps - 1) + 1",
         ),
+        ("the shares one time too early", "belongs to t = 1", 'side="right").astype(np.int64) + 1', 'side="right")'),
+        ("no shares", "are wanted", "share is not None", "share is Ellipsis"),
     ],
     "dropping-captions": [
         (

@@ -92,6 +92,26 @@ def test_draw_times(count, steps):
     )
 
 
+@pytest.mark.exercise(id="drawing-times")
+def test_draw_times_in_shares():
+    share = np.cumsum([0.1, 0.4, 0.05, 0.25, 0.2])
+    share[-1] = 1
+    trial = Trial("draw_times(8, 5, rng, share), 2000 times", share=share)
+    rng = np.random.default_rng(0)
+    draws = [trial.run(diffusion.draw_times, 8, 5, rng, share) for _ in range(2000)]
+    trial.require(np.asarray(draws[0]).dtype.kind == "i", "the times are to be whole numbers")
+    drawn = np.array(draws).ravel()
+    trial.require(drawn.min() >= 1, f"t = {drawn.min()} was drawn", "the first share belongs to t = 1")
+    trial.require(drawn.max() <= 5, f"t = {drawn.max()} was drawn", "the last share belongs to t = T")
+    found = np.cumsum(np.bincount(drawn, minlength=6)[1:]) / len(drawn)
+    worst = int(np.abs(found - share).argmax())
+    trial.require(
+        np.abs(found - share).max() < 0.01,
+        f"{found[worst]:.0%} of the times lie on 1 ... {worst + 1}; {share[worst]:.0%} are wanted",
+        "share[t - 1] is the share of all draws that fall on 1 ... t",
+    )
+
+
 @pytest.mark.exercise(id="dropping-captions")
 def test_drop_captions():
     tokens = np.arange(1, 4001).reshape(2000, 2)
