@@ -141,8 +141,7 @@ def _add_pictures(commands) -> None:
         'inkling edit runs/realnvp --caption "a bold digit" --by both --out edits.png\n\n'
         "By caption: the noise is read off the image under its own caption and decoded under the changed one.\n"
         "By direction: the caption is silent about the change, and the noise is moved instead, along the mean\n"
-        "difference between the noise of images that are bold, say, and of images that are not; measuring that takes\n"
-        "diffusion a minute.",
+        "difference between the noise of images that are bold, say, and of images that are not.",
     )  # fmt: skip
     denoise = _command(
         commands, "denoise", "film how noise becomes an image, step by step",

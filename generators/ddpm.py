@@ -111,7 +111,7 @@ class DDPM(Family):
             return config
         return replace(
             config, squeezed=True, widths=(32, 64), training_times="middle",
-            guidance=4.0, edit_guidance=5.0, guided_levels=(0.15, 40.0),
+            guidance=5.0, edit_guidance=5.0, guided_levels=(0.15, 150.0),
         )  # fmt: skip
 
     @property

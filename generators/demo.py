@@ -53,8 +53,8 @@ ENTRIES = [
     Entry("regression", "regression", "regression", 0.02, SMALL),
 ]  # fmt: skip
 PAINTERS = ["vae", "realnvp", "ddpm", "gan"]
-# How the demo asks for pictures: models this young need more guidance, or less noise.
-OPTIONS = {"vae": {"temperature": 0.6}, "ddpm": {"guidance": 5.0}}
+# How the demo asks for pictures: a model this young needs less noise.
+OPTIONS = {"vae": {"temperature": 0.6}}
 
 
 @dataclass
