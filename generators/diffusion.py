@@ -83,9 +83,7 @@ def q_sample(x0: np.ndarray, t: np.ndarray, eps: np.ndarray, alpha_bar: np.ndarr
     return signal * x0 + noise * eps
 
 
-def draw_times(
-    count: int, steps: int, rng: np.random.Generator, share: np.ndarray | None = None
-) -> np.ndarray:
+def draw_times(count: int, steps: int, rng: np.random.Generator, share: np.ndarray | None = None) -> np.ndarray:
     """`count` times from 1 to `steps`, both included, together spread evenly: int64 (count,).
 
     share: (steps,), the share of all draws that are to fall on 1 .. t, for each t; None: each time as often as any.
