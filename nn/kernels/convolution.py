@@ -145,8 +145,8 @@ def _winograd(method, x, weights, bias, padding, out):
     channels, out_channels = weights.shape[1:]
     bias = np.zeros(out_channels, x.dtype) if bias is None else bias
     for part, rows in _chunks(method, len(x), out.shape[1:3], channels, out_channels, x.itemsize):
-        inputs, input_planes = method.planes("image planes", rows, channels, x.dtype)
-        outputs, output_planes = method.planes("product planes", rows, out_channels, x.dtype)
+        inputs, input_planes = method.planes(rows, channels, x.dtype, "image planes")
+        outputs, output_planes = method.planes(rows, out_channels, x.dtype, "product planes")
         padded = method.padded(*out.shape[1:3], channels, method.r - 1, x.dtype)
         method.input(x[part], padding, padded, inputs)
         np.matmul(input_planes, weights, out=output_planes)
@@ -157,18 +157,17 @@ def _winograd_weight_gradient(method, x, grad, padding, out):
     """The products of the planes of x and of grad, summed over tiles, brought back to 3x3."""
     channels, out_channels = out.shape[2:]
     height, width = grad.shape[1:3]
-    total = scratch("weight planes", (method.size**2, channels, out_channels), x.dtype)
-    term = scratch("weight planes of a chunk", total.shape, x.dtype)
+    total, total_planes = method.planes(channels, out_channels, x.dtype, "weight planes")
+    term, term_planes = method.planes(channels, out_channels, x.dtype, "weight planes of a chunk")
     for part, rows in _chunks(method, len(x), (height, width), channels, out_channels, x.itemsize):
-        inputs, input_planes = method.planes("image planes", rows, channels, x.dtype)
-        outputs, output_planes = method.planes("product planes", rows, out_channels, x.dtype)
+        inputs, input_planes = method.planes(rows, channels, x.dtype, "image planes")
+        outputs, output_planes = method.planes(rows, out_channels, x.dtype, "product planes")
         method.input(x[part], padding, method.padded(height, width, channels, method.r - 1, x.dtype), inputs)
         method.output_adjoint(grad[part], 0, method.padded(height, width, out_channels, 0, x.dtype), outputs)
-        np.matmul(input_planes.transpose(0, 2, 1), output_planes, out=term if part.start else total)
+        np.matmul(input_planes.transpose(0, 2, 1), output_planes, out=term_planes if part.start else total_planes)
         if part.start:
-            total += term
-    n, r = method.size, method.r
-    method.weights_adjoint(total.reshape(n, n, -1), out.reshape(r, r, -1))
+            total_planes += term_planes
+    method.weights_adjoint(total, out.reshape(method.r**2, -1), total_planes[0].size)
 
 
 def _chunks(method, images, size, channels, out_channels, itemsize):

@@ -43,12 +43,12 @@ def test_gather(method, dtype, count, height, width, channels, padding):
     out_height, out_width = max(1, height + 2 * padding - 2), max(1, width + 2 * padding - 2)
     if height + 2 * padding < 3 or width + 2 * padding < 3:
         return
-    flat, planes = method.planes("test", count * method.tiles(out_height, out_width), channels, x.dtype)
+    flat, planes = method.planes(count * method.tiles(out_height, out_width), channels, x.dtype, "test")
     flat[:] = np.nan
     method.input(x, padding, method.padded(out_height, out_width, channels, 2, x.dtype), flat)
     expected = simple.gather(x.astype(float), matrix(method, "input"), method.m, padding, out_height, out_width)
     assert_close(planes, expected, TOLERANCE[dtype], "the image's planes")
-    flat, planes = method.planes("test", count * method.tiles(height, width), channels, x.dtype)
+    flat, planes = method.planes(count * method.tiles(height, width), channels, x.dtype, "test")
     method.output_adjoint(x, 0, method.padded(height, width, channels, 0, x.dtype), flat)
     expected = simple.gather(x.astype(float), matrix(method, "output adjoint"), method.m, 0, height, width)
     assert_close(planes, expected, TOLERANCE[dtype], "the gradient's planes")
@@ -60,7 +60,7 @@ def test_gather(method, dtype, count, height, width, channels, padding):
 def test_scatter(method, dtype, count, height, width):
     """Catches: a tile that writes beyond the image, into the next row or the next image."""
     rng = np.random.default_rng([count, height, width])
-    flat, planes = method.planes("test", count * method.tiles(height, width), 16, np.dtype(dtype))
+    flat, planes = method.planes(count * method.tiles(height, width), 16, np.dtype(dtype), "test")
     planes[:] = rng.standard_normal(planes.shape)
     bias = rng.standard_normal(16).astype(dtype)
     guarded = np.full((count + 2, height, width, 16), 7, dtype)
@@ -72,16 +72,21 @@ def test_scatter(method, dtype, count, height, width):
 
 @methods
 @dtypes
-def test_flat(method, dtype):
-    """Catches: weights transformed along the wrong axis."""
-    rng = np.random.default_rng(0)
-    weight, n = rng.standard_normal((3, 3, 32)).astype(dtype), method.size
-    out = np.empty((n, n, 32), dtype)
-    method.weights(weight, out)
-    assert_close(out, simple.flat(weight.astype(float), matrix(method, "weights")), TOLERANCE[dtype])
-    back = np.empty((3, 3, 32), dtype)
-    method.weights_adjoint(out, back)
-    assert_close(back, simple.flat(out.astype(float), matrix(method, "weights adjoint")), TOLERANCE[dtype])
+@given(inputs=st.sampled_from([1, 2, 5]), outputs=st.sampled_from([16, 48]))
+def test_flat(method, dtype, inputs, outputs):
+    """Catches: weights transformed along the wrong axis, or beyond where they end."""
+    weight = np.random.default_rng([inputs, outputs]).standard_normal((3, 3, inputs, outputs)).astype(dtype)
+    length = inputs * outputs
+    flat, planes = method.planes(inputs, outputs, weight.dtype)
+    flat[:] = 7
+    method.weights(weight.reshape(9, -1), flat, length)
+    expected = simple.flat(weight.reshape(3, 3, -1).astype(float), matrix(method, "weights"))
+    assert_close(planes.reshape(expected.shape), expected, TOLERANCE[dtype])
+    assert (flat[:, length:] == 7).all()
+    back = np.empty((9, length), dtype)
+    method.weights_adjoint(flat, back, length)
+    expected = simple.flat(expected, matrix(method, "weights adjoint"))
+    assert_close(back.reshape(expected.shape), expected, TOLERANCE[dtype])
 
 
 def test_copy_into():
