@@ -9,20 +9,22 @@ import math
 
 import torch
 
-from nn.muon import MATCHES_ADAMW, ROUNDS, A, B, C
+from nn.muon import MATCHES_ADAMW, POLYNOMIALS
 
 
 def polar(matrix: torch.Tensor) -> torch.Tensor:
     x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = x / x.norm().clamp(min=torch.finfo(x.dtype).tiny)
     gram, product = x @ x.T, None
-    for round_ in range(ROUNDS):
-        factor = torch.addmm(gram, gram, gram, beta=B, alpha=C)
-        factor.diagonal().add_(A)
+    most = gram.norm().sqrt().clamp(min=torch.finfo(x.dtype).tiny)
+    gram /= most**2
+    for round_, (a, b, c) in enumerate(POLYNOMIALS, 1):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
         product = factor if product is None else factor @ product
-        if round_ < ROUNDS - 1:
+        if round_ < len(POLYNOMIALS):
             gram = factor @ gram @ factor
-    x = product @ x
+    x = (product / most) @ x
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
 
 

@@ -227,9 +227,9 @@ ENGINE = {
             "return x @ product if tall else product @ x",
             "return x",
         ),
-        ("not normalised", "not divided by its norm", "norm = np.sqrt(", "norm = 1 + 0 * np.sqrt("),
-        ("one round", "one round is not enough", "for round_ in range(ROUNDS)", "for round_ in range(1)"),
-        ("upwards", "sign is flipped", "* matrix.dtype.type(1 / norm)", "* matrix.dtype.type(-1 / norm)"),
+        ("not normalised", "not divided by its norm", "most = np.sqrt(", "most = 1 / norm + 0 * np.sqrt("),
+        ("one round", "one round is not enough", "in enumerate(POLYNOMIALS, 1)", "in enumerate(POLYNOMIALS[:1], 1)"),
+        ("upwards", "sign is flipped", "* number(1 / norm)", "* number(-1 / norm)"),
     ],
     "ema": [
         (
