@@ -12,8 +12,8 @@ Every bijector has
     forward(x, condition) -> (z, log_det)      log_det (N,): log |det dz/dx| of each example by itself
     inverse(z, condition) -> x
     prepare(x, condition) -> z                 like forward, but initialises from the data what wants to be
-on tensors; images are (N, H, W, C), and `condition` (N, features) is what the caption says (see `generators/text.py`),
-or says with emphasis (`Guided`).
+on tensors; images are (N, H, W, C), and `condition` is what the networks inside are told of the captions: numbers
+(N, features), or whatever they understand (`generators/told.py`), or that with emphasis (`Guided`).
 
 The art is in maps that are expressive and yet have a determinant that costs nothing.  A general map of 784 pixels
 has a Jacobian of 784 x 784, whose determinant takes 784^3 operations; each layer here has a triangular, diagonal
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,8 @@ from nn import functional as F
 from nn import init
 from nn.modules import Module
 from nn.tensor import Function, Parameter, Tensor
+
+Condition = Any  # bijectors hand it on to their networks and do not look inside
 
 
 class Bijector(Module):
@@ -185,17 +188,14 @@ class Guided:
     stand wherever a condition can, and the flow stays invertible with an exact determinant: nothing of what a coupling
     asks about the half that stays has to be a single network's answer.
 
-    said, silent: (N, features)
+    said, silent: conditions of the same N images
     """
 
-    def __init__(self, said: Tensor, silent: Tensor, weight: float):
+    def __init__(self, said: Any, silent: Any, weight: float):
         self.said, self.silent, self.weight = said, silent, weight
 
 
-Condition = Tensor | Guided
-
-
-def ask(network: Callable[[Tensor], Tensor], condition: Condition) -> Tensor:
+def ask(network: Callable[[Any], Tensor], condition: Condition) -> Tensor:
     """What a network answers under a plain condition, or under a guided one."""
     if not isinstance(condition, Guided):
         return network(condition)
@@ -211,7 +211,7 @@ class Coupling(Bijector):
     The Jacobian is triangular with 1 and exp(s) on its diagonal, whatever the network does, and the inverse never
     inverts the network: a is still there, so s and t can be computed again.
 
-    network: (N, H, W, C/2), (N, features) -> (N, H, W, C), of which the first half becomes s, the second is t.
+    network: (N, H, W, C/2), condition -> (N, H, W, C), of which the first half becomes s, the second is t.
     swap:    leave the second half alone instead of the first.
     """
 
@@ -307,10 +307,10 @@ class CaptionAffine(Bijector):
     Standard normal noise z is then the same as x drawn from a Gaussian that the caption has chosen: a learned prior,
     written as one more bijector, so that the noise of the whole flow is standard normal.
 
-    network: (N, features) -> (N, 2 * variables)
+    network: condition -> (N, 2 * variables)
     """
 
-    def __init__(self, network: Callable[[Tensor], Tensor]):
+    def __init__(self, network: Callable[[Any], Tensor]):
         self.network = network
 
     def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:

@@ -19,9 +19,10 @@ narrowing onto them.  So noise fills the gap between a value and the next (`Dequ
 is a bound on the probability of the 8-bit image itself (`bits_per_dimension`).
 
 A likelihood counts every bit alike, and of the hundreds that an image costs, which digit it shows is three: captions
-are learned late.  So when the flow paints, what they say is exaggerated (`bijectors.Guided`).
+are learned late.  So for ink the couplings are also shown a sketch of what the caption says (`told.Sketch`), and when
+the flow paints, what captions say is exaggerated (`bijectors.Guided`).
 
-Read on: `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale architecture), `RealNVP.loss`, and
+Read on: `told.CouplingNetwork`, `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale architecture), `RealNVP.loss`, and
 what can be done with noise that is the image: `RealNVP.sample`, `encode`, `decode`, `interpolate`, `edit`; and, in
 `generators/editing.py`, what can be done to an image by adding to its noise.
 """
@@ -54,12 +55,12 @@ from generators.bijectors import (
 )
 from generators.blocks import is_ink, log_mean_exp, squeeze, unsqueeze, where_asked
 from generators.text import TextEncoder, drop_captions
+from generators.told import CaptionPrior, CouplingNetwork, Sketch, Told
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
-from nn import init
-from nn.modules import Conv2d, GroupNormSiLU, Linear, Module
+from nn.modules import Module
 from nn.parallel import Threads, derive_rng, map_shards
-from nn.tensor import Parameter, Tensor, no_grad
+from nn.tensor import Tensor, no_grad
 
 GUIDANCE = 2.0  # of `RealNVP.sample`
 
@@ -70,6 +71,7 @@ class RealNVPConfig(FamilyConfig):
     widths: tuple[int, ...] = (48, 64)  # channels inside the coupling networks of each
     depth: int = 3  # residual convolutions in each coupling network
     features: int = 64  # numbers in a caption's embedding
+    sketch: float = 0.0  # weight of the error of a sketch of each caption, for the couplings to look at; 0: no sketch
     margin: float = 1e-4  # of the logit transform: small, so that black paper, an interval of 1/256, becomes a wide one
     dequantisation: str = "learned"  # or "uniform": the noise between one 8-bit value and the next
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one
@@ -124,9 +126,10 @@ class Dequantiser(Module):
     def __init__(self, config: RealNVPConfig, rng: np.random.Generator):
         size, channels = config.image_size // 2, 4 * config.channels
         self.network = CouplingNetwork(
-            channels, 2 * channels, size, config.widths[0], 1, config.features, rng)
+            channels, 2 * channels, size, config.widths[0], 1, config.features, channels if config.sketch else 0, rng
+        )
 
-    def __call__(self, images: np.ndarray, noise: np.ndarray, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: np.ndarray, noise: np.ndarray, condition: Told) -> tuple[Tensor, Tensor]:
         """-> numbers in [0, 1] (N, H, W, C), and log |det du/dnoise|, (N,)"""
         raw, shift = F.split(self.network(squeeze(Tensor(images * 2 - 1)), condition), 2, axis=-1)
         start, log_det_logit = Logit(0.0).forward(squeeze(Tensor(noise)), condition)
@@ -137,33 +140,6 @@ class Dequantiser(Module):
 
 
 # --- the network --------------------------------------------------------------------------------------------------
-
-
-class CouplingNetwork(Module):
-    """What a coupling asks about the half that stays: a small residual network of 3x3 convolutions.
-
-    (N, size, size, inputs), (N, features) -> (N, size, size, outputs).  The last layer begins at zero, so that the
-    coupling begins as the identity.
-    """
-
-    def __init__(
-        self, inputs: int, outputs: int, size: int, width: int, depth: int, features: int, rng: np.random.Generator
-    ):
-        self.enter = Linear(inputs, width, rng)
-        self.position = Parameter(init.zeros((size, size, width)))  # where in the picture: a bias for every pixel
-        self.caption = Linear(features, width, rng)
-        self.norms = [GroupNormSiLU(8, width) for _ in range(depth)]
-        self.convolutions = [Conv2d(width, width, 3, rng) for _ in range(depth)]
-        self.norm = GroupNormSiLU(8, width)
-        self.leave = Linear(width, outputs, rng)
-        self.leave.weight.data[...] = 0
-
-    def __call__(self, x: Tensor, condition: Tensor) -> Tensor:
-        said = self.caption(condition).reshape(len(x), 1, 1, -1)
-        h = self.enter(x) + (said + self.position)
-        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
-            h = h + convolution(norm(h))
-        return self.leave(self.norm(h))
 
 
 def build_flow(config: RealNVPConfig, rng: np.random.Generator) -> Bijector:
@@ -178,7 +154,8 @@ def build_flow(config: RealNVPConfig, rng: np.random.Generator) -> Bijector:
     fine, coarse = 4 * config.channels, 8 * config.channels
 
     def coupling(size: int, channels: int, width: int, swap: bool = False) -> Coupling:
-        network = CouplingNetwork(channels // 2, channels, size, width, config.depth, config.features, rng)
+        sketched = config.channels * (config.image_size // size) ** 2 if config.sketch else 0
+        network = CouplingNetwork(channels // 2, channels, size, width, config.depth, config.features, sketched, rng)
         return Coupling(network, swap)
 
     def steps(count: int, size: int, channels: int, width: int) -> list[Bijector]:
@@ -186,8 +163,7 @@ def build_flow(config: RealNVPConfig, rng: np.random.Generator) -> Bijector:
         step = [(ActNorm(channels), ChannelMix(channels, rng), coupling(size, channels, width)) for _ in range(count)]
         return [layer for layers in step for layer in layers]
 
-    prior = Linear(config.features, 2 * coarse * quarter * quarter, rng)
-    prior.weight.data[...] = 0
+    prior = CaptionPrior(config.features, coarse * quarter * quarter, rng)
     return Composition(
         Logit(config.margin),
         Squeeze(),
@@ -227,46 +203,58 @@ class RealNVP(Family):
             raise ValueError(f"realnvp: dequantisation is 'learned' or 'uniform'; given {config.dequantisation!r}")
         self.dimensions = math.prod(self.image_shape)
         self.text = TextEncoder(len(self.vocabulary), config.features, rng)
+        self.sketch = Sketch(config.features, self.image_shape, rng) if config.sketch else None
         self.dequantiser = Dequantiser(config, rng) if config.dequantisation == "learned" else None
         self.flow = build_flow(config, rng)
 
     @classmethod
     def suited(cls, config: RealNVPConfig, dataset: Dataset) -> RealNVPConfig:
-        """The config with the temperature that fits the images: ink needs a steady hand, texture lives on noise."""
-        return replace(config, temperature=0.4 if is_ink(dataset.images) else 1.0)
+        """The config that fits the images: ink needs a steady hand, and sketches; texture lives on noise."""
+        if not is_ink(dataset.images):
+            return config
+        return replace(config, temperature=0.4, sketch=1.0)
 
     # --- training -------------------------------------------------------------------------------------------------
 
     def prepare(self, images: np.ndarray, tokens: np.ndarray, rng: np.random.Generator) -> None:
         """Let every ActNorm initialise itself from the first batch."""
         with no_grad():
-            x, _ = self.spread(images, uniform_noise(images.shape, rng), self.text(tokens))
-            self.flow.prepare(x, self.text(tokens))
+            told = self.told(tokens)
+            x, _ = self.spread(images, uniform_noise(images.shape, rng), told)
+            self.flow.prepare(x, told)
 
     def phases(self, step: int) -> list[Phase]:
         return [Phase("flow", self.parameters(), self.loss, self.config.optimiser)]
 
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The negative log-likelihood, in bits per dimension."""
-        tokens = drop_captions(shard.tokens, self.config.caption_dropout, rng)
-        log_p = self.log_likelihood(shard.images, tokens, uniform_noise(shard.images.shape, rng))
-        return F.sum(bits_per_dimension(log_p, self.dimensions)) * (1 / shard.batch_size), {}
+        """The negative log-likelihood, in bits per dimension; with a sketch, plus its error times `config.sketch`."""
+        told = self.told(drop_captions(shard.tokens, self.config.caption_dropout, rng))
+        log_p = self.log_likelihood(shard.images, told, uniform_noise(shard.images.shape, rng))
+        bits = F.sum(bits_per_dimension(log_p, self.dimensions)) * (1 / shard.batch_size)
+        if self.sketch is None:
+            return bits, {}
+        error = F.sum(self.sketch.error(told.sketch, shard.images)) * (1 / shard.batch_size)
+        return bits + self.config.sketch * error, {"flow_loss": bits.item(), "sketch_loss": error.item()}
 
-    def log_likelihood(self, images: np.ndarray, tokens: np.ndarray, noise: np.ndarray) -> Tensor:
+    def told(self, tokens: np.ndarray) -> Told:
+        """What the flow is told of captions (N, L)."""
+        words = self.text(tokens)
+        return Told(words, None if self.sketch is None else self.sketch(words))
+
+    def log_likelihood(self, images: np.ndarray, told: Told, noise: np.ndarray) -> Tensor:
         """log p(x | caption) at a point x of each 8-bit image's interval, over the density of that point, (N,) nats.
 
         images (N, H, W, C) in [0, 1]; noise of the same shape, uniform in (0, 1), chooses the point.
         """
-        condition = self.text(tokens)
-        x, log_slope = self.spread(images, noise, condition)
-        z, log_det = self.flow.forward(x, condition)
+        x, log_slope = self.spread(images, noise, told)
+        z, log_det = self.flow.forward(x, told)
         return gaussian_log_density(z) + log_det + log_slope
 
-    def spread(self, images: np.ndarray, noise: np.ndarray, condition: Tensor) -> tuple[Tensor, Tensor | float]:
+    def spread(self, images: np.ndarray, noise: np.ndarray, told: Told) -> tuple[Tensor, Tensor | float]:
         """A point in each 8-bit value's interval, and minus the log-density with which it was drawn there, (N,)."""
         if self.dequantiser is None:
             return Tensor(dequantise(images, noise)), 0.0
-        return self.dequantiser(images, noise, condition)
+        return self.dequantiser(images, noise, told)
 
     # --- measuring ------------------------------------------------------------------------------------------------
 
@@ -287,7 +275,8 @@ class RealNVP(Family):
         noise = uniform_noise((samples, *images.shape), rng).astype(images.dtype)
 
         def measure(part: slice) -> np.ndarray:
-            draws = [self.log_likelihood(images[part], tokens[part], drawn[part]).data for drawn in noise]
+            told = self.told(tokens[part])
+            draws = [self.log_likelihood(images[part], told, drawn[part]).data for drawn in noise]
             return bits_per_dimension(log_mean_exp(np.asarray(draws, np.float64)), self.dimensions)
 
         return map_shards(measure, len(images), self.config.shard_size, threads)
@@ -310,8 +299,8 @@ class RealNVP(Family):
         tokens = self.vocabulary.encode(captions)
 
         def tell(part: slice) -> Condition:
-            said = self.text(tokens[part])
-            return said if guidance == 1 else Guided(said, self.text(np.zeros_like(tokens[part])), guidance)
+            said = self.told(tokens[part])
+            return said if guidance == 1 else Guided(said, self.told(np.zeros_like(tokens[part])), guidance)
 
         return tell
 
@@ -340,7 +329,7 @@ class RealNVP(Family):
         tell, tokens = self.condition(captions, guidance), self.vocabulary.encode(captions)
 
         def read(part: slice) -> np.ndarray:
-            x, _ = self.spread(images[part], np.full_like(images[part], 0.5), self.text(tokens[part]))
+            x, _ = self.spread(images[part], np.full_like(images[part], 0.5), self.told(tokens[part]))
             return self.flow.forward(x, tell(part))[0].data
 
         return map_shards(read, len(images), self.config.shard_size, threads)
