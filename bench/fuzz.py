@@ -49,6 +49,7 @@ SETTINGS = (
     "optimiser.muon", "optimiser.momentum",
     "x.y", "channels", "image_size", "likelihood", "ema_decay", "steps", "optimiser.warmup_steps", "latent", "noise",
     "text", "time_steps", "heads", "blocks", "features", "depth", "schedule", "dequantisation", "snr_limit", "gamma",
+    "sketch_weight",
 )  # fmt: skip
 
 

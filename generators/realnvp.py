@@ -22,9 +22,9 @@ A likelihood counts every bit alike, and of the hundreds that an image costs, wh
 are learned late.  So for ink the couplings are also shown a sketch of what the caption says (`told.Sketch`), and when
 the flow paints, what captions say is exaggerated (`bijectors.Guided`).
 
-Read on: `told.CouplingNetwork`, `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale architecture), `RealNVP.loss`, and
-what can be done with noise that is the image: `RealNVP.sample`, `encode`, `decode`, `interpolate`, `edit`; and, in
-`generators/editing.py`, what can be done to an image by adding to its noise.
+Read on: `told.py` (what the couplings see), `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale
+architecture), `RealNVP.loss`, and what can be done with noise that is the image: `RealNVP.sample`, `encode`, `decode`,
+`interpolate`, `edit`; and, in `generators/editing.py`, what can be done to an image by adding to its noise.
 """
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class RealNVPConfig(FamilyConfig):
     widths: tuple[int, ...] = (48, 64)  # channels inside the coupling networks of each
     depth: int = 3  # residual convolutions in each coupling network
     features: int = 64  # numbers in a caption's embedding
-    sketch: float = 0.0  # weight of the error of a sketch of each caption, for the couplings to look at; 0: no sketch
+    sketch_weight: float = 0.0  # of the error of a sketch of each caption, for the couplings to look at; 0: no sketch
     margin: float = 1e-4  # of the logit transform: small, so that black paper, an interval of 1/256, becomes a wide one
     dequantisation: str = "learned"  # or "uniform": the noise between one 8-bit value and the next
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one
@@ -126,7 +126,7 @@ class Dequantiser(Module):
     def __init__(self, config: RealNVPConfig, rng: np.random.Generator):
         size, channels = config.image_size // 2, 4 * config.channels
         self.network = CouplingNetwork(
-            channels, 2 * channels, size, config.widths[0], 1, config.features, channels if config.sketch else 0, rng
+            channels, 2 * channels, size, config.widths[0], 1, config.features, sketch_channels(config, size), rng
         )
 
     def __call__(self, images: np.ndarray, noise: np.ndarray, condition: Told) -> tuple[Tensor, Tensor]:
@@ -142,6 +142,11 @@ class Dequantiser(Module):
 # --- the network --------------------------------------------------------------------------------------------------
 
 
+def sketch_channels(config: RealNVPConfig, size: int) -> int:
+    """Of the sketch, if there is one, squeezed to size x size."""
+    return config.channels * (config.image_size // size) ** 2 if config.sketch_weight else 0
+
+
 def build_flow(config: RealNVPConfig, rng: np.random.Generator) -> Bijector:
     """Images (N, H, W, C) in [0, 1] <-> noise (N, H*W*C): the multi-scale architecture (Dinh et al. 2017, figure 4b).
 
@@ -154,9 +159,8 @@ def build_flow(config: RealNVPConfig, rng: np.random.Generator) -> Bijector:
     fine, coarse = 4 * config.channels, 8 * config.channels
 
     def coupling(size: int, channels: int, width: int, swap: bool = False) -> Coupling:
-        sketched = config.channels * (config.image_size // size) ** 2 if config.sketch else 0
-        network = CouplingNetwork(channels // 2, channels, size, width, config.depth, config.features, sketched, rng)
-        return Coupling(network, swap)
+        told = (config.features, sketch_channels(config, size))
+        return Coupling(CouplingNetwork(channels // 2, channels, size, width, config.depth, *told, rng), swap)
 
     def steps(count: int, size: int, channels: int, width: int) -> list[Bijector]:
         """One step of flow (Kingma and Dhariwal 2018, figure 2a), `count` times."""
@@ -199,62 +203,67 @@ class RealNVP(Family):
         super().__init__(config)
         if config.image_size % 4:
             raise ValueError(f"realnvp: the image size must be a multiple of 4; given {config.image_size}")
+        if config.sketch_weight < 0:
+            raise ValueError(f"realnvp: sketch_weight is 0 or more; given {config.sketch_weight}")
         if config.dequantisation not in ("learned", "uniform"):
             raise ValueError(f"realnvp: dequantisation is 'learned' or 'uniform'; given {config.dequantisation!r}")
         self.dimensions = math.prod(self.image_shape)
         self.text = TextEncoder(len(self.vocabulary), config.features, rng)
-        self.sketch = Sketch(config.features, self.image_shape, rng) if config.sketch else None
+        self.sketch = Sketch(config.features, self.image_shape, rng) if config.sketch_weight else None
         self.dequantiser = Dequantiser(config, rng) if config.dequantisation == "learned" else None
         self.flow = build_flow(config, rng)
 
     @classmethod
     def suited(cls, config: RealNVPConfig, dataset: Dataset) -> RealNVPConfig:
-        """The config that fits the images: ink needs a steady hand, and sketches; texture lives on noise."""
-        if not is_ink(dataset.images):
-            return config
-        return replace(config, temperature=0.4, sketch=1.0)
+        """The config that fits the images: ink needs a steady hand, and gains by sketches; texture lives on noise.
+
+        Gray images have not been tried with sketches.
+        """
+        ink = is_ink(dataset.images)
+        return replace(config, temperature=0.4 if ink else 1.0, sketch_weight=1.0 if ink else 0.0)
 
     # --- training -------------------------------------------------------------------------------------------------
 
     def prepare(self, images: np.ndarray, tokens: np.ndarray, rng: np.random.Generator) -> None:
         """Let every ActNorm initialise itself from the first batch."""
         with no_grad():
-            told = self.told(tokens)
-            x, _ = self.spread(images, uniform_noise(images.shape, rng), told)
-            self.flow.prepare(x, told)
+            condition = self.told(tokens)
+            x, _ = self.spread(images, uniform_noise(images.shape, rng), condition)
+            self.flow.prepare(x, condition)
 
     def phases(self, step: int) -> list[Phase]:
         return [Phase("flow", self.parameters(), self.loss, self.config.optimiser)]
 
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The negative log-likelihood, in bits per dimension; with a sketch, plus its error times `config.sketch`."""
-        told = self.told(drop_captions(shard.tokens, self.config.caption_dropout, rng))
-        log_p = self.log_likelihood(shard.images, told, uniform_noise(shard.images.shape, rng))
+        """The negative log-likelihood, in bits per dimension; plus the weighted error of the sketch if there is one."""
+        condition = self.told(drop_captions(shard.tokens, self.config.caption_dropout, rng))
+        log_p = self.log_likelihood(shard.images, condition, uniform_noise(shard.images.shape, rng))
         bits = F.sum(bits_per_dimension(log_p, self.dimensions)) * (1 / shard.batch_size)
+        metrics = {"bits_per_dimension": bits.item()}
         if self.sketch is None:
-            return bits, {}
-        error = F.sum(self.sketch.error(told.sketch, shard.images)) * (1 / shard.batch_size)
-        return bits + self.config.sketch * error, {"flow_loss": bits.item(), "sketch_loss": error.item()}
+            return bits, metrics
+        error = F.sum(self.sketch.error(condition.sketch, shard.images)) * (1 / shard.batch_size)
+        return bits + self.config.sketch_weight * error, metrics | {"sketch_error": error.item()}
 
     def told(self, tokens: np.ndarray) -> Told:
         """What the flow is told of captions (N, L)."""
         words = self.text(tokens)
         return Told(words, None if self.sketch is None else self.sketch(words))
 
-    def log_likelihood(self, images: np.ndarray, told: Told, noise: np.ndarray) -> Tensor:
+    def log_likelihood(self, images: np.ndarray, condition: Told, noise: np.ndarray) -> Tensor:
         """log p(x | caption) at a point x of each 8-bit image's interval, over the density of that point, (N,) nats.
 
         images (N, H, W, C) in [0, 1]; noise of the same shape, uniform in (0, 1), chooses the point.
         """
-        x, log_slope = self.spread(images, noise, told)
-        z, log_det = self.flow.forward(x, told)
+        x, log_slope = self.spread(images, noise, condition)
+        z, log_det = self.flow.forward(x, condition)
         return gaussian_log_density(z) + log_det + log_slope
 
-    def spread(self, images: np.ndarray, noise: np.ndarray, told: Told) -> tuple[Tensor, Tensor | float]:
+    def spread(self, images: np.ndarray, noise: np.ndarray, condition: Told) -> tuple[Tensor, Tensor | float]:
         """A point in each 8-bit value's interval, and minus the log-density with which it was drawn there, (N,)."""
         if self.dequantiser is None:
             return Tensor(dequantise(images, noise)), 0.0
-        return self.dequantiser(images, noise, told)
+        return self.dequantiser(images, noise, condition)
 
     # --- measuring ------------------------------------------------------------------------------------------------
 
@@ -275,8 +284,8 @@ class RealNVP(Family):
         noise = uniform_noise((samples, *images.shape), rng).astype(images.dtype)
 
         def measure(part: slice) -> np.ndarray:
-            told = self.told(tokens[part])
-            draws = [self.log_likelihood(images[part], told, drawn[part]).data for drawn in noise]
+            condition = self.told(tokens[part])
+            draws = [self.log_likelihood(images[part], condition, drawn[part]).data for drawn in noise]
             return bits_per_dimension(log_mean_exp(np.asarray(draws, np.float64)), self.dimensions)
 
         return map_shards(measure, len(images), self.config.shard_size, threads)

@@ -29,8 +29,9 @@ class Sketch(Module):
     """The picture that a caption calls up: the average of all that fit it, which is what squared error teaches.
 
     As a picture that is a blur (`generators/regression.py`), but it is a good hint.  To a likelihood which digit it is
-    means three bits among hundreds, and it learns it late; squared error learns it at once, and a coupling that has the
-    sketch beside its half of the image need only compare the two, place by place.
+    means three bits among hundreds, and it learns it late; squared error learns it in a few hundred steps, and a
+    coupling that has the sketch beside its half of the image need only compare the two, place by place.  (The
+    likelihood may pull at the sketch, too.)
 
     Words (N, features) -> (N, H/2, W/2, 4C): an image from -1 to 1, squeezed.
     """
@@ -57,7 +58,7 @@ class CouplingNetwork(Module):
     x (N, size, size, inputs), Told -> (N, size, size, outputs).  The last layer begins at zero, so that the coupling
     begins as the identity.
 
-    sketched: the number of channels of the sketch at this size, which are put beside x; 0 if there is none.
+    sketch_channels: of the sketch at this size, which is put beside x; 0 if there is none.
     """
 
     def __init__(
@@ -68,11 +69,11 @@ class CouplingNetwork(Module):
         width: int,
         depth: int,
         features: int,
-        sketched: int,
+        sketch_channels: int,
         rng: np.random.Generator,
     ):
         self.size = size
-        self.enter = Linear(inputs + sketched, width, rng)
+        self.enter = Linear(inputs + sketch_channels, width, rng)
         self.position = Parameter(init.zeros((size, size, width)))  # where in the picture: a bias for every pixel
         self.caption = Linear(features, width, rng)
         self.norms = [GroupNormSiLU(8, width) for _ in range(depth)]
@@ -81,26 +82,26 @@ class CouplingNetwork(Module):
         self.leave = Linear(width, outputs, rng)
         self.leave.weight.data[...] = 0
 
-    def __call__(self, x: Tensor, told: Told) -> Tensor:
-        if told.sketch is not None:
-            sketch = told.sketch if told.sketch.shape[1] == self.size else squeeze(told.sketch)
+    def __call__(self, x: Tensor, condition: Told) -> Tensor:
+        if condition.sketch is not None:
+            sketch = condition.sketch if condition.sketch.shape[1] == self.size else squeeze(condition.sketch)
             x = F.concat([x, sketch], axis=-1)
-        said = self.caption(told.words).reshape(len(x), 1, 1, -1)
+        said = self.caption(condition.words).reshape(len(x), 1, 1, -1)
         h = self.enter(x) + (said + self.position)
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             h = h + convolution(norm(h))
         return self.leave(self.norm(h))
 
 
-class CaptionPrior(Module):
+class CaptionPrior(Linear):
     """What the last Gaussian asks the caption: log-scale and mean of every variable, both 0 at first.
 
     Told -> (N, 2 * variables)
     """
 
     def __init__(self, features: int, variables: int, rng: np.random.Generator):
-        self.words = Linear(features, 2 * variables, rng)
-        self.words.weight.data[...] = 0
+        super().__init__(features, 2 * variables, rng)
+        self.weight.data[...] = 0
 
-    def __call__(self, told: Told) -> Tensor:
-        return self.words(told.words)
+    def __call__(self, condition: Told) -> Tensor:
+        return super().__call__(condition.words)

@@ -43,8 +43,8 @@ POLYNOMIALS = (
 def polar(matrix: np.ndarray) -> np.ndarray:
     """U V^T, roughly, for a matrix U S V^T of shape (m, n); zeros for zeros.
 
-    The result's singular values lie between 0.68 and 1.32, save those that were less than 0.002 of `most` below: they
-    come out as some 350 times that share.  How steep the start is matters more than how exact the end.
+    The result's singular values lie between 0.68 and 1.32, save those that were less than 0.002 of the fourth root of
+    the sum of all s^4, which is a little more than the largest s: they come out as some 350 times their share of it.
 
     No decomposition is needed.  An odd polynomial of a matrix, a X + b (X X^T) X + c (X X^T)^2 X, is that polynomial
     of its singular values, the vectors as they are; so one repeats polynomials that draw every s in (0, 1] towards 1
@@ -52,32 +52,32 @@ def polar(matrix: np.ndarray) -> np.ndarray:
     which is the small one (k, k), k = min(m, n), and keep the product P of their factors; the large matrix is
     multiplied twice, not eight times.
     """
-    number = matrix.dtype.type
-    norm = np.sqrt(np.vdot(matrix, matrix))  # divided out so that no square of a square overflows or vanishes
-    if norm == 0:
+    scalar = matrix.dtype.type
+    largest = np.abs(matrix).max()
+    if largest == 0:
         return np.zeros_like(matrix)
-    x = matrix * number(1 / norm)
+    x = matrix * scalar(1 / largest)  # so that no square of a square overflows or vanishes
     tall = matrix.shape[0] > matrix.shape[1]
     gram = x.T @ x if tall else x @ x.T
-    # No s is more than (sum of s^4)^(1/4), the root of the Gram matrix's norm; and that is 1.06 times the largest s in
-    # the middle of training where `norm` is 1.45 times: a quarter of a round is saved.
-    most = np.sqrt(np.sqrt(np.vdot(gram, gram)))
-    gram *= number(1 / most**2)
+    # No s is more than (sum of s^4)^(1/4), the root of the Gram matrix's norm.  In the middle of training that is 1.06
+    # times the largest s, and the more usual (sum of s^2)^(1/2) 1.45 times: it saves a fifth of a round.
+    square = np.sqrt(np.vdot(gram, gram))
+    gram *= scalar(1 / square)
     product = None  # P: what stands beside x so far
     for round_, (a, b, c) in enumerate(POLYNOMIALS, 1):
-        factor = number(c) * gram
-        factor.flat[:: len(factor) + 1] += number(b)
+        factor = scalar(c) * gram
+        factor.flat[:: len(factor) + 1] += scalar(b)
         factor = gram @ factor
-        factor.flat[:: len(factor) + 1] += number(a)  # a I + X X^T (b I + c X X^T)
+        factor.flat[:: len(factor) + 1] += scalar(a)  # a I + X X^T (b I + c X X^T)
         product = factor if product is None else factor @ product
         if round_ < len(POLYNOMIALS):
             gram = factor @ gram @ factor  # of the next X, which is factor @ X, or X @ factor
-    product *= number(1 / most)
+    product *= scalar(square**-0.5)
     return x @ product if tall else product @ x
 
 
 def _cost(rows: int, columns: int) -> int:
-    """Multiplications in `polar`: the large matrix twice, the small ones 3 or 4 times a round."""
+    """Multiplications in `polar`: the large matrix twice, the small ones 4 times a round, at both ends 3 times less."""
     k, n = min(rows, columns), max(rows, columns)
     return 2 * k * k * n + (4 * len(POLYNOMIALS) - 3) * k**3
 

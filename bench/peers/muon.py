@@ -16,15 +16,15 @@ def polar(matrix: torch.Tensor) -> torch.Tensor:
     x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = x / x.norm().clamp(min=torch.finfo(x.dtype).tiny)
     gram, product = x @ x.T, None
-    most = gram.norm().sqrt().clamp(min=torch.finfo(x.dtype).tiny)
-    gram /= most**2
+    square = gram.norm().clamp(min=torch.finfo(x.dtype).tiny)
+    gram /= square
     for round_, (a, b, c) in enumerate(POLYNOMIALS, 1):
         factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
         factor.diagonal().add_(a)
         product = factor if product is None else factor @ product
         if round_ < len(POLYNOMIALS):
             gram = factor @ gram @ factor
-    x = (product / most) @ x
+    x = (product / square.sqrt()) @ x
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
 
 

@@ -25,53 +25,53 @@ def bound(raw: torch.Tensor) -> torch.Tensor:
 
 
 class Composition(Twin):
-    def forward(self, x: torch.Tensor, told: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
         total = 0.0
         for link in self.links:
-            x, log_det = link(x, told)
+            x, log_det = link(x, condition)
             total = total + log_det
         return x, total
 
-    def inverse(self, z, told: Told) -> torch.Tensor:
+    def inverse(self, z, condition: Told) -> torch.Tensor:
         for link in reversed(self.links):
-            z = link.inverse(z, told)
+            z = link.inverse(z, condition)
         return z
 
 
 class Logit(Twin):
-    def forward(self, x: torch.Tensor, told: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
         log_p = torch.log(self.margin + (1 - 2 * self.margin) * x)
         log_q = torch.log((1 - self.margin) - (1 - 2 * self.margin) * x)
         return log_p - log_q, per_example(math.log(1 - 2 * self.margin) - log_p - log_q)
 
-    def inverse(self, z: torch.Tensor, told: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
         return (torch.sigmoid(z) - self.margin) * (1 / (1 - 2 * self.margin))
 
 
 class Squeeze(Twin):
-    def forward(self, x: torch.Tensor, told: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
         return squeeze(x), 0.0
 
-    def inverse(self, z: torch.Tensor, told: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
         return unsqueeze(z)
 
 
 class Checkerboard(Twin):
-    def forward(self, x: torch.Tensor, told: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
         a, b, c, d = x.chunk(4, dim=1)
         return torch.cat([a, d, b, c], dim=1), 0.0
 
-    def inverse(self, z: torch.Tensor, told: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
         a, d, b, c = z.chunk(4, dim=1)
         return torch.cat([a, b, c, d], dim=1)
 
 
 class ActNorm(Twin):
-    def forward(self, x: torch.Tensor, told: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
         z = torch.addcmul(self.shift[:, None, None], x, torch.exp(self.log_scale)[:, None, None])
         return z, self.log_scale.sum() * (x.shape[2] * x.shape[3])
 
-    def inverse(self, z: torch.Tensor, told: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
         return (z - self.shift[:, None, None]) * torch.exp(-self.log_scale)[:, None, None]
 
 
@@ -79,24 +79,24 @@ class ChannelMix(Twin):
     def layout(self, name: str, shape: tuple[int, ...]) -> Layout:
         return Layout(shape, (1, 0), shape)
 
-    def forward(self, x: torch.Tensor, told: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
         log_det = torch.linalg.slogdet(self.weight).logabsdet
         return F.conv2d(x, self.weight[:, :, None, None]), log_det * (x.shape[2] * x.shape[3])
 
-    def inverse(self, z: torch.Tensor, told: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
         return F.conv2d(z, torch.linalg.inv(self.weight)[:, :, None, None])
 
 
 class Coupling(Twin):
-    def forward(self, x: torch.Tensor, told: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
         a, b = self.halves(x)
-        raw, shift = self.network(a, told).chunk(2, dim=1)
+        raw, shift = self.network(a, condition).chunk(2, dim=1)
         log_scale = bound(raw)
         return self.join(a, torch.addcmul(shift, b, torch.exp(log_scale))), per_example(log_scale)
 
-    def inverse(self, z: torch.Tensor, told: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
         a, b = self.halves(z)
-        raw, shift = self.network(a, told).chunk(2, dim=1)
+        raw, shift = self.network(a, condition).chunk(2, dim=1)
         return self.join(a, (b - shift) * torch.exp(-bound(raw)))
 
     def halves(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,47 +110,47 @@ class Coupling(Twin):
 class FactorOut(Twin):
     """Here z is (rest's z, b), not one flat array: nothing has to be copied together."""
 
-    def forward(self, x: torch.Tensor, told: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
         a, b = x.chunk(2, dim=1)
-        z, log_det = self.rest(a, told)
+        z, log_det = self.rest(a, condition)
         return (z, b), log_det
 
-    def inverse(self, z, told: Told) -> torch.Tensor:
+    def inverse(self, z, condition: Told) -> torch.Tensor:
         rest, b = z
-        return torch.cat([self.rest.inverse(rest, told), b], dim=1)
+        return torch.cat([self.rest.inverse(rest, condition), b], dim=1)
 
 
 class Flatten(Twin):
     """Here nothing to do: z stays an image (N, C, H, W)."""
 
-    def forward(self, x: torch.Tensor, told: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
         return x, 0.0
 
-    def inverse(self, z: torch.Tensor, told: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
         return z
 
 
 class CaptionAffine(Twin):
     def write_image(self, ours, image: tuple[int, int, int]) -> None:
         """Scale and mean are images of this shape (C, H, W), since here nothing was flattened before."""
-        self.network.words, self.image = Linear(ours.network.words, writes=image), image
+        self.network, self.image = CaptionPrior(ours.network, writes=image), image
 
-    def forward(self, x: torch.Tensor, told: Told) -> Flow:
-        log_scale, mean = self.scale_and_mean(told)
+    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
+        log_scale, mean = self.scale_and_mean(condition)
         return (x - mean) * torch.exp(-log_scale), -per_example(log_scale)
 
-    def inverse(self, z: torch.Tensor, told: Told) -> torch.Tensor:
-        log_scale, mean = self.scale_and_mean(told)
+    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
+        log_scale, mean = self.scale_and_mean(condition)
         return z * torch.exp(log_scale) + mean
 
-    def scale_and_mean(self, told: Told) -> tuple[torch.Tensor, torch.Tensor]:
-        raw, mean = self.network(told).view(-1, 2, *self.image).unbind(1)
+    def scale_and_mean(self, condition: Told) -> tuple[torch.Tensor, torch.Tensor]:
+        raw, mean = self.network(condition).view(-1, 2, *self.image).unbind(1)
         return bound(raw), mean
 
 
-class CaptionPrior(Twin):
-    def forward(self, told: Told) -> torch.Tensor:
-        return self.words(told.words)
+class CaptionPrior(Linear):
+    def forward(self, condition: Told) -> torch.Tensor:
+        return super().forward(condition.words)
 
 
 class Sketch(Twin):
@@ -169,18 +169,19 @@ class CouplingNetwork(Twin):
         height, width, channels = shape
         return Layout(shape, (2, 0, 1), (channels, height, width))  # `position`, the only parameter of its own
 
-    def forward(self, x: torch.Tensor, told: Told) -> torch.Tensor:
-        if told.sketch is not None:
-            x = torch.cat([x, told.sketch if told.sketch.shape[2] == self.size else squeeze(told.sketch)], dim=1)
-        h = self.enter.on_pixels(x) + (self.caption(told.words)[:, :, None, None] + self.position)
+    def forward(self, x: torch.Tensor, condition: Told) -> torch.Tensor:
+        if condition.sketch is not None:
+            sketch = condition.sketch
+            x = torch.cat([x, sketch if sketch.shape[2] == self.size else squeeze(sketch)], dim=1)
+        h = self.enter.on_pixels(x) + (self.caption(condition.words)[:, :, None, None] + self.position)
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             h = h + convolution(norm(h))
         return self.leave.on_pixels(self.norm(h))
 
 
 class Dequantiser(Twin):
-    def forward(self, images: torch.Tensor, noise: torch.Tensor, told: Told) -> Flow:
-        raw, shift = self.network(squeeze(images * 2 - 1), told).chunk(2, dim=1)
+    def forward(self, images: torch.Tensor, noise: torch.Tensor, condition: Told) -> Flow:
+        raw, shift = self.network(squeeze(images * 2 - 1), condition).chunk(2, dim=1)
         start = squeeze(noise)
         log_p, log_q = torch.log(start), torch.log(1 - start)
         log_scale = bound(raw)
@@ -204,19 +205,19 @@ class RealNVP(FamilyTwin):
         return rng.uniform(len(batch.images), dtype=torch.float64), rng.uniform(*batch.images.shape)
 
     def loss(self, batch: Batch, uniform: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        told = self.told(drop_captions(batch.tokens, self.config.caption_dropout, uniform))
+        condition = self.told(drop_captions(batch.tokens, self.config.caption_dropout, uniform))
         noise = noise.clamp(1e-6, 1 - 1e-6)
         if self.dequantiser is None:
             x, log_slope = (torch.round(batch.images * 255) + noise) * (1 / 256), 0.0
         else:
-            x, log_slope = self.dequantiser(batch.images, noise, told)
-        (rest, b), log_det = self.flow(x, told)
+            x, log_slope = self.dequantiser(batch.images, noise, condition)
+        (rest, b), log_det = self.flow(x, condition)
         squares = per_example(rest * rest) + per_example(b * b)
         log_p = log_det + log_slope - 0.5 * squares - 0.5 * math.log(2 * math.pi) * self.dimensions
         bits = (8 - log_p * (1 / (self.dimensions * math.log(2)))).mean()
-        if told.sketch is None:
+        if condition.sketch is None:
             return bits
-        return bits + self.config.sketch * F.mse_loss(told.sketch, squeeze(batch.images * 2 - 1))
+        return bits + self.config.sketch_weight * F.mse_loss(condition.sketch, squeeze(batch.images * 2 - 1))
 
     def told(self, tokens: torch.Tensor) -> Told:
         words = self.text(tokens)

@@ -2,7 +2,7 @@
 
 Nobody has to say when weights change.  A result is kept beside a copy of the weights that it was made from, and
 used again only if the weights still equal the copy, bit for bit; comparing them is far cheaper than Winograd's
-transform of them (3x3, 128 to 128 channels: 20 us against 245 us).
+transform of them (3x3, 128 to 128 channels: 24 us against 61, and 161 for the flipped one).
 """
 import threading
 from collections.abc import Callable

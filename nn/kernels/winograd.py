@@ -3,9 +3,9 @@
 The image is cut into m x m tiles of the output.  `gather` takes the n x n patch behind each tile (n = m + 2),
 transforms it, and writes value k of tile t to planes[k, t, :]; the multiplication that a direct convolution does
 9 times per output is then n^2 matrix products planes[k] @ weights[k], n^2/m^2 times per output (2.25 for m = 4);
-`scatter` transforms the products back into m x m tiles.  Weights are transformed by `gather_weights`.  The gradient
+`scatter` transforms the products back into m x m tiles.  Weights are transformed by `weights`.  The gradient
 with respect to the weights is the same algebra with the transposed matrices: planes of the image times planes of the
-output's gradient, brought back by `scatter_weights`.
+output's gradient, brought back by `weights_adjoint`.
 
 What makes the transforms fast: an image is first copied into a zero-padded buffer, so that no tile has a border to
 test for (nn/kernels/padding.py), and a tile is loaded, transformed and stored as whole vectors
@@ -113,7 +113,7 @@ class Winograd:
         """Memory for planes: as the kernels see it (n^2, stride), and as n^2 matrices (n^2, rows, channels).
 
         The stride is an odd number of cache lines: a power of two would map all planes of a tile to one set of the
-        cache (14x14x64, 8 images: 145 us to transform, against 64; weights of 128 to 128 channels: 240 against 52).
+        cache (14x14x64, 8 images: 145 us to transform, against 64; weights of 128 to 128 channels: 240 against 61).
         role: of the scratch that it is; None: not scratch, but memory to keep.
         """
         line = 64 // dtype.itemsize
@@ -122,7 +122,7 @@ class Winograd:
         return flat, flat[:, : rows * channels].reshape(-1, rows, channels)
 
     def transform_weights(self, weight, flipped=False):
-        """(r, r, in, out) -> (n^2, in, out); flipped: of the kernel that the input's gradient is convolved with."""
+        """(r, r, in, out) -> (n^2, in, out), not contiguous (see `planes`); flipped: of the kernel that the input's gradient is convolved with."""
         return _transformed.get(weight, (self.m, flipped), self._flip_and_transform if flipped else self._transform)
 
     def _flip_and_transform(self, weight):

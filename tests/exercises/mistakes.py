@@ -36,10 +36,15 @@ def variant(course: Course, mistake: Mistake) -> Variant:
 
 # Mutants that are no mistakes: (exercise, what was changed) -> why no test can or should fail them.
 _CHUNK = "only how many draws are decoded at a time"
+_SCALE = "any scale will do, save for numbers whose squares are lost: the Gram matrix's norm is divided out"
 HARMLESS: dict[tuple[str, str], str] = {
     ("he-initialisation", "sign: return normal(shape, rng) * np.float32(math.sqrt(2 / fan_...  ->  "
      "return -(normal(shape, rng) * np.float32(math.sqrt(2 / fa..."): "normal numbers are as often negative",
     ("polar", "sign: return np.zeros_like(matrix)  ->  return -np.zeros_like(matrix)"): "minus zero is zero",
+    ("polar", "function: np.abs(matrix).max()  ->  np.abs(matrix).min()"): _SCALE,
+    ("polar", "drop: np.abs(matrix)  ->  matrix"): _SCALE,
+    ("polar", "operator: matrix * scalar(1 / largest)  ->  matrix / scalar(1 / largest)"): _SCALE,
+    ("polar", "swap: 1 / largest  ->  largest / 1"): _SCALE,
     ("log-softmax", "delete: ctx.save(y)  ->  pass"): "backward, which misses it, is the next exercise",
     ("importance-weighted-bound", "function: min(k, 64)  ->  max(k, 64)"): _CHUNK,
     ("importance-weighted-bound", "constant: 64  ->  65"): _CHUNK,

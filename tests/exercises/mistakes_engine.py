@@ -225,11 +225,11 @@ ENGINE = {
         (
             "only normalised", "only the norm is divided out",
             "return x @ product if tall else product @ x",
-            "return x",
+            "return x * scalar(square**-0.5)",
         ),
-        ("not normalised", "not divided by its norm", "most = np.sqrt(", "most = 1 / norm + 0 * np.sqrt("),
-        ("one round", "one round is not enough", "in enumerate(POLYNOMIALS, 1)", "in enumerate(POLYNOMIALS[:1], 1)"),
-        ("upwards", "sign is flipped", "* number(1 / norm)", "* number(-1 / norm)"),
+        ("not normalised", "not divided by its norm", "square = np.sqrt(", "square = 1 / largest**2 + 0 * np.sqrt("),
+        ("one round", "after 1 of 4 rounds", "in enumerate(POLYNOMIALS, 1)", "in enumerate(POLYNOMIALS[:1], 1)"),
+        ("upwards", "sign is flipped", "* scalar(1 / largest)", "* scalar(-1 / largest)"),
     ],
     "ema": [
         (

@@ -318,7 +318,7 @@ def test_ema(decay):
 @pytest.mark.exercise(id="polar")
 @pytest.mark.parametrize("shape", [(5, 5), (3, 7), (7, 3), (1, 4), (4, 1)], ids=str)
 @pytest.mark.parametrize("least", [0.0025, 1.0])
-@pytest.mark.parametrize("size", [1.0, 1.5, 1e-90, 1e90])
+@pytest.mark.parametrize("size", [1.0, 1.5, 1e-4, 1e4])
 def test_polar(shape, least, size):
     u, _, vt = np.linalg.svd(normal(shape, 0), full_matrices=False)
     s = np.geomspace(1, least, len(vt))
@@ -346,8 +346,10 @@ def test_polar(shape, least, size):
             "the singular values are as they were: only the norm is divided out": after(0),
             "nothing has happened to the matrix": matrix,
             "the matrix was not divided by its norm first": rounds(size * s, len(POLYNOMIALS)),
-            "one round is not enough: each brings the singular values nearer to 1": after(1),
-            "two rounds are not enough: each brings the singular values nearer to 1": after(2),
+            **{
+                f"after {count} of {len(POLYNOMIALS)} rounds: each brings the singular values nearer to 1": after(count)
+                for count in range(1, len(POLYNOMIALS))
+            },
             "the sign is flipped: the step must point along the matrix": -expected,
         }
     instead = {cause: array for cause, array in instead.items() if not np.allclose(array, expected)}

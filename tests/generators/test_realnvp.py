@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import datasets
 from generators.bijectors import Bijector, CaptionAffine
-from generators.blocks import log_mean_exp, unsqueeze
+from generators.blocks import log_mean_exp, squeeze, unsqueeze
 from generators.realnvp import (
     RealNVP,
     RealNVPConfig,
@@ -20,9 +20,10 @@ from generators.realnvp import (
     dequantise,
     gaussian_log_density,
     quantise,
+    sketch_channels,
     uniform_noise,
 )
-from generators.told import CaptionPrior
+from generators.told import CaptionPrior, CouplingNetwork, Told
 from generators.training import OptimiserConfig, Shard, Trainer
 from nn.parallel import Threads
 from nn.tensor import Tensor
@@ -30,7 +31,7 @@ from nn.tensor import Tensor
 WORDS = ("seven", "bold", "thin")
 TINY = RealNVPConfig(
     vocabulary=WORDS, image_size=8, steps=(1, 1), widths=(8, 8), depth=1, features=4, batch_size=32, shard_size=4,
-    sketch=0.5,
+    sketch_weight=0.5,
 )
 seeds = st.integers(0, 10**6)
 
@@ -141,10 +142,10 @@ def test_learned_noise_begins_as_uniform_noise():
 @settings(max_examples=10)
 @given(
     size=st.sampled_from([8, 12]), channels=st.sampled_from([1, 3]), seed=seeds, guidance=st.sampled_from([1, 2]),
-    sketch=st.sampled_from([0.0, 0.5]),
+    sketch_weight=st.sampled_from([0.0, 0.5]),
 )  # fmt: skip
-def test_there_and_back_and_back_and_there(size, channels, seed, guidance, sketch):
-    config = replace(TINY, image_size=size, channels=channels, sketch=sketch)
+def test_there_and_back_and_back_and_there(size, channels, seed, guidance, sketch_weight):
+    config = replace(TINY, image_size=size, channels=channels, sketch_weight=sketch_weight)
     model, rng = random_model(config, seed), np.random.default_rng(seed)
     condition = model.condition(["seven", "bold", "thin seven"], guidance)(slice(None))
     x = Tensor(rng.uniform(0.01, 0.99, (3, size, size, channels)))
@@ -204,9 +205,9 @@ def test_many_draws_tighten_the_bound_and_both_noises_agree_on_the_probability()
 
 
 @pytest.mark.parametrize("dequantisation", ["uniform", "learned"])
-@pytest.mark.parametrize("sketch", [0.0, 0.5])
-def test_every_parameter_and_every_caption_counts(dequantisation, sketch):
-    config = replace(TINY, dequantisation=dequantisation, sketch=sketch)
+@pytest.mark.parametrize("sketch_weight", [0.0, 0.5])
+def test_every_parameter_and_every_caption_counts(dequantisation, sketch_weight):
+    config = replace(TINY, dequantisation=dequantisation, sketch_weight=sketch_weight)
     model, rng = random_model(config), np.random.default_rng(1)
     images, noise = random_images(config, 2, rng), rng.uniform(0.1, 0.9, (2, 8, 8, 1))
     said = model.vocabulary.encode(["seven bold", "thin"])
@@ -218,24 +219,41 @@ def test_every_parameter_and_every_caption_counts(dequantisation, sketch):
     assert other[0] != log_p.data[0] and other[1] == log_p.data[1]
 
 
-def test_the_loss_is_the_bits_and_the_error_of_a_sketch_that_lies_as_the_image_does():
-    """Catches: a sketch laid out otherwise than a squeezed image, an error that is not weighted or not averaged."""
-    config = replace(TINY, caption_dropout=0.0, dequantisation="uniform")
+@pytest.mark.parametrize("sketch_weight", [0.0, 0.5])
+def test_the_loss_is_the_bits_and_the_error_of_a_sketch_that_lies_as_the_image_does(sketch_weight):
+    """Catches: a sketch laid out otherwise than a squeezed image, an error that is not weighted or not averaged over
+    the whole batch, a flow that is told less in training than when it is asked."""
+    config = replace(TINY, caption_dropout=0.0, dequantisation="uniform", sketch_weight=sketch_weight)
     model, rng = random_model(config), np.random.default_rng(2)
     images, tokens = random_images(config, 3, rng), random_tokens(3, rng)
-    shard = Shard(images, tokens, None, np.zeros(3, int), np.arange(3), batch_size=3)
+    shard = Shard(images, tokens, None, np.zeros(3, int), np.arange(3), batch_size=6)
     loss, metrics = model.loss(shard, np.random.default_rng(0))
-    painted = unsqueeze(model.told(tokens).sketch).data
-    error = np.mean((painted - (2 * images - 1)) ** 2)
-    np.testing.assert_allclose(metrics["sketch_loss"], error, rtol=1e-9)
-    np.testing.assert_allclose(loss.item(), metrics["flow_loss"] + 0.5 * error, rtol=1e-9)
-    bare = RealNVP(replace(config, sketch=0.0), np.random.default_rng(0)).astype(np.float64)
-    alone, nothing = bare.loss(shard, np.random.default_rng(0))
-    assert nothing == {} and model.loss(shard, np.random.default_rng(0))[0].item() == loss.item()
-    noise = np.random.default_rng(0)
-    noise.random(3)  # which captions are dropped
-    log_p = bare.log_likelihood(images, bare.told(tokens), uniform_noise(images.shape, noise)).data
-    np.testing.assert_allclose(alone.item(), bits_per_dimension(log_p, 64).mean(), rtol=1e-9)
+    drawn = np.random.default_rng(0)
+    drawn.random(3)  # which captions are dropped
+    log_p = model.log_likelihood(images, model.told(tokens), uniform_noise(images.shape, drawn)).data
+    np.testing.assert_allclose(metrics["bits_per_dimension"], bits_per_dimension(log_p, 64).sum() / 6, rtol=1e-9)
+    error = 0.0
+    if sketch_weight:
+        painted = unsqueeze(model.told(tokens).sketch).data
+        error = np.mean((painted - (2 * images - 1)) ** 2) * 3 / 6
+        np.testing.assert_allclose(metrics["sketch_error"], error, rtol=1e-9)
+    np.testing.assert_allclose(loss.item(), metrics["bits_per_dimension"] + sketch_weight * error, rtol=1e-9)
+
+
+@pytest.mark.parametrize("size", [4, 2])
+def test_a_coupling_sees_the_sketch_where_its_pixels_are(size):
+    """A mark in a sketch of 8x8 reaches, before any convolution, that pixel alone which has it within.  Catches a
+    sketch that is reshaped to the size of a coupling instead of squeezed."""
+    config, rng = replace(TINY, depth=0), np.random.default_rng(0)
+    network = CouplingNetwork(2, 4, size, 8, 0, config.features, sketch_channels(config, size), rng)
+    network.leave.weight.data[...] = rng.standard_normal(network.leave.weight.shape)
+    network.norm = lambda h: h
+    marked = np.zeros((1, 8, 8, 1), np.float32)
+    marked[0, 5, 2] = 1
+    x, words = Tensor(np.zeros((1, size, size, 2), np.float32)), Tensor(np.zeros((1, config.features), np.float32))
+    plain, other = (network(x, Told(words, squeeze(Tensor(image)))).data for image in (0 * marked, marked))
+    changed = np.argwhere(np.abs(other - plain).max(axis=-1)[0] > 0)
+    np.testing.assert_array_equal(changed, [[5 * size // 8, 2 * size // 8]])
 
 
 def test_the_first_batch_comes_out_of_every_actnorm_with_mean_0_and_variance_1():
@@ -257,7 +275,7 @@ def test_guidance_0_is_silence_and_1_the_caption_and_beyond_on_the_same_line():
     rng = np.random.default_rng(3)
     model, still = random_model(TINY, 3), Tensor(np.zeros((2, 6)))
     prior = CaptionPrior(TINY.features, 6, rng).astype(np.float64)
-    prior.words.weight.data[...] = rng.standard_normal(prior.words.weight.shape)
+    prior.weight.data[...] = rng.standard_normal(prior.weight.shape)
     model.flow = CaptionAffine(prior)
 
     def mean(captions, guidance):
@@ -270,7 +288,7 @@ def test_guidance_0_is_silence_and_1_the_caption_and_beyond_on_the_same_line():
     assert np.abs(mean(said, 2) - mean(said, 1)).min() > 1e-6
 
 
-@pytest.mark.parametrize("wrong", [{"image_size": 10}, {"dequantisation": "none"}])
+@pytest.mark.parametrize("wrong", [{"image_size": 10}, {"dequantisation": "none"}, {"sketch_weight": -1.0}])
 def test_a_config_that_cannot_work_is_refused_in_a_sentence(wrong):
     with pytest.raises(ValueError, match="realnvp: .*; given"):
         RealNVP(replace(TINY, **wrong), np.random.default_rng(0))
@@ -283,11 +301,11 @@ def test_a_config_that_cannot_work_is_refused_in_a_sentence(wrong):
 def trained():
     dataset = datasets.load("digits", "train", limit=256)
     config = RealNVPConfig(
-        vocabulary=dataset.vocabulary, steps=(1, 1), widths=(16, 16), depth=1, features=16, batch_size=64, sketch=1.0,
-        optimiser=OptimiserConfig(rate=3e-2, warmup_steps=10),
+        vocabulary=dataset.vocabulary, steps=(1, 1), widths=(16, 16), depth=1, features=16, batch_size=64,
+        sketch_weight=1.0, optimiser=OptimiserConfig(rate=3e-2, warmup_steps=10),
     )  # fmt: skip
     trainer = Trainer(RealNVP(config, np.random.default_rng(0)), dataset, 0, 40, Threads(2))
-    losses = [trainer.step()["flow_loss"] for _ in range(40)]
+    losses = [trainer.step()["bits_per_dimension"] for _ in range(40)]
     return trainer.family, dataset, losses
 
 
@@ -330,12 +348,13 @@ def test_samples_are_8_bit_images_that_depend_on_the_seed_the_caption_and_the_te
     assert (draw(guidance=1.0) != images).any()
 
 
-def test_the_temperature_suits_the_images_and_is_what_samples_have():
+def test_temperature_and_sketch_suit_the_images_and_the_temperature_is_what_samples_have():
     model, dataset, _ = trained()
     gray = replace(dataset, images=np.random.default_rng(0).integers(0, 256, (256, 28, 28, 1)).astype(np.uint8))
-    assert RealNVP.suited(model.config, gray).temperature == 1
-    config = RealNVP.suited(model.config, dataset)
-    assert 0 < config.temperature < 1
+    other = RealNVP.suited(replace(model.config, temperature=0.5, sketch_weight=3.0), gray)
+    assert (other.temperature, other.sketch_weight) == (1, 0)
+    config = RealNVP.suited(replace(model.config, sketch_weight=0.0), dataset)
+    assert 0 < config.temperature < 1 and config.sketch_weight > 0
 
     def draw(**options):
         return model.sample(["seven"], np.random.default_rng(0), **options)

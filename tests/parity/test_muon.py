@@ -24,8 +24,8 @@ def test_updates_agree():
     flat = FlatParameters(ours)
     mine = Muon(flat.values, flat.matrices, EMA(flat.values, 0.9), config.momentum, config.betas, config.weight_decay)
     other = peer.Muon(theirs, config)
-    for rate in (0.1, 0.05, 0.2):
-        gradients = [rng.standard_normal(p.shape).astype(np.float32) for p in ours]
+    for rate, size in ((0.1, 0), (0.1, 1), (0.05, 1), (0.2, 1)):  # behind a layer that begins at zero it begins at zero
+        gradients = [size * rng.standard_normal(p.shape).astype(np.float32) for p in ours]
         for view, gradient in zip(flat.views(flat.gradient), gradients, strict=True):
             view[...] = gradient
         for p, gradient in zip(theirs, (gradients[0].transpose(3, 2, 0, 1), gradients[1].T, gradients[2]), strict=True):
