@@ -122,7 +122,10 @@ class Winograd:
         return flat, flat[:, : rows * channels].reshape(-1, rows, channels)
 
     def transform_weights(self, weight, flipped=False):
-        """(r, r, in, out) -> (n^2, in, out), not contiguous (see `planes`); flipped: of the kernel that the input's gradient is convolved with."""
+        """(r, r, in, out) -> (n^2, in, out), not contiguous (see `planes`).
+
+        flipped: of the kernel that the input's gradient is convolved with
+        """
         return _transformed.get(weight, (self.m, flipped), self._flip_and_transform if flipped else self._transform)
 
     def _flip_and_transform(self, weight):
