@@ -59,8 +59,8 @@ def polar(matrix: np.ndarray) -> np.ndarray:
     x = matrix * scalar(1 / largest)  # so that no square of a square overflows or vanishes
     tall = matrix.shape[0] > matrix.shape[1]
     gram = x.T @ x if tall else x @ x.T
-    # No s is more than (sum of s^4)^(1/4), the root of the Gram matrix's norm.  In the middle of training that is 1.06
-    # times the largest s, and the more usual (sum of s^2)^(1/2) 1.45 times: it saves a fifth of a round.
+    # No s is more than (sum of s^4)^(1/4), the root of the Gram matrix's norm.  In a trained diffusion model that is
+    # 1.06 times the largest s, and the more usual (sum of s^2)^(1/2) 1.45 times: it saves a fifth of a round.
     square = np.sqrt(np.vdot(gram, gram))
     gram *= scalar(1 / square)
     product = None  # P: what stands beside x so far
@@ -77,7 +77,7 @@ def polar(matrix: np.ndarray) -> np.ndarray:
 
 
 def _cost(rows: int, columns: int) -> int:
-    """Multiplications in `polar`: the large matrix twice, the small ones 4 times a round, at both ends 3 times less."""
+    """Multiplications in `polar`: the large matrix twice, the small ones 4 times a round less 3."""
     k, n = min(rows, columns), max(rows, columns)
     return 2 * k * k * n + (4 * len(POLYNOMIALS) - 3) * k**3
 
