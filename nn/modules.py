@@ -182,10 +182,13 @@ class GroupNorm(Module):
 
 
 class GroupNormSiLU(GroupNorm):
-    """GroupNorm followed by SiLU, as one op: half the trips through memory."""
+    """GroupNorm followed by SiLU, as one op: half the trips through memory.
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.group_norm_silu(x, self.gamma, self.beta, self.groups)
+    modulation (N, 2C), if given, scales and shifts each image's channels first: see `F.group_norm_silu`.
+    """
+
+    def __call__(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
+        return F.group_norm_silu(x, self.gamma, self.beta, self.groups, modulation=modulation)
 
 
 class LayerNorm(Module):

@@ -19,31 +19,34 @@ class GroupNorm(Function):
     forward_kernel, backward_kernel = kernels.group_norm, kernels.group_norm_backward
 
     @classmethod
-    def forward(cls, ctx, x, gamma, beta, groups, eps):
+    def forward(cls, ctx, x, gamma, beta, modulation, groups, eps):
         x = np.ascontiguousarray(x)
         pixels = x.reshape(len(x), -1, x.shape[-1])  # (N, P, C)
-        mean, inverse_sigma = np.empty((2, len(x), groups), x.dtype)
+        channels = len(gamma)
+        if modulation is None:
+            modulation = np.zeros((len(x), 2 * channels), x.dtype)
+        kept = np.empty((len(x), 2, channels), x.dtype), *np.empty((2, len(x), groups), x.dtype)
         out = np.empty_like(x)
-        per_channel = scratch("per channel", (4, x.shape[-1]), x.dtype)
-        cls.forward_kernel(pixels, gamma, beta, eps, per_channel, mean, inverse_sigma, out.reshape(pixels.shape))
-        ctx.save(pixels, gamma, beta, mean, inverse_sigma)
+        per_channel = scratch("per channel", (4, channels), x.dtype)
+        cls.forward_kernel(pixels, gamma, beta, modulation, eps, per_channel, *kept, out.reshape(pixels.shape))
+        ctx.save(pixels, gamma, beta, modulation, *kept)
         return out
 
     @classmethod
     def backward(cls, ctx, grad):
-        pixels, gamma, beta, mean, inverse_sigma = ctx.saved
+        pixels, gamma, _, modulation, *_ = ctx.saved
         dx, (dgamma, dbeta) = np.empty_like(grad, order="C"), np.empty((2, len(gamma)), grad.dtype)
+        dmodulation = np.empty_like(modulation)
         grad = np.ascontiguousarray(grad).reshape(pixels.shape)
         per_channel = scratch("per channel", (4, len(gamma)), grad.dtype)
-        outputs = dx.reshape(pixels.shape), dgamma, dbeta
-        cls.backward_kernel(pixels, gamma, beta, mean, inverse_sigma, grad, per_channel, *outputs)
-        return dx, dgamma, dbeta
+        cls.backward_kernel(*ctx.saved, grad, per_channel, dx.reshape(pixels.shape), dgamma, dbeta, dmodulation)
+        return dx, dgamma, dbeta, dmodulation if ctx.needs[3] else None
 
 
 def group_norm(x, gamma, beta, groups, eps=1e-5):
     """Normalise x (N, ..., C) over the positions and channels of each of `groups` groups; gamma, beta (C,)."""
     _check("group_norm", x, gamma, beta, groups)
-    return GroupNorm.apply(x, gamma, beta, groups=groups, eps=eps)
+    return GroupNorm.apply(x, gamma, beta, None, groups=groups, eps=eps)
 
 
 class GroupNormSilu(GroupNorm):
@@ -52,10 +55,20 @@ class GroupNormSilu(GroupNorm):
     forward_kernel, backward_kernel = kernels.group_norm_silu, kernels.group_norm_silu_backward
 
 
-def group_norm_silu(x, gamma, beta, groups, eps=1e-5):
-    """silu(group_norm(x, ...)) in one pass; same arguments."""
+def group_norm_silu(x, gamma, beta, groups, eps=1e-5, modulation=None):
+    """silu(group_norm(x, ...)) in one pass; same arguments.
+
+    modulation: (N, 2C), if given, scales and shifts the channels of each image first: with its halves s and t,
+        (1 + s) x + t is normalised in place of x (a FiLM layer; Perez et al. 2018)
+    """
     _check("group_norm_silu", x, gamma, beta, groups)
-    return GroupNormSilu.apply(x, gamma, beta, groups=groups, eps=eps)
+    expected = (len(x), 2 * x.shape[-1])
+    if modulation is not None and tuple(modulation.shape) != expected:
+        raise ValueError(
+            f"group_norm_silu: the modulation must have shape {expected}, a scale and a shift for each channel of each "
+            f"image of x {x.shape}; given {modulation.shape}"
+        )
+    return GroupNormSilu.apply(x, gamma, beta, modulation, groups=groups, eps=eps)
 
 
 class LayerNorm(Function):

@@ -54,6 +54,11 @@ def group_norm(x, gamma, beta, groups):
     return channels_last(T.group_norm(channels_first(x), groups, gamma, beta))
 
 
+def modulated(x, gamma, beta, modulation, groups):
+    scale, shift = modulation[:, None, None].chunk(2, dim=-1)
+    return T.silu(group_norm((1 + scale) * x + shift, gamma, beta, groups))
+
+
 def getitem(x, index):
     def convert(part):
         return torch.as_tensor(part) if isinstance(part, np.ndarray) else part
@@ -121,6 +126,7 @@ TWINS = {
     "upsample_nearest": spatial(lambda x, scale: T.interpolate(x, scale_factor=scale, mode="nearest")),
     "group_norm": group_norm,
     "group_norm_silu": lambda *inputs, groups: T.silu(group_norm(*inputs, groups)),
+    "group_norm_silu.modulated": modulated,
     "layer_norm": lambda x, gamma, beta: T.layer_norm(x, x.shape[-1:], gamma, beta),
     "batch_norm": lambda x, gamma, beta: channels_last(
         T.batch_norm(channels_first(x), None, None, gamma, beta, training=True)

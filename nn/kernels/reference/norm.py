@@ -1,4 +1,4 @@
-"""Group normalisation by its formula, alone and with SiLU; x (N, P, C), gamma and beta (C,)."""
+"""Group normalisation by its formula, alone and with SiLU; x (N, P, C), gamma and beta (C,), modulation (N, 2C)."""
 import numpy as np
 
 from nn.kernels.reference import activation
@@ -34,6 +34,18 @@ def group_norm_backward(x, gamma, groups, eps, grad):
     mean_gx = (g * xhat).mean(axis=(1, 3), keepdims=True)
     dx = (g - mean_g - xhat * mean_gx) / sigma
     return dx.reshape(x.shape), (grad * xhat.reshape(x.shape)).sum(axis=(0, 1)), grad.sum(axis=(0, 1))
+
+
+def modulate(x, modulation):
+    """u = a x + b, with 1 + the first half of an image's modulation as a and the second as b: one each per channel."""
+    a, b = np.split(modulation[:, None], 2, axis=-1)  # (N, 1, C)
+    return (1 + a) * x + b
+
+
+def modulate_backward(x, modulation, grad):
+    """The gradients (dx, dmodulation), given that of u: a du; the sums over positions of du x and of du."""
+    dx = (1 + modulation[:, None, : x.shape[2]]) * grad
+    return dx, np.concatenate([(grad * x).sum(axis=1), grad.sum(axis=1)], axis=1)
 
 
 def group_norm_silu(x, gamma, beta, groups, eps):

@@ -13,45 +13,57 @@ EPS = 0.01  # large, because the variance of one number is 0, and 1 / sqrt(EPS) 
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}
 
 
-def run(x, gamma, beta, groups, grad, with_silu):
-    """Forward and the three gradients."""
+def run(x, gamma, beta, modulation, groups, grad, with_silu):
+    """Forward and the four gradients."""
     out, dx, dgamma, dbeta = np.empty_like(x), np.empty_like(x), np.empty_like(gamma), np.empty_like(beta)
-    mean, inverse_sigma = np.empty((2, len(x), groups), x.dtype)
+    moments, dmodulation = np.empty((len(x), 2, x.shape[2]), x.dtype), np.empty_like(modulation)
+    kept = moments, *np.empty((2, len(x), groups), x.dtype)
     per_channel = np.empty((4, x.shape[2]), x.dtype)
     forward = norm.group_norm_silu if with_silu else norm.group_norm
     backward = norm.group_norm_silu_backward if with_silu else norm.group_norm_backward
-    forward(x, gamma, beta, EPS, per_channel, mean, inverse_sigma, out)
-    backward(x, gamma, beta, mean, inverse_sigma, grad, per_channel, dx, dgamma, dbeta)
-    return out, dx, dgamma, dbeta
+    forward(x, gamma, beta, modulation, EPS, per_channel, *kept, out)
+    backward(x, gamma, beta, modulation, *kept, grad, per_channel, dx, dgamma, dbeta, dmodulation)
+    return out, dx, dgamma, dbeta, dmodulation
+
+
+def by_formula(x, gamma, beta, modulation, groups, grad, with_silu):
+    """The same in float64, step by step."""
+    u = simple.modulate(x, modulation)
+    if with_silu:
+        y, backward = simple.group_norm_silu(u, gamma, beta, groups, EPS), simple.group_norm_silu_backward
+        du, dgamma, dbeta = backward(u, gamma, beta, groups, EPS, grad)
+    else:
+        y = simple.group_norm(u, gamma, beta, groups, EPS)
+        du, dgamma, dbeta = simple.group_norm_backward(u, gamma, groups, EPS, grad)
+    dx, dmodulation = simple.modulate_backward(x, modulation, du)
+    return y, dx, dgamma, dbeta, dmodulation
 
 
 @dtypes
+@pytest.mark.parametrize("with_silu", [False, True])
 @given(
     count=st.integers(1, 3),
     positions=st.integers(1, 35),
     groups=st.integers(1, 4),
     width=st.sampled_from([1, 2, 5, 16]),
     shift=st.sampled_from([0.0, 30.0]),
+    modulated=st.sampled_from([0.0, 1.0]),
 )
-def test_forward_and_backward(dtype, count, positions, groups, width, shift):
+def test_forward_and_backward(dtype, with_silu, count, positions, groups, width, shift, modulated):
     """Catches: sums that miss the last odd position; channels of one vector that belong to two groups; a mean far
-    from zero that costs digits; a gradient that forgets that mean and variance depend on x."""
+    from zero that costs digits; a gradient that forgets that mean and variance depend on x, or what they depend on of
+    the modulation; one image's modulation used for all."""
     rng = np.random.default_rng([count, positions, groups, width])
     x, grad = rng.standard_normal((2, count, positions, groups * width)).astype(dtype)
     x += dtype(shift)
     gamma, beta = rng.standard_normal((2, groups * width)).astype(dtype)
-    wide = [array.astype(np.float64) for array in (x, gamma, beta, grad)]
+    modulation = (modulated * rng.standard_normal((count, 2 * groups * width))).astype(dtype)
     tolerance = TOLERANCE[dtype] * (1 + shift)
-    y, *gradients = run(x, gamma, beta, groups, grad, with_silu=False)
-    expected = simple.group_norm_backward(wide[0], wide[1], groups, EPS, wide[3])
-    assert_close(y, simple.group_norm(*wide[:3], groups, EPS), tolerance, "y", floor=1)
-    for name, ours, truth in zip(("dx", "dgamma", "dbeta"), gradients, expected, strict=True):
+    results = run(x, gamma, beta, modulation, groups, grad, with_silu)
+    wide = [array.astype(np.float64) for array in (x, gamma, beta, modulation)]
+    expected = by_formula(*wide, groups, grad.astype(np.float64), with_silu)
+    for name, ours, truth in zip(("y", "dx", "dgamma", "dbeta", "dmodulation"), results, expected, strict=True):
         assert_close(ours, truth, tolerance, name, floor=1)
-    y, *gradients = run(x, gamma, beta, groups, grad, with_silu=True)
-    expected = simple.group_norm_silu_backward(*wide[:3], groups, EPS, wide[3])
-    assert_close(y, simple.group_norm_silu(*wide[:3], groups, EPS), tolerance, "silu: y", floor=1)
-    for name, ours, truth in zip(("dx", "dgamma", "dbeta"), gradients, expected, strict=True):
-        assert_close(ours, truth, tolerance, f"silu: {name}", floor=1)
 
 
 @dtypes

@@ -207,11 +207,22 @@ def draw_upsample(rng):
     return [normal(rng, *lengths(rng, 4, most=3))], {"scale": int(rng.integers(1, 4))}
 
 
-def draw_group_norm(rng):
+def draw_group_norm(rng, least=1):
     n, height, width, groups, size = lengths(rng, 5, most=3)
-    channels = groups * size
+    channels = groups * (size + least - 1)
     arrays = [normal(rng, n, height + 1, width + 1, channels), positive(rng, channels), normal(rng, channels)]
     return arrays, {"groups": groups}
+
+
+def draw_modulated(rng):
+    """Two channels a group or more: the scale of a lone one is normalised away, and its gradient all rounding."""
+    (x, gamma, beta), options = draw_group_norm(rng, least=2)
+    factors, shifts = positive(rng, len(x), len(gamma)), normal(rng, len(x), len(gamma))
+    return [x, gamma, beta, np.concatenate([factors - 1, shifts], axis=1)], options
+
+
+def modulated(x, gamma, beta, modulation, groups):
+    return F.group_norm_silu(x, gamma, beta, groups, modulation=modulation)
 
 
 def draw_layer_norm(rng):
@@ -314,6 +325,7 @@ CASES = [
     case("upsample_nearest", draw_upsample),
     case("group_norm", draw_group_norm),
     case("group_norm_silu", draw_group_norm),
+    case("group_norm_silu.modulated", draw_modulated, modulated),
     case("layer_norm", draw_layer_norm),
     case("batch_norm", draw_batch_norm),
     case("embedding", draw_embedding),

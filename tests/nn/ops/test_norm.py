@@ -58,11 +58,15 @@ def test_silu_of_large_values_stays_finite():
     assert_close(y, np.maximum(h, 0), 1e-6)
 
 
+ONES = np.ones((3, 2, 2, 4)), np.ones(4), np.ones(4)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: F.group_norm(np.ones((1, 2, 2, 6)), np.ones(6), np.ones(6), groups=4), "4 groups"),
         (lambda: F.group_norm(np.ones((1, 2, 2, 6)), np.ones(5), np.ones(6), groups=3), "(6,)"),
+        (lambda: F.group_norm_silu(*ONES, groups=2, modulation=np.ones((3, 4))), "(3, 8)"),
         (lambda: F.layer_norm(np.ones((2, 6)), np.ones(6), np.ones((1, 6))), "(6,)"),
     ],
 )
