@@ -46,10 +46,11 @@ def is_ink(images: np.ndarray) -> bool:
 
 
 class ResidualBlock(Module):
-    """x + conv(act(conv(act(x)) + W condition)), act being GroupNorm and SiLU (He et al. 2016, pre-activation).
+    """x + conv(act(modulate(conv(act(x)), W condition))), act being GroupNorm, SiLU (He et al. 2016, pre-activation).
 
-    x (N, H, W, in_channels), condition (N, condition_features) -> (N, H, W, out_channels).  The second convolution
-    starts at zero, so the block starts as the identity (or as a 1x1 convolution where the channels change).
+    x (N, H, W, in_channels), condition (N, condition_features) -> (N, H, W, out_channels).  The condition scales and
+    shifts every channel between the convolutions (Perez et al. 2018).  The second convolution starts at zero, so the
+    block starts as the identity (or as a 1x1 convolution where the channels change).
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class ResidualBlock(Module):
     ):
         self.norm1 = GroupNormSiLU(groups, in_channels)
         self.conv1 = Conv2d(in_channels, out_channels, 3, rng)
-        self.condition = Linear(condition_features, out_channels, rng)
+        self.condition = Linear(condition_features, 2 * out_channels, rng)
         self.norm2 = GroupNormSiLU(groups, out_channels)
         self.conv2 = Conv2d(out_channels, out_channels, 3, rng)
         self.conv2.weight.data = init.zeros(self.conv2.weight.shape)
@@ -70,6 +71,5 @@ class ResidualBlock(Module):
 
     def __call__(self, x: Tensor, condition: Tensor) -> Tensor:
         h = self.conv1(self.norm1(x))
-        h = h + F.reshape(self.condition(condition), (len(h), 1, 1, -1))
-        h = self.conv2(self.norm2(h))
+        h = self.conv2(self.norm2(h, self.condition(condition)))
         return h + (x if self.skip is None else self.skip(x))

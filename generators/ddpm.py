@@ -50,7 +50,7 @@ class DDPMConfig(FamilyConfig):
     squeezed: bool = False  # whether the network works on 2x2 pixels at a time: the widths then begin at 14x14
     blocks: int = 2  # residual blocks on the way up, at each size
     heads: int = 4  # of the attention at the coarsest size
-    features: int = 128  # numbers in the embedding of time and caption
+    features: int = 96  # numbers in the embedding of time and caption
     time_steps: int = 1000  # T
     schedule: str = "cosine"  # or "linear"
     training_times: str = "even"  # or "middle": which are trained on most, see `diffusion.middle_share`

@@ -1,8 +1,8 @@
 """What a flow is told of a caption, and the networks that listen to it.
 
 Every coupling and the dequantiser ask one half of an image, and what the caption says, what to do with the other half
-(`CouplingNetwork`).  What it says reaches them in words, as numbers that shift channels, and for ink also as a picture,
-the `Sketch`.
+(`CouplingNetwork`).  What it says reaches them in words, as numbers that scale and shift channels, and for ink also as
+a picture, the `Sketch`.
 """
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ class CouplingNetwork(Module):
         self.size = size
         self.enter = Linear(inputs + sketch_channels, width, rng)
         self.position = Parameter(init.zeros((size, size, width)))  # where in the picture: a bias for every pixel
-        self.caption = Linear(features, width, rng)
         self.norms = [GroupNormSiLU(8, width) for _ in range(depth)]
         self.convolutions = [Conv2d(width, width, 3, rng) for _ in range(depth)]
         self.norm = GroupNormSiLU(8, width)
+        self.caption = Linear(features, 2 * width * (depth + 1), rng)  # a modulation for each of the norms
         self.leave = Linear(width, outputs, rng)
         self.leave.weight.data[...] = 0
 
@@ -86,11 +86,11 @@ class CouplingNetwork(Module):
         if condition.sketch is not None:
             sketch = condition.sketch if condition.sketch.shape[1] == self.size else squeeze(condition.sketch)
             x = F.concat([x, sketch], axis=-1)
-        said = self.caption(condition.words).reshape(len(x), 1, 1, -1)
-        h = self.enter(x) + (said + self.position)
-        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
-            h = h + convolution(norm(h))
-        return self.leave(self.norm(h))
+        h = self.enter(x) + self.position
+        *modulations, last = F.split(self.caption(condition.words), len(self.norms) + 1, axis=-1)
+        for norm, convolution, modulation in zip(self.norms, self.convolutions, modulations, strict=True):
+            h = h + convolution(norm(h, modulation))
+        return self.leave(self.norm(h, last))
 
 
 class CaptionPrior(Linear):

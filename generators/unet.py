@@ -7,8 +7,8 @@ what was known on the way down is added to what comes back from below.  That mak
 
     level(x)  =  blocks( block(x) + enlarge( level below( shrink( block(x) ) ) ) )
 
-Time and caption are one vector that every block adds to its channels, so the same weights denoise at every noise
-level and for every caption.
+Time and caption are one vector by which every block scales and shifts its channels, so the same weights denoise at
+every noise level and for every caption.
 """
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ class AttentionBlock(Module):
 class Bottom(Module):
     """The coarsest level, size x size pixels: a sketch, block, attention, block.
 
-    A convolution does the same everywhere, so a caption that only shifts channels cannot say what goes where, and the
-    network would have to find its place by counting from the border.  The sketch says it: an image of a few channels
-    that the caption paints, all at once, and that the blocks start from.
+    A convolution does the same everywhere, so a caption that only turns channels up and down cannot say what goes
+    where, and the network would have to find its place by counting from the border.  The sketch says it: an image of a
+    few channels that the caption paints, all at once, and that the blocks start from.
     """
 
     SKETCH = 8  # its channels

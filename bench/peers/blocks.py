@@ -22,8 +22,8 @@ def unsqueeze(x: torch.Tensor) -> torch.Tensor:
 
 class ResidualBlock(Twin):
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        h = self.conv1(self.norm1(x)) + self.condition(condition)[:, :, None, None]
-        h = self.conv2(self.norm2(h))
+        h = self.conv1(self.norm1(x))
+        h = self.conv2(self.norm2(h, self.condition(condition)))
         return h + (x if self.skip is None else self.skip(x))
 
 

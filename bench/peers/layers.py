@@ -143,7 +143,10 @@ class LayerNorm(Twin):
 
 
 class GroupNormSiLU(GroupNorm):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, modulation: torch.Tensor | None = None) -> torch.Tensor:
+        if modulation is not None:
+            scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
+            x = (1 + scale) * x + shift
         return F.silu(super().forward(x))
 
 

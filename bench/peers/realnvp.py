@@ -173,10 +173,11 @@ class CouplingNetwork(Twin):
         if condition.sketch is not None:
             sketch = condition.sketch
             x = torch.cat([x, sketch if sketch.shape[2] == self.size else squeeze(sketch)], dim=1)
-        h = self.enter.on_pixels(x) + (self.caption(condition.words)[:, :, None, None] + self.position)
-        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
-            h = h + convolution(norm(h))
-        return self.leave.on_pixels(self.norm(h))
+        h = self.enter.on_pixels(x) + self.position
+        *modulations, last = self.caption(condition.words).chunk(len(self.norms) + 1, dim=1)
+        for norm, convolution, modulation in zip(self.norms, self.convolutions, modulations, strict=True):
+            h = h + convolution(norm(h, modulation))
+        return self.leave.on_pixels(self.norm(h, last))
 
 
 class Dequantiser(Twin):

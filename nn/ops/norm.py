@@ -23,8 +23,8 @@ class GroupNorm(Function):
         x = np.ascontiguousarray(x)
         pixels = x.reshape(len(x), -1, x.shape[-1])  # (N, P, C)
         channels = len(gamma)
-        if modulation is None:
-            modulation = np.zeros((len(x), 2 * channels), x.dtype)
+        absent = modulation is None
+        modulation = np.zeros((len(x), 2 * channels), x.dtype) if absent else np.ascontiguousarray(modulation)
         kept = np.empty((len(x), 2, channels), x.dtype), *np.empty((2, len(x), groups), x.dtype)
         out = np.empty_like(x)
         per_channel = scratch("per channel", (4, channels), x.dtype)
