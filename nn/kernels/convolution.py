@@ -42,6 +42,7 @@ def choose(kernel, stride, padding, channels, out_height, out_width):
 def convolve(x, weight, bias, stride, padding):
     """y[n,i,j,:] = sum over u, v of x[n, i*stride+u-padding, j*stride+v-padding, :] @ weight[u,v] + bias (or None)."""
     x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
+    bias = None if bias is None else np.ascontiguousarray(bias)
     kernel, channels = weight.shape[:2], weight.shape[2:]
     out_height, out_width = output_size(x.shape, kernel, stride, padding)
     out = np.empty((x.shape[0], out_height, out_width, channels[1]), x.dtype)
