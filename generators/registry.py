@@ -104,5 +104,8 @@ def restore(arrays: dict[str, np.ndarray], meta: dict, path: Path) -> Family:
         model = _construct(kind, config, np.random.default_rng(0), 2 * sum(array.size for array in weights.values()))
         model.load_state(weights)
     except ValueError as error:
-        raise CheckpointError(f"{path} does not fit this version of Inkling: {error}") from error
+        raise CheckpointError(
+            f"{path} was written by another version of Inkling, or is damaged ({error}); "
+            "use that version, or train again"
+        ) from error
     return model

@@ -207,7 +207,10 @@ class Run:
             run.trainer.load_state(arrays, meta["step"])
             run.seconds = float(meta["seconds"])
         except (KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{folder / 'checkpoint.npz'} does not fit its own config: {error}") from error
+            raise CheckpointError(
+                f"{folder / 'checkpoint.npz'} was written by another version of Inkling, or is damaged ({error}); "
+                "go on with that version, or train again in another folder"
+            ) from error
         _cut_metrics(folder / "metrics.jsonl", run.trainer.step_number)
         return run
 
