@@ -45,26 +45,28 @@ def is_ink(images: np.ndarray) -> bool:
     return bool(np.mean((images > 25) & (images < 230)) <= 0.2)
 
 
+def modulated_norm(channels: int) -> GroupNormSiLU:
+    """A norm for a condition to modulate: 8 groups, but two channels or more in each.
+
+    The modulation comes before the normalisation, which in a group of one channel would undo it.
+    """
+    return GroupNormSiLU(max(1, min(8, channels // 2)), channels)
+
+
 class ResidualBlock(Module):
     """x + conv(act(modulate(conv(act(x)), W condition))), act being GroupNorm, SiLU (He et al. 2016, pre-activation).
 
     x (N, H, W, in_channels), condition (N, condition_features) -> (N, H, W, out_channels).  The condition scales and
-    shifts every channel between the convolutions (Perez et al. 2018).  The second convolution starts at zero, so the
-    block starts as the identity (or as a 1x1 convolution where the channels change).
+    shifts every channel between the convolutions (Perez et al. 2018), before the second norm: behind it it did less
+    (`docs/what-helped.md`).  The second convolution starts at zero, so the block starts as the identity (or as a 1x1
+    convolution where the channels change).
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        condition_features: int,
-        rng: np.random.Generator,
-        groups: int = 8,
-    ):
-        self.norm1 = GroupNormSiLU(groups, in_channels)
+    def __init__(self, in_channels: int, out_channels: int, condition_features: int, rng: np.random.Generator):
+        self.norm1 = GroupNormSiLU(8, in_channels)
         self.conv1 = Conv2d(in_channels, out_channels, 3, rng)
         self.condition = Linear(condition_features, 2 * out_channels, rng)
-        self.norm2 = GroupNormSiLU(groups, out_channels)
+        self.norm2 = modulated_norm(out_channels)
         self.conv2 = Conv2d(out_channels, out_channels, 3, rng)
         self.conv2.weight.data = init.zeros(self.conv2.weight.shape)
         self.skip = Conv2d(in_channels, out_channels, 1, rng) if in_channels != out_channels else None

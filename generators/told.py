@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from generators.blocks import squeeze
+from generators.blocks import modulated_norm, squeeze
 from nn import functional as F
 from nn import init
-from nn.modules import Conv2d, GroupNormSiLU, Linear, Module
+from nn.modules import Conv2d, Linear, Module
 from nn.tensor import Parameter, Tensor
 
 
@@ -55,8 +55,8 @@ class Sketch(Module):
 class CouplingNetwork(Module):
     """What a coupling asks about the half that stays: a small residual network of 3x3 convolutions.
 
-    x (N, size, size, inputs), Told -> (N, size, size, outputs).  The last layer begins at zero, so that the coupling
-    begins as the identity.
+    x (N, size, size, inputs), Told -> (N, size, size, outputs).  The words modulate every norm.  The last layer begins
+    at zero, so that the coupling begins as the identity.
 
     sketch_channels: of the sketch at this size, which is put beside x; 0 if there is none.
     """
@@ -75,10 +75,10 @@ class CouplingNetwork(Module):
         self.size = size
         self.enter = Linear(inputs + sketch_channels, width, rng)
         self.position = Parameter(init.zeros((size, size, width)))  # where in the picture: a bias for every pixel
-        self.norms = [GroupNormSiLU(8, width) for _ in range(depth)]
+        self.norms = [modulated_norm(width) for _ in range(depth)]
         self.convolutions = [Conv2d(width, width, 3, rng) for _ in range(depth)]
-        self.norm = GroupNormSiLU(8, width)
-        self.caption = Linear(features, 2 * width * (depth + 1), rng)  # a modulation for each of the norms
+        self.norm = modulated_norm(width)
+        self.caption = Linear(features, 2 * width * (depth + 1), rng)  # [scale - 1 | shift] for each norm, `norm` last
         self.leave = Linear(width, outputs, rng)
         self.leave.weight.data[...] = 0
 
@@ -87,10 +87,10 @@ class CouplingNetwork(Module):
             sketch = condition.sketch if condition.sketch.shape[1] == self.size else squeeze(condition.sketch)
             x = F.concat([x, sketch], axis=-1)
         h = self.enter(x) + self.position
-        *modulations, last = F.split(self.caption(condition.words), len(self.norms) + 1, axis=-1)
+        *modulations, last_modulation = F.split(self.caption(condition.words), len(self.norms) + 1, axis=-1)
         for norm, convolution, modulation in zip(self.norms, self.convolutions, modulations, strict=True):
             h = h + convolution(norm(h, modulation))
-        return self.leave(self.norm(h, last))
+        return self.leave(self.norm(h, last_modulation))
 
 
 class CaptionPrior(Linear):

@@ -184,7 +184,7 @@ class GroupNorm(Module):
 class GroupNormSiLU(GroupNorm):
     """GroupNorm followed by SiLU, as one op: half the trips through memory.
 
-    modulation (N, 2C), if given, scales and shifts each image's channels first: see `F.group_norm_silu`.
+    modulation (N, 2C), if given, scales and shifts each image's channels before: see `F.group_norm_silu`.
     """
 
     def __call__(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:

@@ -174,10 +174,10 @@ class CouplingNetwork(Twin):
             sketch = condition.sketch
             x = torch.cat([x, sketch if sketch.shape[2] == self.size else squeeze(sketch)], dim=1)
         h = self.enter.on_pixels(x) + self.position
-        *modulations, last = self.caption(condition.words).chunk(len(self.norms) + 1, dim=1)
+        *modulations, last_modulation = self.caption(condition.words).chunk(len(self.norms) + 1, dim=1)
         for norm, convolution, modulation in zip(self.norms, self.convolutions, modulations, strict=True):
             h = h + convolution(norm(h, modulation))
-        return self.leave.on_pixels(self.norm(h, last))
+        return self.leave.on_pixels(self.norm(h, last_modulation))
 
 
 class Dequantiser(Twin):

@@ -20,32 +20,31 @@ class GroupNorm(Function):
 
     @classmethod
     def forward(cls, ctx, x, gamma, beta, modulation, groups, eps):
-        x = np.ascontiguousarray(x)
-        pixels = x.reshape(len(x), -1, x.shape[-1])  # (N, P, C)
-        channels = len(gamma)
-        absent = modulation is None
-        modulation = np.zeros((len(x), 2 * channels), x.dtype) if absent else np.ascontiguousarray(modulation)
-        kept = np.empty((len(x), 2, channels), x.dtype), *np.empty((2, len(x), groups), x.dtype)
+        channels = x.shape[-1]
+        if modulation is None:
+            modulation = np.zeros((len(x), 2 * channels), x.dtype)
+        x, gamma, beta, modulation = (np.ascontiguousarray(array) for array in (x, gamma, beta, modulation))
+        pixels = x.reshape(len(x), -1, channels)  # (N, P, C)
+        constants, inverse_sigma = np.empty((len(x), 4, channels), x.dtype), np.empty((len(x), groups), x.dtype)
         out = np.empty_like(x)
-        per_channel = scratch("per channel", (4, channels), x.dtype)
-        cls.forward_kernel(pixels, gamma, beta, modulation, eps, per_channel, *kept, out.reshape(pixels.shape))
-        ctx.save(pixels, gamma, beta, modulation, *kept)
+        cls.forward_kernel(pixels, gamma, beta, modulation, eps, constants, inverse_sigma, out.reshape(pixels.shape))
+        ctx.save(pixels, gamma, beta, constants, inverse_sigma)
         return out
 
     @classmethod
     def backward(cls, ctx, grad):
-        pixels, gamma, _, modulation, *_ = ctx.saved
+        pixels, gamma, *_ = ctx.saved
         dx, (dgamma, dbeta) = np.empty_like(grad, order="C"), np.empty((2, len(gamma)), grad.dtype)
-        dmodulation = np.empty_like(modulation)
+        dmodulation = np.empty((len(pixels), 2 * len(gamma)), grad.dtype)
         grad = np.ascontiguousarray(grad).reshape(pixels.shape)
         per_channel = scratch("per channel", (4, len(gamma)), grad.dtype)
         cls.backward_kernel(*ctx.saved, grad, per_channel, dx.reshape(pixels.shape), dgamma, dbeta, dmodulation)
-        return dx, dgamma, dbeta, dmodulation if ctx.needs[3] else None
+        return dx, dgamma, dbeta, dmodulation
 
 
 def group_norm(x, gamma, beta, groups, eps=1e-5):
     """Normalise x (N, ..., C) over the positions and channels of each of `groups` groups; gamma, beta (C,)."""
-    _check("group_norm", x, gamma, beta, groups)
+    _check_groups("group_norm", x, gamma, beta, groups)
     return GroupNorm.apply(x, gamma, beta, None, groups=groups, eps=eps)
 
 
@@ -58,10 +57,11 @@ class GroupNormSilu(GroupNorm):
 def group_norm_silu(x, gamma, beta, groups, eps=1e-5, modulation=None):
     """silu(group_norm(x, ...)) in one pass; same arguments.
 
-    modulation: (N, 2C), if given, scales and shifts the channels of each image first: with its halves s and t,
-        (1 + s) x + t is normalised in place of x (a FiLM layer; Perez et al. 2018)
+    modulation: (N, 2C), if given, scales and shifts the channels of each image first (Perez et al. 2018): with its
+        halves s and t, (1 + s) x + t is normalised in place of x.  What all channels of a group share of a scale or a
+        shift is thus normalised away.
     """
-    _check("group_norm_silu", x, gamma, beta, groups)
+    _check_groups("group_norm_silu", x, gamma, beta, groups)
     expected = (len(x), 2 * x.shape[-1])
     if modulation is not None and tuple(modulation.shape) != expected:
         raise ValueError(
@@ -131,12 +131,18 @@ def _scale_gradients(grad, xhat):
     return (grad * xhat).sum(axis=axes), grad.sum(axis=axes)
 
 
-def _check(name, x, gamma, beta, groups=1):
+def _check(name, x, gamma, beta):
     channels = x.shape[-1]
     if tuple(gamma.shape) != (channels,) or tuple(beta.shape) != (channels,):
         raise ValueError(
             f"{name}: gamma and beta must have shape ({channels},), one entry a channel of x {x.shape}; "
             f"given {gamma.shape} and {beta.shape}"
         )
-    if channels % groups:
-        raise ValueError(f"{name}: {channels} channels do not divide into {groups} groups")
+
+
+def _check_groups(name, x, gamma, beta, groups):
+    _check(name, x, gamma, beta)
+    if 0 in x.shape:
+        raise ValueError(f"{name}: there is nothing to normalise in x {x.shape}")
+    if x.shape[-1] % groups:
+        raise ValueError(f"{name}: {x.shape[-1]} channels do not divide into {groups} groups")

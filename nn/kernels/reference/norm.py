@@ -1,4 +1,7 @@
-"""Group normalisation by its formula, alone and with SiLU; x (N, P, C), gamma and beta (C,), modulation (N, 2C)."""
+"""Group normalisation by its formula, alone and with SiLU; x (N, P, C), gamma and beta (C,), modulation (N, 2C).
+
+What the kernels do in one is here in steps: `modulate`, then `group_norm` or `group_norm_silu`.
+"""
 import numpy as np
 
 from nn.kernels.reference import activation

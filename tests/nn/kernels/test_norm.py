@@ -16,13 +16,13 @@ TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}
 def run(x, gamma, beta, modulation, groups, grad, with_silu):
     """Forward and the four gradients."""
     out, dx, dgamma, dbeta = np.empty_like(x), np.empty_like(x), np.empty_like(gamma), np.empty_like(beta)
-    moments, dmodulation = np.empty((len(x), 2, x.shape[2]), x.dtype), np.empty_like(modulation)
-    kept = moments, *np.empty((2, len(x), groups), x.dtype)
+    dmodulation = np.empty_like(modulation)
+    kept = np.empty((len(x), 4, x.shape[2]), x.dtype), np.empty((len(x), groups), x.dtype)
     per_channel = np.empty((4, x.shape[2]), x.dtype)
     forward = norm.group_norm_silu if with_silu else norm.group_norm
     backward = norm.group_norm_silu_backward if with_silu else norm.group_norm_backward
-    forward(x, gamma, beta, modulation, EPS, per_channel, *kept, out)
-    backward(x, gamma, beta, modulation, *kept, grad, per_channel, dx, dgamma, dbeta, dmodulation)
+    forward(x, gamma, beta, modulation, EPS, *kept, out)
+    backward(x, gamma, beta, *kept, grad, per_channel, dx, dgamma, dbeta, dmodulation)
     return out, dx, dgamma, dbeta, dmodulation
 
 
@@ -75,3 +75,18 @@ def test_moments_survive_a_large_mean(dtype):
     expected = simple.channel_moments(x.astype(np.float64), 1)
     assert_close(mean, expected[0], 1e-6)
     assert_close(variance, expected[1], 1e-5)
+
+
+@pytest.mark.parametrize("with_silu", [False, True])
+def test_gradients_survive_a_large_mean(with_silu):
+    """Catches: a sum of dh x that is not taken around the mean of x."""
+    rng = np.random.default_rng(0)
+    x, grad = rng.standard_normal((2, 2, 784, 32)).astype(np.float32)
+    x += np.float32(1000)
+    gamma, beta = rng.standard_normal((2, 32)).astype(np.float32)
+    modulation = np.concatenate([rng.uniform(-0.5, 1, (2, 32)), -1000 * np.ones((2, 32))], axis=1).astype(np.float32)
+    results = run(x, gamma, beta, modulation, 8, grad, with_silu)
+    wide = [array.astype(np.float64) for array in (x, gamma, beta, modulation)]
+    expected = by_formula(*wide, 8, grad.astype(np.float64), with_silu)
+    for name, ours, truth in zip(("y", "dx", "dgamma", "dbeta", "dmodulation"), results, expected, strict=True):
+        assert_close(ours, truth, 4e-6, name)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from nn import functional as F
 from nn.gradcheck import gradcheck
+from nn.tensor import Parameter
 from tests.oracles import normalisation as oracle
 from tests.oracles.numeric import assert_close
 
@@ -39,6 +40,36 @@ def test_float32_far_from_zero():
     assert_close(F.group_norm(x, one, zero, groups=4).data, expected, 3e-4)  # x itself has a rounding error of 6e-5
 
 
+def test_a_modulation_is_a_scale_less_one_and_then_a_shift_for_each_channel_of_each_image():
+    """Catches: halves exchanged, a scale without its 1, one image's modulation used for all, a modulation behind the
+    normalisation."""
+    rng = np.random.default_rng(0)
+    x, gamma, beta = rng.standard_normal((3, 2, 2, 4)), rng.standard_normal(4), rng.standard_normal(4)
+    scale, shift = rng.uniform(0.5, 2, (3, 4)), rng.standard_normal((3, 4))
+    y = F.group_norm_silu(x, gamma, beta, groups=2, modulation=np.concatenate([scale - 1, shift], axis=1)).data
+    modulated = scale[:, None, None] * x + shift[:, None, None]
+    assert_close(y, oracle.silu(oracle.group_norm(modulated, gamma, beta, 2)), 1e-12)
+
+
+def test_of_a_flat_channel_nothing_is_left_whatever_its_modulation():
+    """The only channel of its group is its mean, exactly, so gamma gets no gradient.  Catches: rounding errors that
+    1 / sqrt(eps) blows up."""
+    rng = np.random.default_rng(0)
+    x = np.full((2, 7, 7, 8), 1000, np.float32)
+    gamma, modulation = Parameter(np.ones(8, np.float32)), rng.standard_normal((2, 16)).astype(np.float32)
+    F.group_norm_silu(x, gamma, np.ones(8, np.float32), groups=8, modulation=modulation).sum().backward()
+    np.testing.assert_array_equal(gamma.grad, 0)
+
+
+def test_a_nan_in_a_modulation_spoils_its_own_group_and_no_other():
+    x = np.random.default_rng(0).standard_normal((2, 3, 3, 8)).astype(np.float32)
+    modulation = np.zeros((2, 16), np.float32)
+    modulation[0, 5] = np.nan
+    y = F.group_norm_silu(x, np.ones(8, np.float32), np.zeros(8, np.float32), groups=2, modulation=modulation).data
+    assert np.isnan(y[0, :, :, 4:]).all()
+    assert np.isfinite(y[1]).all() and np.isfinite(y[0, :, :, :4]).all()
+
+
 @pytest.mark.parametrize("function", [F.group_norm, F.group_norm_silu])
 def test_a_nan_spoils_its_own_group_and_no_other(function):
     """Catches: a NaN that is clamped away by exp, or that reaches other images."""
@@ -67,6 +98,8 @@ ONES = np.ones((3, 2, 2, 4)), np.ones(4), np.ones(4)
         (lambda: F.group_norm(np.ones((1, 2, 2, 6)), np.ones(6), np.ones(6), groups=4), "4 groups"),
         (lambda: F.group_norm(np.ones((1, 2, 2, 6)), np.ones(5), np.ones(6), groups=3), "(6,)"),
         (lambda: F.group_norm_silu(*ONES, groups=2, modulation=np.ones((3, 4))), "(3, 8)"),
+        (lambda: F.group_norm_silu(*ONES, groups=2, modulation=np.ones((1, 8))), "(3, 8)"),
+        (lambda: F.group_norm(np.ones((2, 0, 3, 4)), np.ones(4), np.ones(4), groups=2), "(2, 0, 3, 4)"),
         (lambda: F.layer_norm(np.ones((2, 6)), np.ones(6), np.ones((1, 6))), "(6,)"),
     ],
 )
