@@ -40,13 +40,13 @@ def group_norm_backward(x, gamma, groups, eps, grad):
 
 
 def modulate(x, modulation):
-    """u = a x + b, with 1 + the first half of an image's modulation as a and the second as b: one each per channel."""
-    a, b = np.split(modulation[:, None], 2, axis=-1)  # (N, 1, C)
-    return (1 + a) * x + b
+    """u = scale x + shift, one of each for every channel of every image: modulation is [scale - 1 | shift]."""
+    less, shift = np.split(modulation[:, None], 2, axis=-1)  # (N, 1, C)
+    return (1 + less) * x + shift
 
 
 def modulate_backward(x, modulation, grad):
-    """The gradients (dx, dmodulation), given that of u: a du; the sums over positions of du x and of du."""
+    """The gradients (dx, dmodulation), given that of u: scale du; the sums over positions of du x and of du."""
     dx = (1 + modulation[:, None, : x.shape[2]]) * grad
     return dx, np.concatenate([(grad * x).sum(axis=1), grad.sum(axis=1)], axis=1)
 
