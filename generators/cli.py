@@ -175,8 +175,8 @@ def _add_pictures(commands) -> None:
     for command in (sample, denoise):
         command.add_argument("--sample-steps", type=_positive(int), metavar="N", help="ddpm: denoising steps")
     for command, default in (
-        (sample, "realnvp 2; ddpm 2, or 4 for ink"),
-        (denoise, "2, or 4 for ink"),
+        (sample, "realnvp 2; ddpm 2, or 5 for ink"),
+        (denoise, "2, or 5 for ink"),
         (edit, "ddpm 3, or 5 for ink; realnvp 1.5 to read the image and 2.5 to paint it"),
     ):
         command.add_argument(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import datasets
 from generators import cli, commands, demo, registry
 from generators.cli import main
 
@@ -38,6 +39,24 @@ def test_training_says_where_to_go_on(run, capsys):
     assert sorted(p.name for p in Path(run).iterdir() if not p.name.startswith(".")) == [
         "checkpoint.npz", "loss.svg", "metrics.jsonl", "samples",
     ]  # fmt: skip
+
+
+def test_help_names_the_guidance_in_force(capsys):
+    """Catches: a default changed in a family and not in the help."""
+    from generators.ddpm import DDPM, DDPMConfig
+    from generators.realnvp import GUIDANCE, RealNVP
+
+    gray, ink = DDPMConfig(), DDPM.suited(DDPMConfig(), datasets.load("digits", limit=64))
+    reading, painting = RealNVP.edit_guidance
+    for command, default in (
+        ("sample", f"(default: realnvp {GUIDANCE:g}; ddpm {gray.guidance:g}, or {ink.guidance:g} for ink)"),
+        ("denoise", f"(default: {gray.guidance:g}, or {ink.guidance:g} for ink)"),
+        ("edit", f"(default: ddpm {gray.edit_guidance:g}, or {ink.edit_guidance:g} for ink; "
+                 f"realnvp {reading:g} to read the image and {painting:g} to paint it)"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit):
+            cli.parser().parse_args([command, "--help"])
+        assert default in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("ending", ["png", "npz", "gif"])
