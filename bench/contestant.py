@@ -101,32 +101,45 @@ class Ours:
         captions = self.trainer.dataset.captions(np.arange(count))
         self.trainer.family.sample(captions, np.random.default_rng(0), threads=self.threads, **self.options)
 
+    @staticmethod
+    def op(name: str):
+        """The op as a function of the arrays of a case in `bench/ops.py`."""
+        from nn import functional as F
+
+        return {
+            "conv2d": lambda x, w, b: F.conv2d(x, w, b, padding=len(w) // 2),
+            "group_norm_silu": lambda x, gamma, beta, m=None: F.group_norm_silu(x, gamma, beta, 8, modulation=m),
+        }.get(name) or getattr(F, name)
+
     def prepare_op(self, op: str, arrays: list) -> tuple:
-        """(run forwards, run forwards and backwards), each on shards of an eighth of the batch on all threads."""
+        """(run forwards, run forwards and backwards), each on shards of an eighth of the batch in all processes."""
         import numpy as np
 
-        from nn import functional as F
+        from nn import crew
         from nn.tensor import Parameter
 
-        options = {"conv2d": {"padding": arrays[-2].shape[0] // 2}, "group_norm_silu": {"groups": 8}}.get(op, {})
-        count = len(arrays[0])
-        images = 1 if op in ("conv2d", "linear", "group_norm_silu") else len(arrays)  # not the weights
+        function, count = self.op(op), len(arrays[0])
+        weights = (1, 2) if op in ("conv2d", "linear", "group_norm_silu") else ()  # the others are cut with the images
         shards = [
-            [Parameter(a[i : i + count // 8] if position < images else a) for position, a in enumerate(arrays)]
+            [Parameter(a if position in weights else a[i : i + count // 8]) for position, a in enumerate(arrays)]
             for i in range(0, count, count // 8)
         ]
-        function = getattr(F, op)
-
-        def forward(shard: list):
-            return function(*shard, **options)
 
         def both(shard: list) -> None:
             for tensor in shard:
                 tensor.grad = None
-            y = forward(shard)
+            y = function(*shard)
             y.backward(np.ones(y.shape, np.float32))
 
-        return tuple(lambda work=work: self.threads.map(work, shards) for work in (forward, both))
+        def work(index: int, backwards: bool) -> None:
+            for shard in shards[index :: self.count]:
+                both(shard) if backwards else function(*shard)
+
+        both(shards[0])  # compiles, once and not in every process
+        team = crew.hire(work, self.count)
+        if team is None:
+            return tuple(lambda b=b: self.threads.map(lambda i: work(i, b), range(self.count)) for b in (False, True))
+        return lambda: team.run(False), lambda: team.run(True)
 
     def gemm(self, size: int) -> float:
         import numpy as np

@@ -3,7 +3,8 @@
     python -m bench ops
     python -m bench ops --profile ddpm
 
-Each op runs on a batch of 128 images, on two threads: ours on shards of 16, as in training, PyTorch's on the whole.
+Each op runs on a batch of 128 images on two cores: ours on shards of 16 in two processes, as in training, PyTorch's on
+the whole by two threads.
 "forward" keeps what a backward would need; "both" is forward and backward, with the gradients of every input.
 """
 from __future__ import annotations
@@ -28,6 +29,10 @@ CASES: list[tuple[str, tuple[tuple[int, ...], ...]]] = [
     *(
         ("group_norm_silu", ((128, size, size, channels), (channels,), (channels,)))
         for size, channels in ((28, 32), (14, 64), (7, 128), (14, 48), (7, 64))
+    ),
+    *(  # modulated
+        ("group_norm_silu", ((128, size, size, channels), (channels,), (channels,), (128, 2 * channels)))
+        for size, channels in ((28, 32), (14, 64), (7, 128))
     ),
     ("linear", ((128, 3136), (3136, 64), (64,))),
     ("linear", ((128, 96), (96, 3136), (3136,))),
@@ -90,7 +95,8 @@ def compare(cases: list, sides: list[str], rounds: int) -> list[dict]:
 
 
 def _line(op: str, shapes: tuple, times: dict[str, dict[str, float]]) -> str:
-    name = f"{op} {' '.join('x'.join(map(str, shape)) for shape in shapes[:2])}"
+    shown = [shape for shape in shapes if len(shape) > 1][:2]  # vectors of weights say nothing new
+    name = f"{op} {' '.join('x'.join(map(str, shape)) for shape in shown)}"
     cells = "".join(f"{of['forward']:>14.2f}{of['both']:>9.2f}" for of in times.values())
     others = [of for side, of in times.items() if side != "ours"]
     if not others:

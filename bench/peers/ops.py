@@ -7,10 +7,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+
+def _group_norm_silu(
+    x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, modulation: torch.Tensor | None = None
+) -> torch.Tensor:
+    if modulation is not None:
+        scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
+        x = (1 + scale) * x + shift
+    return F.silu(F.group_norm(x, 8, gamma, beta))
+
+
 FUNCTIONS: dict[str, Callable] = {
     "conv2d": lambda x, w, b: F.conv2d(x, w, b, padding=w.shape[2] // 2),
     "linear": F.linear,
-    "group_norm_silu": lambda x, gamma, beta: F.silu(F.group_norm(x, 8, gamma, beta)),
+    "group_norm_silu": _group_norm_silu,
     "silu": F.silu,
     "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
     "softplus": F.softplus,
@@ -21,7 +31,7 @@ FUNCTIONS: dict[str, Callable] = {
 
 def prepare(op: str, arrays: list[np.ndarray], channels_last: bool) -> tuple[Callable[[], None], Callable[[], None]]:
     """(run forwards, run forwards and backwards) on our arrays; all float arrays want gradients."""
-    tensors = [_to_torch(op, position, array, channels_last) for position, array in enumerate(arrays)]
+    tensors = [to_torch(op, position, array, channels_last) for position, array in enumerate(arrays)]
     function = FUNCTIONS[op]
     with torch.no_grad():
         cotangent = torch.ones_like(function(*tensors))
@@ -37,7 +47,8 @@ def prepare(op: str, arrays: list[np.ndarray], channels_last: bool) -> tuple[Cal
     return forward, both
 
 
-def _to_torch(op: str, position: int, array: np.ndarray, channels_last: bool) -> torch.Tensor:
+def to_torch(op: str, position: int, array: np.ndarray, channels_last: bool) -> torch.Tensor:
+    """Our array at this position of an op's arguments, in PyTorch's layout."""
     tensor = torch.from_numpy(array)
     if op == "linear" and position == 1:
         tensor = tensor.T.contiguous()

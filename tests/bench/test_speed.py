@@ -7,13 +7,21 @@ import time
 import numpy as np
 import pytest
 
-from bench import arena, flops, memory, models, profile, report, speed
+from bench import arena, flops, memory, models, ops, profile, report, speed
 from bench.arena import Outcome
+from bench.contestant import Contestant
 from nn import functional as F
 from nn.crew import Crew
 from nn.tensor import Function, Parameter, Tensor
 
 TINY = {"vae": {"width": 16, "batch_size": 8, "shard_size": 4}}
+
+
+@pytest.mark.parametrize(("op", "shapes"), ops.CASES, ids=lambda value: value if isinstance(value, str) else None)
+def test_every_op_of_the_bench_runs(op, shapes):
+    """Catches: a case that the bench cannot prepare, met only after minutes of the cases before it."""
+    times = Contestant("ours", "2").op(op, shapes, budget=0)
+    assert list(times) == list(ops.PARTS) and min(times.values()) > 0
 
 
 def test_flops_of_ops_by_hand():
