@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from generators.blocks import ResidualBlock, squeeze, unsqueeze
-from generators.text import TextEncoder
+from generators.text import WordSum
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
 from nn import init
@@ -92,13 +92,16 @@ class PlainBlock(Module):
 
 class Discriminator(Module):
     """What it sees in an image (`look`), and how well that matches a caption (`judge`): a projection discriminator
-    (Miyato and Koyama 2018, eq. 4).  Looking costs nearly everything, so one look serves several captions."""
+    (Miyato and Koyama 2018, eq. 4).  Looking costs nearly everything, so one look serves several captions.
+
+    The words of a caption are summed, so the verdict on it is the sum of one verdict for each word, and it can be given
+    on combinations that no caption ever made."""
 
     FEATURES = 128
 
     def __init__(self, config: GANConfig, vocabulary_size: int, rng: np.random.Generator):
         w, small = config.width, config.image_size // 4
-        self.text = TextEncoder(vocabulary_size, config.text, rng)
+        self.text = WordSum(vocabulary_size, config.text, rng)
         self.stem = Conv2d(4 * config.channels, w, 3, rng)
         self.half = [PlainBlock(w, rng) for _ in range(2)]
         self.shrink = Conv2d(4 * w, 2 * w, 1, rng)
@@ -150,7 +153,7 @@ class GAN(Family):
         super().__init__(config)
         if config.image_size % 4:
             raise ValueError(f"{self.name}: the image size must be a multiple of 4; given {config.image_size}")
-        self.text = TextEncoder(len(self.vocabulary), config.text, rng)
+        self.text = WordSum(len(self.vocabulary), config.text, rng)
         self.generator = Generator(config, rng)
         self.discriminator = Discriminator(config, len(self.vocabulary), rng)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from generators.gan import Generator
-from generators.text import TextEncoder
+from generators.text import WordSum
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
 from nn.parallel import Threads, map_shards
@@ -38,7 +38,7 @@ class Regression(Family):
 
     def __init__(self, config: RegressionConfig, rng: np.random.Generator):
         super().__init__(config)
-        self.text = TextEncoder(len(self.vocabulary), config.text, rng)
+        self.text = WordSum(len(self.vocabulary), config.text, rng)
         self.painter = Generator(config, rng)
 
     def paint(self, tokens: np.ndarray) -> Tensor:

@@ -1,12 +1,14 @@
 """From a caption to a vector: the one way in which every family is told what to paint.
 
-    caption  --split into words-->  tokens  --table, sum, normalise, two layers-->  embedding
+    caption  --split into words-->  tokens  --table, sum-->  (GAN)  --normalise, two layers-->  embedding
 
 The languages of Inkling are small and closed ("a bold seven with a bar, slanting right, small"), and no two of their
-words say the same thing about a picture, so the sum of what the words mean is what the caption means.  The sum is
-brought to one length, or long captions would drown whatever the embedding is added to; the two layers on top let words
-influence each other.  The empty caption is the sum of nothing; what the network makes of it is
-learned like the rest, and stands for "anything".  A class label is a caption of one word.
+words say the same thing about a picture, so the sum of what the words mean is what the caption means.  For a GAN that
+sum is enough, and better than more: it then paints most combinations of words that it never met (`WordSum`).  For the
+others the sum is brought to one length, or long captions would drown whatever the embedding is added to, and two layers
+on top let words influence each other; a flow without them hardly learns captions at all (`docs/what-helped.md`).  The
+empty caption is the sum of nothing; what a network makes of it is learned like the rest, and stands for "anything".  A
+class label is a caption of one word.
 
 The embedding is trained together with the network that uses it.
 """
@@ -51,23 +53,36 @@ class Vocabulary:
             raise
 
 
-class TextEncoder(Module):
-    """Tokens (N, L) -> embedding (N, features)."""
+class WordSum(Module):
+    """Tokens (N, L) -> the sum of what a caption's words mean, (N, features).
+
+    By itself an embedding that composes: whatever is linear in it treats "bold" alike in every company, also in one
+    that it never met.
+    """
 
     def __init__(self, vocabulary_size: int, features: int, rng: np.random.Generator):
         self.table = Parameter(init.normal((vocabulary_size, features), rng))
+
+    def __call__(self, tokens: np.ndarray) -> Tensor:
+        # As a product with the matrix that counts the words: (N, V) @ (V, features).
+        counts = np.zeros((len(tokens), len(self.table)), self.table.dtype)
+        for column in tokens.T:
+            counts[np.arange(len(tokens)), column] += 1
+        counts[:, 0] = 0  # padding says nothing
+        return F.matmul(counts, self.table)
+
+
+class TextEncoder(WordSum):
+    """Tokens (N, L) -> embedding (N, features)."""
+
+    def __init__(self, vocabulary_size: int, features: int, rng: np.random.Generator):
+        super().__init__(vocabulary_size, features, rng)
         self.norm = LayerNorm(features)
         self.hidden = Linear(features, features, rng)
         self.output = Linear(features, features, rng)
 
     def __call__(self, tokens: np.ndarray) -> Tensor:
-        # The sum over a caption's words as a product with the matrix that counts them: (N, V) @ (V, features).
-        counts = np.zeros((len(tokens), len(self.table)), self.table.dtype)
-        for column in tokens.T:
-            counts[np.arange(len(tokens)), column] += 1
-        counts[:, 0] = 0  # padding says nothing
-        words = F.matmul(counts, self.table)
-        return self.output(F.silu(self.hidden(self.norm(words))))
+        return self.output(F.silu(self.hidden(self.norm(super().__call__(tokens)))))
 
 
 def drop_captions(tokens: np.ndarray, probability: float, rng: np.random.Generator) -> np.ndarray:

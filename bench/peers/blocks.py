@@ -27,10 +27,14 @@ class ResidualBlock(Twin):
         return h + (x if self.skip is None else self.skip(x))
 
 
-class TextEncoder(Twin):
+class WordSum(Twin):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        words = F.embedding_bag(tokens, self.table, mode="sum", padding_idx=0)
-        return self.output(F.silu(self.hidden(self.norm(words))))
+        return F.embedding_bag(tokens, self.table, mode="sum", padding_idx=0)
+
+
+class TextEncoder(WordSum):
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.output(F.silu(self.hidden(self.norm(super().forward(tokens)))))
 
 
 def drop_captions(tokens: torch.Tensor, probability: float, uniform: torch.Tensor) -> torch.Tensor:

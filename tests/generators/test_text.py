@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from datasets import CaptionError
-from generators.text import TextEncoder, Vocabulary, drop_captions
+from generators.text import TextEncoder, Vocabulary, WordSum, drop_captions
 
 WORDS = ("a", "bold", "seven", "thin", "two")
 
@@ -37,6 +37,15 @@ def test_every_word_counts_and_order_does_not():
     a, b, c, d = embed("bold seven", "seven bold", "thin seven", "bold two")
     np.testing.assert_allclose(a, b, rtol=1e-12)
     assert np.abs(a - c).max() > 1e-3 and np.abs(a - d).max() > 1e-3 and np.abs(c - d).max() > 1e-3
+
+
+def test_words_add_up():
+    """Catches a mean instead of a sum, a word counted once however often it is said, padding that says something."""
+    words = WordSum(len(WORDS) + 1, 8, np.random.default_rng(0)).astype(np.float64)
+    embed = lambda caption: words(Vocabulary(WORDS).encode([caption])).data[0]  # noqa: E731
+    np.testing.assert_allclose(embed("a bold seven"), sum(map(embed, ("a", "bold", "seven"))), rtol=1e-12)
+    np.testing.assert_allclose(embed("two two"), 2 * embed("two"), rtol=1e-12)
+    np.testing.assert_array_equal(embed(""), 0)
 
 
 def test_captions_are_dropped_one_by_one():
