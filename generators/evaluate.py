@@ -12,7 +12,7 @@ that of as many real images: the smaller two clouds of the same kind, the larger
 import json
 import time
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from nn.parallel import Threads, derive_rng
 
 CHUNK = 500  # samples drawn at a time, to bound memory
 FULL = 2000  # samples drawn under full captions, and as many under combinations never trained on
+DRAWS = 40  # of the caption of each class
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Reference:
             "precision_real": precision,
             "recall_real": recall,
             "sharpness_real": metrics.sharpness(self.test.images),
+            "variety_real": _mean_variety(self.test.images, self.test.labels),
             **ceilings,
         }
 
@@ -144,6 +146,7 @@ def evaluate(
         "precision": precision,
         "recall": recall,
         "sharpness": metrics.sharpness(images),
+        "variety": variety(family, test.classes, seed + 2, reference.threads, options),
         **metrics.copying(
             metrics.nearest(images, reference.seen, reference.workers)[0], reference.test_distances
         ),
@@ -163,6 +166,20 @@ def evaluate(
         figures["accuracy_score"] = accuracy_score(images[named], labels[named], test, threads)
         figures["accuracy_score_real"] = real_score(reference, len(named))
     return figures | reference.figures
+
+
+def variety(
+    family: Family, classes: Sequence[str], seed: int, threads: Threads | None, options: Mapping | None
+) -> float:
+    """How far two answers to one class's name lie apart (`metrics.variety`), the mean over the classes."""
+    labels = np.arange(DRAWS * len(classes)) % len(classes)
+    images = draw(family, [classes[label] for label in labels], seed, threads, options)
+    return _mean_variety(images, labels)
+
+
+def _mean_variety(images: np.ndarray, labels: np.ndarray) -> float:
+    groups = [images[labels == label] for label in np.unique(labels)]
+    return float(np.mean([metrics.variety(group) for group in groups if len(group) > 1]))
 
 
 def draw(
@@ -191,6 +208,7 @@ def summary(figures: Mapping) -> list[tuple[str, str, str]]:
         ("precision", f"{figures['precision']:.1%}", f"{figures['precision_real']:.1%}"),
         ("recall", f"{figures['recall']:.1%}", f"{figures['recall_real']:.1%}"),
         ("sharpness", f"{figures['sharpness']:.4f}", f"{figures['sharpness_real']:.4f}"),
+        ("variety of a class", f"{figures['variety']:.2f}", f"{figures['variety_real']:.2f}"),
         ("distance to nearest", f"{figures['nearest_mean']:.2f}", f"{figures['nearest_mean_test']:.2f}"),
         ("copies", f"{figures['copies']:.1%}", "1.0%"),
     ]

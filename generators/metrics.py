@@ -173,6 +173,17 @@ def sharpness(images: np.ndarray) -> float:
     return float(np.sqrt(((across**2).mean() + (down**2).mean()) / 2))
 
 
+def variety(images: np.ndarray) -> float:
+    """How far two images (N, H, W, C) of a set lie apart: the root mean square of their Euclidean distance.
+
+    Of many answers to one caption it says whether the noise decides anything: 0 if they are all the same picture. FID
+    and recall, which look at the answers to all captions together, would not notice.
+    """
+    if len(images) < 2:
+        raise MetricError("variety is a distance between images, and there are fewer than two")
+    return float(np.sqrt(2 * _unit(images).var(axis=0, ddof=1).sum()))  # E |a - b|^2 = 2 E |a - mean|^2
+
+
 # Blocks
 
 

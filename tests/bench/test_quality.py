@@ -111,6 +111,7 @@ def test_the_twin_stands_beside_ours(monkeypatch, tmp_path):
     class Reference:
         figures = {
             "judge": "abc", "fid_floor": 1.0, "precision_real": 0.9, "recall_real": 0.9, "sharpness_real": 0.1,
+            "variety_real": 5.0,
             "match_ceiling": {"digit": 0.99, "all": 0.99},
         }  # fmt: skip
 
@@ -119,7 +120,8 @@ def test_the_twin_stands_beside_ours(monkeypatch, tmp_path):
 
     def evaluate(model, *rest):
         value = fid["twin" if model is twin else "ours"]
-        shares = dict.fromkeys(("precision", "recall", "sharpness", "nearest_mean", "nearest_mean_test", "copies"), 0.5)
+        names = ("precision", "recall", "sharpness", "variety", "nearest_mean", "nearest_mean_test", "copies")
+        shares = dict.fromkeys(names, 0.5)
         return shares | {"fid": value, "fid_ratio": value, "sampling_seconds": 9.0} | Reference.figures
 
     ours, twin = (build("ddpm", SMALL, derive_rng(seed, "weights")) for seed in (0, 1))

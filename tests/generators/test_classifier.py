@@ -179,6 +179,19 @@ def test_evaluation_exposes_the_collapsed(reference):
     assert 0.3 < collapsed["match"]["class"] < 0.7
 
 
+def test_evaluation_exposes_noise_that_decides_nothing(reference):
+    """Catches: variety among the answers to different captions, which a generator without noise has, too."""
+
+    class Deaf(Copier):
+        def sample(self, captions, rng, threads=None):
+            first = [np.flatnonzero(self.data.labels == (PLACES.index(c) if c else 0))[0] for c in captions]
+            return self.data.images[first].astype(np.float32) / 255
+
+    whole = evaluate.evaluate(Copier(reference.training), reference)
+    assert whole["variety"] == pytest.approx(whole["variety_real"], rel=0.1)
+    assert evaluate.evaluate(Deaf(reference.training), reference)["variety"] < 1e-9
+
+
 def test_the_floor_is_that_of_as_many_real_images(reference):
     """Catches few samples compared with the floor of many, which no generator could reach."""
     few = dataclasses.replace(reference, count=12)

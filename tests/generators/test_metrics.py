@@ -163,9 +163,19 @@ def test_a_blur_is_less_sharp_and_the_scale_of_the_pixels_does_not_matter():
     assert metrics.sharpness(np.repeat(step, 4, axis=1)) == pytest.approx(np.sqrt(1 / 6))
 
 
+def test_variety_is_the_distance_between_two_of_a_set():
+    """Catches the distance to the mean, which is sqrt(2) too small, and the biased variance of a small set."""
+    images = np.random.default_rng(0).integers(0, 256, size=(6, 5, 4, 1), dtype=np.uint8)
+    squares = [np.sum((a / 255.0 - b / 255.0) ** 2) for i, a in enumerate(images) for b in images[:i]]
+    assert metrics.variety(images) == pytest.approx(np.sqrt(np.mean(squares)))
+    assert metrics.variety(images / 255.0) == pytest.approx(metrics.variety(images))
+    assert metrics.variety(np.repeat(images[:1], 3, axis=0)) < 1e-9
+
+
 @pytest.mark.parametrize(
     "call, word",
     [
+        (lambda: metrics.variety(np.zeros((1, 2, 2, 1))), "fewer than two"),
         (lambda: metrics.frechet_distance(np.zeros((5, 2)), np.zeros((5, 3))), "2 and of 3"),
         (lambda: metrics.frechet_distance(np.zeros((1, 2)), np.zeros((5, 2))), "at least 2"),
         (lambda: metrics.frechet_distance(np.full((5, 2), np.nan), np.zeros((5, 2))), "NaN"),
