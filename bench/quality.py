@@ -37,7 +37,8 @@ SAMPLING_STEPS = (4, 10, 25, 50, 250)
 COLUMNS = {
     "parameters": "{:,}", "train_minutes": "{:.1f}", "sampling_seconds": "{:.0f}", "fid": "{:.3f}",
     "fid_ratio": "{:.1f}", "precision": "{:.3f}", "recall": "{:.3f}", "variety": "{:.2f}",
-    "nearest_mean": "{:.2f}", "copies": "{:.3f}", "accuracy_score": "{:.3f}", "bits_per_dimension": "{:.3f}", "nats": "{:.1f}",
+    "nearest_mean": "{:.2f}", "copies": "{:.3f}", "accuracy_score": "{:.3f}",
+    "bits_per_dimension": "{:.3f}", "nats": "{:.1f}",
 }  # fmt: skip
 
 
