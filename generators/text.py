@@ -57,11 +57,12 @@ class WordSum(Module):
     """Tokens (N, L) -> the sum of what a caption's words mean, (N, features).
 
     By itself an embedding that composes: whatever is linear in it treats "bold" alike in every company, also in one
-    that it never met.
+    that it never met.  deviation: of the numbers that each word begins with; by default such that a caption of eight
+    words is about as loud as noise, for louder words drown the noise beside them.
     """
 
-    def __init__(self, vocabulary_size: int, features: int, rng: np.random.Generator):
-        self.table = Parameter(init.normal((vocabulary_size, features), rng))
+    def __init__(self, vocabulary_size: int, features: int, rng: np.random.Generator, deviation: float = 0.35):
+        self.table = Parameter(init.normal((vocabulary_size, features), rng) * np.float32(deviation))
 
     def __call__(self, tokens: np.ndarray) -> Tensor:
         # As a product with the matrix that counts the words: (N, V) @ (V, features).
@@ -76,7 +77,7 @@ class TextEncoder(WordSum):
     """Tokens (N, L) -> embedding (N, features)."""
 
     def __init__(self, vocabulary_size: int, features: int, rng: np.random.Generator):
-        super().__init__(vocabulary_size, features, rng)
+        super().__init__(vocabulary_size, features, rng, deviation=1.0)
         self.norm = LayerNorm(features)
         self.hidden = Linear(features, features, rng)
         self.output = Linear(features, features, rng)
