@@ -102,24 +102,25 @@ class Ours:
         self.trainer.family.sample(captions, np.random.default_rng(0), threads=self.threads, **self.options)
 
     @staticmethod
-    def op(name: str):
+    def function(op: str):
         """The op as a function of the arrays of a case in `bench/ops.py`."""
         from nn import functional as F
 
         return {
             "conv2d": lambda x, w, b: F.conv2d(x, w, b, padding=len(w) // 2),
             "group_norm_silu": lambda x, gamma, beta, m=None: F.group_norm_silu(x, gamma, beta, 8, modulation=m),
-        }.get(name) or getattr(F, name)
+        }.get(op) or getattr(F, op)
 
     def prepare_op(self, op: str, arrays: list) -> tuple:
         """(run forwards, run forwards and backwards), each on shards of an eighth of the batch in all processes."""
         import numpy as np
 
+        from bench.ops import WEIGHTS
         from nn import crew
         from nn.tensor import Parameter
 
-        function, count = self.op(op), len(arrays[0])
-        weights = (1, 2) if op in ("conv2d", "linear", "group_norm_silu") else ()  # the others are cut with the images
+        function, count = self.function(op), len(arrays[0])
+        weights = WEIGHTS.get(op, ())  # the others are cut with the images
         shards = [
             [Parameter(a if position in weights else a[i : i + count // 8]) for position, a in enumerate(arrays)]
             for i in range(0, count, count // 8)

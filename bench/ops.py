@@ -4,8 +4,8 @@
     python -m bench ops --profile ddpm
 
 Each op runs on a batch of 128 images on two cores: ours on shards of 16 in two processes, as in training, PyTorch's on
-the whole by two threads.
-"forward" keeps what a backward would need; "both" is forward and backward, with the gradients of every input.
+the whole by two threads.  "forward" keeps what a backward would need; "both" is forward and backward, with the
+gradients of every input.
 """
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ CASES: list[tuple[str, tuple[tuple[int, ...], ...]]] = [
     ("softplus", ((128, 28, 28, 1),)),
     ("bce_with_logits", ((128, 28, 28, 1), (128, 28, 28, 1))),
 ]  # fmt: skip
+WEIGHTS = dict.fromkeys(("conv2d", "linear", "group_norm_silu"), (1, 2))  # which inputs are not images
 PARTS = ("forward", "both")
 
 

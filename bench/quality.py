@@ -149,7 +149,7 @@ def build_page(results: dict, models: dict[str, Family], test, seed: int, thread
     columns = [key for key in COLUMNS if any(key in figures for figures in families.values())]
     floor = {
         "fid": real["fid_floor"], "fid_ratio": 1, "precision": real["precision_real"], "recall": real["recall_real"],
-        "copies": 0.01,
+        "copies": 0.01, **({"variety": real["variety_real"]} if "variety_real" in real else {}),
     }  # fmt: skip
     table = [
         [name, *(COLUMNS[key].format(figures[key]) if key in figures else "—" for key in columns)]

@@ -58,7 +58,7 @@ class ResidualBlock(Module):
 
     x (N, H, W, in_channels), condition (N, condition_features) -> (N, H, W, out_channels).  The condition scales and
     shifts every channel between the convolutions (Perez et al. 2018), before the second norm: behind it it did less
-    (`docs/what-helped.md`).  The second convolution starts at zero, so the block starts as the identity (or as a 1x1
+    (`docs/notebook.md`).  The second convolution starts at zero, so the block starts as the identity (or as a 1x1
     convolution where the channels change).
     """
 

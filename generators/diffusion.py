@@ -107,7 +107,7 @@ def middle_share(name: str, steps: int) -> np.ndarray:
     Where the image is nearly clear, little is left to decide, and where it is nearly gone, little can be seen; what is
     painted is decided between (Karras et al. 2022, section 5, train most there, too).  So times are drawn in proportion
     to ((1 - ab_t)^3 ab_t)^1.5, which is largest where there is 1.7 times as much noise as signal: found by trial
-    (`docs/what-helped.md`).  And every time sometimes, for a sampler may ask for any.
+    (`docs/notebook.md`).  And every time sometimes, for a sampler may ask for any.
     """
     alpha_bar = schedule(name, steps)[1:]
     density = ((1 - alpha_bar) ** 3 * alpha_bar) ** 1.5

@@ -2,8 +2,9 @@
 
 The judge learnt from the first half of the training images (30,000 of 60,000). The next ones, which it never saw, say
 what real images score: the floor of each figure. As many samples as there are test images are drawn, under captions
-with the frequencies of the data, and rounded to bytes before anything is measured. Where fewer are drawn, the floor is
-that of as many real images: the smaller two clouds of the same kind, the larger the distance between them.
+with the frequencies of the data, and rounded to bytes before anything is measured; besides some under full captions,
+and some under the name of each class alone. Where fewer are drawn, the floor is that of as many real images: the
+smaller two clouds of the same kind, the larger the distance between them.
 
     reference = Reference(judge, training, test, unseen)     # once for each data set
     figures = evaluate(family, reference, seed=0)
@@ -12,7 +13,7 @@ that of as many real images: the smaller two clouds of the same kind, the larger
 import json
 import time
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from nn.parallel import Threads, derive_rng
 
 CHUNK = 500  # samples drawn at a time, to bound memory
 FULL = 2000  # samples drawn under full captions, and as many under combinations never trained on
-DRAWS = 40  # of the caption of each class
+DRAWS = 40  # of each class's name, to see how they vary; fewer where there are many classes
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,19 @@ class Reference:
             "precision_real": precision,
             "recall_real": recall,
             "sharpness_real": metrics.sharpness(self.test.images),
-            "variety_real": _mean_variety(self.test.images, self.test.labels),
             **ceilings,
+            **({"variety_real": self.mean_variety(self.test.images, self.test.labels)} if len(self.common) else {}),
         }
+
+    @cached_property
+    def common(self) -> np.ndarray:
+        """The labels of which there are two test images or more, and so a distance between them."""
+        labels, counts = np.unique(self.test.labels, return_counts=True)
+        return labels[counts > 1]
+
+    def mean_variety(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """`metrics.variety` of the images of one class, the mean over the common classes."""
+        return float(np.mean([metrics.variety(images[labels == label]) for label in self.common]))
 
 
 @lru_cache(maxsize=8)
@@ -146,7 +157,6 @@ def evaluate(
         "precision": precision,
         "recall": recall,
         "sharpness": metrics.sharpness(images),
-        "variety": variety(family, test.classes, seed + 2, reference.threads, options),
         **metrics.copying(
             metrics.nearest(images, reference.seen, reference.workers)[0], reference.test_distances
         ),
@@ -157,6 +167,11 @@ def evaluate(
             full = dataset.captions(np.arange(min(FULL, count, len(dataset))))
             painted = draw(family, full, seed + 1, reference.threads, options, progress)
             figures[name] = metrics.caption_match(judge.judge(painted, reference.threads).values, judge.asked(full))
+    if len(reference.common):
+        labels = np.repeat(reference.common, max(2, min(DRAWS, FULL // len(reference.common))))
+        names = [test.classes[label] for label in labels]
+        painted = draw(family, names, seed + 2, reference.threads, options, progress)
+        figures["variety"] = reference.mean_variety(painted, labels)
     if hasattr(family, "likelihood_figures"):
         figures |= family.likelihood_figures(test, seed, reference.threads)
     labels = asked[judge.config.names[0]]
@@ -166,20 +181,6 @@ def evaluate(
         figures["accuracy_score"] = accuracy_score(images[named], labels[named], test, threads)
         figures["accuracy_score_real"] = real_score(reference, len(named))
     return figures | reference.figures
-
-
-def variety(
-    family: Family, classes: Sequence[str], seed: int, threads: Threads | None, options: Mapping | None
-) -> float:
-    """How far two answers to one class's name lie apart (`metrics.variety`), the mean over the classes."""
-    labels = np.arange(DRAWS * len(classes)) % len(classes)
-    images = draw(family, [classes[label] for label in labels], seed, threads, options)
-    return _mean_variety(images, labels)
-
-
-def _mean_variety(images: np.ndarray, labels: np.ndarray) -> float:
-    groups = [images[labels == label] for label in np.unique(labels)]
-    return float(np.mean([metrics.variety(group) for group in groups if len(group) > 1]))
 
 
 def draw(
@@ -208,10 +209,11 @@ def summary(figures: Mapping) -> list[tuple[str, str, str]]:
         ("precision", f"{figures['precision']:.1%}", f"{figures['precision_real']:.1%}"),
         ("recall", f"{figures['recall']:.1%}", f"{figures['recall_real']:.1%}"),
         ("sharpness", f"{figures['sharpness']:.4f}", f"{figures['sharpness_real']:.4f}"),
-        ("variety of a class", f"{figures['variety']:.2f}", f"{figures['variety_real']:.2f}"),
         ("distance to nearest", f"{figures['nearest_mean']:.2f}", f"{figures['nearest_mean_test']:.2f}"),
         ("copies", f"{figures['copies']:.1%}", "1.0%"),
     ]
+    if "variety" in figures:
+        lines.append(("variety of a class", f"{figures['variety']:.2f}", f"{figures['variety_real']:.2f}"))
     titles = {"match": "caption match", "match_full": "full captions", "match_unseen": "never seen"}
     for key, title in titles.items():
         ceiling = figures.get("match_unseen_ceiling" if key == "match_unseen" else "match_ceiling", {})

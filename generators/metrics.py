@@ -177,7 +177,7 @@ def variety(images: np.ndarray) -> float:
     """How far two images (N, H, W, C) of a set lie apart: the root mean square of their Euclidean distance.
 
     Of many answers to one caption it says whether the noise decides anything: 0 if they are all the same picture. FID
-    and recall, which look at the answers to all captions together, would not notice.
+    and recall look at the answers to all captions together, and so cannot tell this fault from others.
     """
     if len(images) < 2:
         raise MetricError("variety is a distance between images, and there are fewer than two")

@@ -194,7 +194,7 @@ class RealNVP(Family):
 
     name = "realnvp"
     Config = RealNVPConfig
-    # What makes edits come through and digits stay (docs/what-helped.md): by caption, the guidance under which an image
+    # What makes edits come through and digits stay (docs/notebook.md): by caption, the guidance under which an image
     # is read and painted again; by direction, how far to go, the guidance of painting, and images for each mean.
     edit_guidance = (1.5, 2.5)
     direction_amount, direction_guidance, direction_examples = 1.6, 1.5, 400

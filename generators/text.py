@@ -1,14 +1,14 @@
 """From a caption to a vector: the one way in which every family is told what to paint.
 
-    caption  --split into words-->  tokens  --table, sum-->  (GAN)  --normalise, two layers-->  embedding
+    caption  --split into words-->  tokens  --table, sum-->  `WordSum`  --normalise, two layers-->  `TextEncoder`
 
 The languages of Inkling are small and closed ("a bold seven with a bar, slanting right, small"), and no two of their
-words say the same thing about a picture, so the sum of what the words mean is what the caption means.  For a GAN that
-sum is enough, and better than more: it then paints most combinations of words that it never met (`WordSum`).  For the
-others the sum is brought to one length, or long captions would drown whatever the embedding is added to, and two layers
-on top let words influence each other; a flow without them hardly learns captions at all (`docs/what-helped.md`).  The
-empty caption is the sum of nothing; what a network makes of it is learned like the rest, and stands for "anything".  A
-class label is a caption of one word.
+words say the same thing about a picture, so the sum of what the words mean is what the caption means.  For a GAN, and
+the regression that stands beside it, that sum is enough, and better than more: it then paints most combinations of
+words that it never met.  For the others the sum is brought to one length, or long captions would drown whatever the
+embedding is added to, and two layers on top let words influence each other; a flow without them paints fewer of the
+digits that it is asked for (both in `docs/notebook.md`).  The empty caption is the sum of nothing; what a network makes
+of it is learned like the rest, and stands for "anything".  A class label is a caption of one word.
 
 The embedding is trained together with the network that uses it.
 """
@@ -57,8 +57,10 @@ class WordSum(Module):
     """Tokens (N, L) -> the sum of what a caption's words mean, (N, features).
 
     By itself an embedding that composes: whatever is linear in it treats "bold" alike in every company, also in one
-    that it never met.  deviation: of the numbers that each word begins with; by default such that a caption of eight
-    words is about as loud as noise, for louder words drown the noise beside them.
+    that it never met.
+
+    deviation: of the numbers that each word begins with.  By default such that a caption of eight words is about as
+        loud as noise of the same size: louder ones drowned it, and a GAN painted nearly one picture for each caption.
     """
 
     def __init__(self, vocabulary_size: int, features: int, rng: np.random.Generator, deviation: float = 0.35):

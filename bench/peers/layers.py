@@ -142,11 +142,16 @@ class LayerNorm(Twin):
         return F.layer_norm(x, self.gamma.shape, self.gamma, self.beta)
 
 
+def modulate(x: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
+    """(1 + scale) x + shift, x (N, C, H, W), modulation (N, 2C) = [scale | shift]."""
+    scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
+    return (1 + scale) * x + shift
+
+
 class GroupNormSiLU(GroupNorm):
     def forward(self, x: torch.Tensor, modulation: torch.Tensor | None = None) -> torch.Tensor:
         if modulation is not None:
-            scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
-            x = (1 + scale) * x + shift
+            x = modulate(x, modulation)
         return F.silu(super().forward(x))
 
 

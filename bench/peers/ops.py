@@ -7,20 +7,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-
-def _group_norm_silu(
-    x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, modulation: torch.Tensor | None = None
-) -> torch.Tensor:
-    if modulation is not None:
-        scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
-        x = (1 + scale) * x + shift
-    return F.silu(F.group_norm(x, 8, gamma, beta))
-
+from bench.peers.layers import modulate
 
 FUNCTIONS: dict[str, Callable] = {
     "conv2d": lambda x, w, b: F.conv2d(x, w, b, padding=w.shape[2] // 2),
     "linear": F.linear,
-    "group_norm_silu": _group_norm_silu,
+    "group_norm_silu": lambda x, gamma, beta, *modulation: F.silu(
+        F.group_norm(modulate(x, *modulation) if modulation else x, 8, gamma, beta)
+    ),
     "silu": F.silu,
     "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
     "softplus": F.softplus,

@@ -19,7 +19,7 @@ FEW = 8  # channels that are few
 VECTOR = 16  # channels must be a multiple of it for Winograd
 SMALL_PRODUCT = 1_000_000  # multiply-adds up to which OpenBLAS multiplies without packing: 106 against 94 GFLOP/s
 CHUNK_BYTES = 1 << 21  # of transformed images at a time: what a core's cache holds
-# Even so never fewer tiles than these, for all the transformed weights pass by for every chunk: 512 to 512 channels at
+# Even so room for these many tiles, for all the transformed weights pass by for every chunk: 512 to 512 channels at
 # 7x7 take an eighth of the time that they take with the 3 tiles that the two rules above would leave, 128 to 128
 # channels four fifths of the time that they take with 56.
 FEWEST_TILES = 128
@@ -176,7 +176,7 @@ def _winograd_weight_gradient(method, x, grad, padding, out):
 
 
 def _chunks(method, images, size, channels, out_channels, itemsize):
-    """(slice of images, tiles in it) for every chunk: as even as possible, each small enough for BLAS and cache."""
+    """(slice of images, tiles in it) for every chunk: as even as can be, and no larger than the rules above allow."""
     tiles = method.tiles(*size)
     bytes_per_tile = method.size**2 * (channels + out_channels) * itemsize
     most = max(FEWEST_TILES, min(SMALL_PRODUCT // (channels * out_channels), CHUNK_BYTES // bytes_per_tile))

@@ -12,7 +12,7 @@ from datasets import captions as language
 from datasets.captions import ATTRIBUTES, VOCABULARY
 from datasets.dataset import Dataset
 from datasets.glyphs import VARIANTS, VARIANTS_OF
-from generators import classifier, cli, evaluate, registry
+from generators import classifier, cli, evaluate, metrics, registry
 from generators.classifier import Classifier, ClassifierConfig
 from generators.evaluate import Reference
 from generators.training import OptimiserConfig
@@ -190,6 +190,20 @@ def test_evaluation_exposes_noise_that_decides_nothing(reference):
     whole = evaluate.evaluate(Copier(reference.training), reference)
     assert whole["variety"] == pytest.approx(whole["variety_real"], rel=0.1)
     assert evaluate.evaluate(Deaf(reference.training), reference)["variety"] < 1e-9
+
+
+def test_one_image_of_a_class_has_no_variety(reference):
+    """Catches: NaN, which JSON has no word for, and a mean over other classes than that of real images."""
+    few = dataclasses.replace(reference, test=classifier.cut(reference.test, 0, 8))
+    (one, many), (common,) = sorted(np.unique(few.test.labels, return_counts=True)[1]), few.common
+    assert one == 1 < many  # else this tests nothing
+    figures = evaluate.evaluate(Copier(reference.training), few)
+    assert figures["variety_real"] == metrics.variety(few.test.images[few.test.labels == common])
+    assert "variety of a class" in {name for name, *_ in evaluate.summary(figures)}
+    alone = dataclasses.replace(reference, test=classifier.cut(reference.test, 6, 8))
+    assert len(alone.test.classes) == 2 and not len(alone.common)
+    del figures["variety"]
+    assert "variety of a class" not in {name for name, *_ in evaluate.summary(figures)}
 
 
 def test_the_floor_is_that_of_as_many_real_images(reference):

@@ -126,6 +126,14 @@ def test_verdicts_on_words_add_up():
     assert all(np.abs(of).max() > 1e-2 for of in alone)
 
 
+@pytest.mark.parametrize("family", [GAN, Regression])
+def test_what_the_painter_is_told_adds_up(family):
+    """Catches a painter that is told captions as wholes: see the test above."""
+    model = build(family, DATA, **SMALL)
+    told = lambda caption: model.text(model.vocabulary.encode([caption])).data  # noqa: E731
+    np.testing.assert_allclose(told("bold seven"), told("bold") + told("seven"), atol=1e-5)
+
+
 def test_without_noise_one_caption_is_one_picture():
     """And with noise it is many.  Catches noise that is drawn and not used, and noise that stays when switched off."""
     for noise, same in ((0, True), (16, False)):

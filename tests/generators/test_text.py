@@ -48,6 +48,12 @@ def test_words_add_up():
     np.testing.assert_array_equal(embed(""), 0)
 
 
+def test_words_begin_quietly_where_nothing_brings_them_to_one_length():
+    """Catches words as loud as noise, eight of which would drown it."""
+    for kind, deviation in ((WordSum, 0.35), (TextEncoder, 1.0)):
+        assert kind(1000, 64, np.random.default_rng(0)).table.data.std() == pytest.approx(deviation, rel=0.02)
+
+
 def test_captions_are_dropped_one_by_one():
     """Catches one draw for the whole batch, a word dropped instead of a caption, and the inverse probability."""
     tokens = np.random.default_rng(1).integers(1, 6, (2000, 3))

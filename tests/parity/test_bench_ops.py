@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from bench.contestant import Ours
-from bench.ops import CASES
+from bench.ops import CASES, WEIGHTS
 from nn.tensor import Tensor
 from tests.oracles.numeric import assert_close
 
@@ -16,11 +16,10 @@ from bench.peers import ops as peers  # noqa: E402
 def test_both_sides_compute_the_same(op, shapes):
     """Catches: a case whose twin pads, groups, scales or modulates otherwise, so that unlike things are compared."""
     rng = np.random.default_rng(0)
-    weights = (1, 2) if op in ("conv2d", "linear", "group_norm_silu") else ()
-    few = [shape if position in weights else (3, *shape[1:]) for position, shape in enumerate(shapes)]
+    few = [shape if position in WEIGHTS.get(op, ()) else (3, *shape[1:]) for position, shape in enumerate(shapes)]
     arrays = [rng.standard_normal(shape, dtype=np.float32) for shape in few]
     expected = peers.FUNCTIONS[op](*(peers.to_torch(op, i, a, True) for i, a in enumerate(arrays))).detach()
     if expected.ndim == 4 and op != "scaled_dot_product_attention":
         expected = expected.permute(0, 2, 3, 1)
-    found = Ours.op(op)(*map(Tensor, arrays)).data
+    found = Ours.function(op)(*map(Tensor, arrays)).data
     assert_close(found, expected.numpy(), 1e-4)

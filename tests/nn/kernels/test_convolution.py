@@ -113,6 +113,15 @@ def test_a_large_batch_is_cut_into_chunks_that_add_up():
     assert_close(convolution.weight_gradient(x, grad, (3, 3), 1, 1), expected, 1e-13)
 
 
+@pytest.mark.parametrize("channels", [32, 128, 512])
+def test_chunks_are_worth_their_weights(channels):
+    """Catches: chunks of a few tiles where there are many channels, for each of which all weights come from memory."""
+    chunks = list(convolution._chunks(F4, 64, (7, 7), channels, channels, 4))
+    assert [part.start for part, _ in chunks] == [0, *(part.stop for part, _ in chunks[:-1])]
+    assert chunks[-1][0].stop == 64 and sum(tiles for _, tiles in chunks) == 64 * 4
+    assert min(tiles for _, tiles in chunks) >= 128
+
+
 def test_the_bias_gradient_is_the_sum_over_pixels():
     grad = np.random.default_rng(0).standard_normal((2, 5, 7, 3))
     assert_close(convolution.bias_gradient(grad), grad.sum(axis=(0, 1, 2)), 1e-14)
