@@ -69,7 +69,7 @@ def test_time_and_caption_and_image_all_reach_the_output():
 
     base = output()
     assert base.shape == (2, 8, 8, 1)
-    np.testing.assert_array_equal(base[0], base[1])
+    np.testing.assert_allclose(base[0], base[1], atol=1e-5)  # rows of one product may differ in their last bit
     for changed in (
         output(x=x + np.float32([0, 0.1]).reshape(2, 1, 1, 1)),
         output(t=np.array([5, 6])),
@@ -121,7 +121,7 @@ def test_captions_are_dropped_image_by_image():
     shares = []
     for seed in range(20):
         made.loss(part, np.random.default_rng(seed))
-        shares.append(np.mean([np.allclose(row, empty) for row in calls[-1][2]]))
+        shares.append(np.mean([np.allclose(row, empty, atol=1e-5) for row in calls[-1][2]]))
     assert all(0.2 < share < 0.8 for share in shares)
     assert abs(np.mean(shares) - 0.5) < 4 * 0.5 / np.sqrt(64 * 20)  # four standard errors
 
