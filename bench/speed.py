@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # empty, so that the time to compile is the whole of it
         result["gemm_gflops"] = {name: ask_once(name, "gemm")["gflops"] for name in OURS}
         print(report.gemm(result["gemm_gflops"]))
+        if advice := runtime.held_back():
+            print(advice)
         for family in options.families:
             measured = result["families"][family] = measure(family, names, result["gemm_gflops"]["ours"], options)
             print(report.family(family, measured), flush=True)

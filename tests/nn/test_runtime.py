@@ -139,6 +139,20 @@ def test_the_core_is_changed_only_on_amd_with_avx512_where_openblas_chose_worse(
     assert runtime._better_blas_core() is None
 
 
+@pytest.mark.parametrize(
+    ("core", "flags", "told"),
+    [("Haswell", AVX512, True), ("SkylakeX", AVX512, False), (None, AVX512, False), ("Haswell", "fma avx2", False)],
+)
+def test_who_measures_is_told_of_a_core_that_holds_back(monkeypatch, core, flags, told):
+    """Catches: figures at half of what the processor can do, and nobody knows why."""
+    monkeypatch.setenv("OPENBLAS_CORETYPE", core) if core else monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    monkeypatch.setattr(runtime, "_cpu_field", {"flags": flags}.get)
+    monkeypatch.setattr(runtime, "_openblas_library", lambda: Path("libopenblas.so"))
+    assert bool(runtime.held_back()) == told
+    if told:
+        assert "OPENBLAS_CORETYPE=Haswell" in runtime.held_back()
+
+
 def test_asking_openblas_gives_the_core_that_it_loads(tmp_path, monkeypatch):
     library = runtime._openblas_library()
     if library is None:
