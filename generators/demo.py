@@ -47,9 +47,9 @@ ENTRIES = [
     Entry("realnvp", "flow", "realnvp", 0.33, {
         "batch_size": "32", "steps": "[4, 4]", "widths": "[32, 48]", "depth": "2",
     }),
-    Entry("ddpm", "diffusion", "ddpm", 0.23, {}),
+    Entry("ddpm", "diffusion", "ddpm", 0.19, {}),
     Entry("gan", "GAN", "gan", 0.18, {**SMALL, "gamma": "0.2"}),  # small batches need it, or variety is lost
-    Entry("gan-no-noise", "GAN without noise", "gan", 0.10, {**SMALL, "gamma": "0.2", "noise": "0"}),
+    Entry("gan-no-noise", "GAN without noise", "gan", 0.14, {**SMALL, "gamma": "0.2", "noise": "0"}),
     Entry("regression", "regression", "regression", 0.02, SMALL),
 ]  # fmt: skip
 PAINTERS = ["vae", "realnvp", "ddpm", "gan"]
