@@ -107,7 +107,7 @@ class Discriminator(Module):
         self.shrink = Conv2d(4 * w, 2 * w, 1, rng)
         self.quarter = [PlainBlock(2 * w, rng) for _ in range(2)]
         self.features = Linear(small * small * 2 * w, self.FEATURES, rng)
-        self.real = Linear(self.FEATURES, 1, rng)
+        self.real = Linear(self.FEATURES, 1, rng, bias=False)  # only differences of verdicts count
         self.caption = Linear(config.text, self.FEATURES, rng)
 
     def look(self, images: Tensor) -> Tensor:
