@@ -80,6 +80,7 @@ class Outcome:
     pictures: int = 0
     first_step: float = math.nan  # compiles
     megabytes: float = math.nan
+    gemm: list[float] = field(default_factory=list)  # GFLOP/s of np.matmul after every turn, ours only
     failure: str = ""
     expected: float = math.nan  # a later step and a later painting, by which the turns are measured out
     painting: float = math.nan
@@ -138,6 +139,8 @@ def match(
 
         def warm(contestant: Contestant, outcome: Outcome) -> None:
             say(f"{contestant.name}: first steps")
+            if contestant.name in OURS:
+                contestant.ask("gemm")  # so that its matrices are there before memory is counted
             contestant.ask("build", **build)
             outcome.first_step = contestant.ask("train", steps=1)["seconds"][0]
             outcome.expected = contestant.ask("train", steps=2)["seconds"][-1]
@@ -145,6 +148,8 @@ def match(
         def train(contestant: Contestant, outcome: Outcome) -> None:
             steps = max(2, min(200, round(turn / outcome.expected)))
             outcome.steps += contestant.ask("train", steps=steps)["seconds"]
+            if contestant.name in OURS:
+                outcome.gemm.append(contestant.ask("gemm")["gflops"])
 
         def remember(contestant: Contestant, outcome: Outcome) -> None:
             outcome.megabytes = contestant.ask("memory")["megabytes"]

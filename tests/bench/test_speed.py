@@ -84,8 +84,8 @@ def test_profile_adds_up():
 def test_ratios():
     """Catches: a ratio upside down, against the slowest, or against a contestant that failed."""
     outcomes = {
-        "ours": Outcome([0.1, 0.2, 0.3], [0.5], 100, 9.0, 50.0),
-        "ours_1_thread": Outcome([0.4], [1.0], 100, 9.0, 40.0),
+        "ours": Outcome([0.1, 0.2, 0.3], [0.5], 100, 9.0, 50.0, gemm=[190.0, 100.0, 200.0]),
+        "ours_1_thread": Outcome([0.4], [1.0], 100, 9.0, 40.0, gemm=[100.0, 100.0, 250.0]),
         "torch_eager": Outcome([0.5], [0.4], 100, 9.0, 100.0),
         "torch_channels_last": Outcome([0.4], [2.0], 100, 9.0, 120.0),
         "torch_compile": Outcome(failure="no compiler"),
@@ -94,6 +94,8 @@ def test_ratios():
     assert found["ours_ms"] == pytest.approx(200) and found["ratio"] == pytest.approx(0.5)
     assert found["sampling_ratio"] == pytest.approx(200 / 250)
     assert found["memory_ratio"] == pytest.approx(0.5) and found["threads_1_over_2"] == pytest.approx(2)
+    assert found["gemm_gflops"] == {"ours": 190, "ours_1_thread": 100}
+    assert found["gemm_2_over_1"] == pytest.approx(1)  # of each round (1.9, 1, 0.8), not of the medians
     assert math.isnan(found["torch_compile_ms"]) and "no compiler" in report.family("vae", found)
     as_json = json.loads(json.dumps(report.without_nan(found), allow_nan=False))
     assert as_json["torch_compile_ms"] is None
@@ -133,6 +135,7 @@ def test_a_contest_with_a_failure():
     build = {"family": "vae", "settings": TINY["vae"]}
     outcomes = arena.match(["ours"], build, rounds=1, turn=0.05, pictures=8)
     found = outcomes["ours"]
+    assert len(found.gemm) == 1 and found.gemm[0] > 0
     assert len(found.steps) >= 2 and found.milliseconds > 0 and found.per_second > 0 and found.megabytes > 0
     broken = arena.match(["ours"], {"family": "vae", "settings": {"width": 13}}, rounds=1, turn=0.05)["ours"]
     assert "13 channels" in broken.failure and not broken.steps
@@ -197,7 +200,7 @@ def test_how_far_a_sweep_is_from_proportional():
 def test_speed_without_torch(monkeypatch, capsys, tmp_path):
     """Catches: a benchmark that needs PyTorch to measure Inkling."""
     monkeypatch.setattr(speed, "torch_is_installed", lambda: False)
-    monkeypatch.setattr(speed, "ask_once", lambda name, do, **options: {"gflops": 100.0, "gflop": 1.0})
+    monkeypatch.setattr(speed, "ask_once", lambda name, do, **options: {"gflop": 1.0})
     monkeypatch.setattr(speed, "match", lambda names, *rest: {n: Outcome([0.1], [0.1], 8, 1.0, 9.0) for n in names})
     path = tmp_path / "speed.json"
     assert speed.main(["--families", "vae", "--no-startup", "--json", str(path)]) == 0
