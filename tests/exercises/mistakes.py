@@ -45,7 +45,6 @@ HARMLESS: dict[tuple[str, str], str] = {
     ("polar", "drop: np.abs(matrix)  ->  matrix"): _SCALE,
     ("polar", "operator: matrix * scalar(1 / largest)  ->  matrix / scalar(1 / largest)"): _SCALE,
     ("polar", "swap: 1 / largest  ->  largest / 1"): _SCALE,
-    ("log-softmax", "delete: ctx.save(y)  ->  pass"): "backward, which misses it, is the next exercise",
     ("importance-weighted-bound", "function: min(k, 64)  ->  max(k, 64)"): _CHUNK,
     ("importance-weighted-bound", "constant: 64  ->  65"): _CHUNK,
     ("importance-weighted-bound", "sign: mean.data + np.exp(0.5 * log_var.data) * noise  ->  "

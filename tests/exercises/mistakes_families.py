@@ -142,6 +142,10 @@ FAMILIES = {
     "discriminator-step": [
         ("no lies are shown", "lie are not shown", "if shard.false_tokens is not None:", "if False:"),
         ("half of gamma", "half of gamma", "self.config.gamma / 2", "self.config.gamma"),
+        (
+            "uniform directions", "direction is uniform",
+            "rng.standard_normal(", "rng.random(",
+        ),
     ],
     "contradicting-captions": [
         ("the wrong way round", "wrong way round", "return any(", "return not any("),

@@ -254,6 +254,9 @@ ALL = {
             result[i, :] = 0
     return result
     """,
+    "guidance": """
+    return unconditional + weight * (conditional - unconditional)
+    """,
     "sampling-loop": """
     guesses = []
     for i in range(len(times) - 1):

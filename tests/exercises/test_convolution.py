@@ -231,6 +231,14 @@ def test_attention(n, heads, queries, keys, d, dv, size):
     if queries == keys:
         instead["the softmax goes along the queries; each query shares itself out among the keys"] = transposed(q, k, v)
     trial.expect(got, attention(q, k, v), rtol=1e-6, instead=instead)
+    if size == 1:
+        grad = normal(got.shape, 3)
+        call = "ScaledDotProductAttention.backward(ctx, grad), on what your forward has left in ctx"
+        trial = Trial(call, *tags, q=q, k=k, v=v, grad=grad)
+        right = vjp(lambda q, k, v: (attention(q, k, v),), [q, k, v], [grad])
+        back = trial.run(ScaledDotProductAttention.backward, ctx, grad)
+        for name, gradient, expected in zip("qkv", back, right, strict=True):
+            trial.expect(gradient, expected, f"the gradient of {name}", atol=1e-7)
 
 
 def transposed(q, k, v):

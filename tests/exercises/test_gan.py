@@ -29,7 +29,40 @@ def test_relativistic_discriminator_loss(size):
     }
     got = trial.run(gan.relativistic_discriminator_loss, Tensor(real), Tensor(fake))
     trial.expect(got, each(softplus, fake - real), "the loss", instead=instead)
-    trial.require(hasattr(got, "requires_grad"), "a tensor is wanted, so that a gradient can flow")
+
+
+def leaves(tensor):
+    """The ids of all leaves that a tensor was computed from and that get a gradient."""
+    found, todo, seen = set(), [tensor], set()
+    while todo:
+        current = todo.pop()
+        if current.node is None:
+            if current.requires_grad:
+                found.add(id(current))
+        elif id(current.node) not in seen:
+            seen.add(id(current.node))
+            todo.extend(t for t in current.node.inputs if isinstance(t, Tensor) and t.requires_grad)
+    return found
+
+
+def check_that_both_are_taught(function):
+    real, fake = Parameter(normal((5,), 0)), Parameter(normal((5,), 1))
+    trial = Trial(f"{function.__name__}(real, fake), where both want a gradient", real=real.data, fake=fake.data)
+    loss = trial.run(function, real, fake)
+    trial.require(isinstance(loss, Tensor), "a tensor is wanted, so that a gradient can flow")
+    for name, verdicts in (("real", real), ("fake", fake)):
+        reached = id(verdicts) in leaves(loss)
+        trial.require(reached, f"no gradient flows back to {name}", "work with tensors, not with .data")
+
+
+@pytest.mark.exercise(id="discriminator-loss")
+def test_relativistic_discriminator_loss_can_be_trained():
+    check_that_both_are_taught(gan.relativistic_discriminator_loss)
+
+
+@pytest.mark.exercise(id="generator-loss")
+def test_relativistic_generator_loss_can_be_trained():
+    check_that_both_are_taught(gan.relativistic_generator_loss)
 
 
 @pytest.mark.exercise(id="generator-loss")
@@ -48,7 +81,6 @@ def test_relativistic_generator_loss(size):
     }
     got = trial.run(gan.relativistic_generator_loss, Tensor(real), Tensor(fake))
     trial.expect(got, each(softplus, real - fake), "the loss", instead=instead)
-    trial.require(hasattr(got, "requires_grad"), "a tensor is wanted, so that a gradient can flow")
 
 
 class Judge:
@@ -98,23 +130,27 @@ def test_discriminator_loss(lies, size):
     tags = (["with captions that lie"] if lies else []) + (["where the shard is a part of a batch"] if size > 3 else [])
     trial = Trial(f"GAN.discriminator_loss(shard, rng), batch_size = {size}", *tags, images=images, tokens=tokens)
     got = trial.run(model.discriminator_loss, shard, SameNoise())
-    trial.require(isinstance(got, tuple) and len(got) == 2, "a pair is wanted: the loss, and a dict of metrics")
+    trial.expect_loss_and_metrics(got)
 
     judge, s, gamma = model.discriminator, model.config.penalty_step, model.config.gamma
     real, fake = images * 2 - 1, painted(model, tokens)
     on_real, on_fake = judge.verdict(real, tokens), judge.verdict(fake, tokens)
 
-    def penalty_of(x):
-        d = SameNoise().standard_normal(x.shape, np.float32)
+    def penalty_of(x, d):
         return ((judge.verdict(x + s * d, tokens) - judge.verdict(x, tokens)) / s) ** 2
 
     contest = each(softplus, on_fake - on_real)
     lie = each(softplus, judge.verdict(real, false) - on_real) if lies else 0 * contest
     lie_on_fake = each(softplus, judge.verdict(fake, false) - on_real) if lies else 0 * contest
-    r1, r2 = penalty_of(real), penalty_of(fake)
+    direction = SameNoise().standard_normal(real.shape)
+    r1, r2 = penalty_of(real, direction), penalty_of(fake, direction)
     penalty = gamma / 2 * (r1 + r2)
     total = contest + lie + penalty
     raw = each(softplus, on_fake - judge.verdict(images, tokens))
+    uniform, single = (
+        contest + lie + gamma / 2 * (penalty_of(real, other) + penalty_of(fake, other))
+        for other in (SameNoise().random(real.shape), SameNoise().standard_normal())
+    )
     instead = {
         "divide by shard.batch_size, not by the length of the shard": total.sum() / 3,
         "the sum over examples is not divided by shard.batch_size": total.sum(),
@@ -126,24 +162,12 @@ def test_discriminator_loss(lies, size):
         "the penalty is for real pictures too (R1)": (contest + lie + gamma / 2 * r2).sum() / size,
         "half of gamma, not gamma": (contest + lie + 2 * penalty).sum() / size,
         "the images have to go from [0, 1] to [-1, 1]": (raw + lie + penalty).sum() / size,
+        "the penalty's direction is uniform; normal numbers are wanted": uniform.sum() / size,
+        "the penalty's direction is one number; each pixel wants its own": single.sum() / size,
     }
     right = total.sum() / size
     instead = {cause: value for cause, value in instead.items() if abs(value - right) > 1e-6}
     trial.expect(got[0], right, "the loss", rtol=1e-5, atol=1e-6, instead=instead)
-
-
-def leaves(tensor):
-    """The ids of all leaves that a tensor was computed from and that get a gradient."""
-    found, todo, seen = set(), [tensor], set()
-    while todo:
-        current = todo.pop()
-        if current.node is None:
-            if current.requires_grad:
-                found.add(id(current))
-        elif id(current.node) not in seen:
-            seen.add(id(current.node))
-            todo.extend(t for t in current.node.inputs if isinstance(t, Tensor) and t.requires_grad)
-    return found
 
 
 @pytest.mark.exercise(id="discriminator-step")
@@ -152,7 +176,7 @@ def test_the_discriminators_step_teaches_the_discriminator_alone():
     tokens = np.array([[1], [2], [3]])
     shard = Shard(images, tokens, None, np.zeros(3, int), np.arange(3), 3)
     trial = Trial("GAN.discriminator_loss(shard, rng)", images=images, tokens=tokens)
-    loss = trial.run(model.discriminator_loss, shard, SameNoise())[0]
+    loss = trial.expect_loss_and_metrics(trial.run(model.discriminator_loss, shard, SameNoise()))
     reached = leaves(loss)
     trial.require(id(model.discriminator.w) in reached, "no gradient reaches the discriminator", "something uses .data")
     trial.require(

@@ -156,7 +156,9 @@ def rows_of(function, x, axis):
 def test_log_softmax(shape, axis, shift):
     x = normal(shape, 0) * 3 + shift
     trial = Trial(f"LogSoftmax.forward(ctx, x, axis={axis})", *([EXTREME] if shift else []), x=x)
-    got = trial.run(LogSoftmax.forward, context(LogSoftmax, (True,)), x, axis=axis)
+    ctx = context(LogSoftmax, (True,))
+    before = set(vars(ctx)) | {"axis"}
+    got = trial.run(LogSoftmax.forward, ctx, x, axis=axis)
     expected = rows_of(elementary.log_softmax, x, axis)
     others = {
         f"along axis {other} instead of {axis}": rows_of(elementary.log_softmax, x, other)
@@ -164,6 +166,8 @@ def test_log_softmax(shape, axis, shift):
         if other != axis % x.ndim
     }
     trial.expect(got, expected, instead={"this is softmax, without the logarithm": np.exp(expected), **others})
+    left = ctx.saved or set(vars(ctx)) - before
+    trial.require(bool(left), "nothing is left in ctx", "backward needs an array of the forward: ctx.save(y)")
 
 
 @pytest.mark.exercise(id="log-softmax")

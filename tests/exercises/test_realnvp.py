@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from generators import bijectors, blocks, realnvp
-from nn.tensor import Tensor
+from nn.tensor import Parameter, Tensor
 from tests.exercises.trial import Trial, normal
 from tests.oracles.numeric import vjp
 
@@ -95,6 +95,20 @@ def test_squeeze(shape):
     trial.expect(trial.run(blocks.squeeze, Tensor(x)), expected, instead=instead)
 
 
+@pytest.mark.exercise(id="squeeze")
+def test_squeeze_lets_the_gradient_through():
+    x = Parameter(normal((1, 4, 2, 3), 0))
+    trial = Trial("squeeze(x), where x wants a gradient", x=x.data)
+    y = trial.run(blocks.squeeze, x)
+    trial.require(getattr(y, "requires_grad", False), "no gradient flows back to x", "work with tensors, not .data")
+    grad = normal((1, 2, 1, 12), 1)
+    y.backward(grad)
+    expected = np.zeros(x.shape)
+    for i, j in np.ndindex(2, 2):
+        expected[:, i::2, j::2] = grad[..., (2 * i + j) * 3 : (2 * i + j) * 3 + 3]
+    trial.expect(x.grad, expected, "the gradient of x")
+
+
 @pytest.mark.exercise(id="dequantise")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_dequantise(dtype):
@@ -133,6 +147,19 @@ def test_bits_per_dimension(dimensions):
     }
     instead = {cause: value for cause, value in instead.items() if not np.allclose(value, expected)}
     trial.expect(got, expected, "the bits", instead=instead)
+
+
+@pytest.mark.exercise(id="bits-per-dimension")
+def test_bits_per_dimension_of_a_tensor_can_be_trained():
+    log_density = Parameter(normal((3,), 0))
+    trial = Trial("bits_per_dimension(log_density, 5), a tensor that wants a gradient", log_density=log_density.data)
+    got = trial.run(realnvp.bits_per_dimension, log_density, 5)
+    trial.require(
+        getattr(got, "requires_grad", False), "no gradient flows back", "of a tensor, a tensor: +, -, * and / will do"
+    )
+    trial.expect(got, 8 - log_density.data / (5 * np.log(2)), "the bits")
+    got.backward(np.ones(3))
+    trial.expect(log_density.grad, np.full(3, -1 / (5 * np.log(2))), "the gradient")
 
 
 @pytest.mark.exercise(id="bits-per-dimension")

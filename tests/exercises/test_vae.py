@@ -71,10 +71,12 @@ def test_gaussian_kl_between_equals_is_zero():
     trial.expect(got, np.zeros(2), "the KL")
 
 
-def tiny_vae(beta, mean, log_var):
+def tiny_vae(beta, mean, log_var, likelihood="bernoulli"):
     """A VAE whose encoder says what the test wants, and whose decoder writes z over four pixels."""
     model = bare(vae.VAE)
-    model.config = vae.VAEConfig(image_size=2, channels=1, vocabulary=("a",), latent=4, text=1, beta=beta)
+    model.config = vae.VAEConfig(
+        image_size=2, channels=1, vocabulary=("a",), latent=4, text=1, beta=beta, likelihood=likelihood
+    )
     model.text = lambda tokens: Tensor(np.float32(tokens))
     model.encoder = lambda images, caption: (
         Tensor(mean + np.float32(0.1) * images.reshape(len(images), 4)),
@@ -100,7 +102,7 @@ def test_elbo(beta, size, gray):
     tags += ["where the images are gray and have to be binarised"] if gray else []
     trial = Trial(f"VAE.loss(shard, rng), beta = {beta}, batch_size = {size}", *tags, images=images, tokens=tokens)
     got = trial.run(tiny_vae(beta, mean, log_var).loss, shard, SameNoise())
-    trial.require(isinstance(got, tuple) and len(got) == 2, "a pair is wanted: the loss, and a dict of metrics")
+    loss = trial.expect_loss_and_metrics(got)
     images = (SameNoise().random(images.shape) < images).astype(np.float32)  # binarised
     mean = mean + 0.1 * images.reshape(3, 4)
     z = mean + np.exp(log_var / 2) * SameNoise().standard_normal(mean.shape)
@@ -120,7 +122,36 @@ def test_elbo(beta, size, gray):
     }
     right = (error + beta * kl).sum() / size
     instead = {cause: value for cause, value in instead.items() if abs(value - right) > 1e-3}
-    trial.expect(got[0], right, "the loss", rtol=1e-4, atol=1e-4, instead=instead)
+    trial.expect(loss, right, "the loss", rtol=1e-4, atol=1e-4, instead=instead)
+
+
+@pytest.mark.exercise(id="elbo")
+def test_elbo_of_gray_images():
+    """With another likelihood than Bernoulli's the images stay what they are: here, squared error stands for it."""
+
+    class Gray(vae.VAE):
+        log_likelihood = staticmethod(
+            lambda outputs, images: F.sum((outputs - Tensor(images)) ** 2, axis=(1, 2, 3)) * -0.5
+        )
+
+    mean, log_var = normal((3, 4), 0, np.float32), normal((3, 4), 1, np.float32)
+    images = np.random.default_rng(2).random((3, 2, 2, 1), dtype=np.float32)
+    tokens = np.array([[1], [0], [2]])
+    model = tiny_vae(1.0, mean, log_var, "logistic")
+    model.__class__ = Gray
+    trial = Trial("VAE.loss(shard, rng)", 'where the likelihood is "logistic", of gray images', images=images)
+    shard = Shard(images, tokens, None, np.zeros(3, int), np.arange(3), 3)
+    loss = trial.expect_loss_and_metrics(trial.run(model.loss, shard, SameNoise()))
+
+    def minus_elbo(images):
+        middle = mean + 0.1 * images.reshape(3, 4)
+        z = middle + np.exp(log_var / 2) * SameNoise().standard_normal(mean.shape)
+        outputs = 2 * z.reshape(3, 2, 2, 1) + tokens.reshape(3, 1, 1, 1)
+        error = ((outputs - images) ** 2).sum(axis=(1, 2, 3)) / 2
+        return (error + elementary.gaussian_kl(middle, log_var)).sum() / 3
+
+    instead = {"only a Bernoulli likelihood wants binary images": minus_elbo(SameNoise().random(images.shape) < images)}
+    trial.expect(loss, minus_elbo(images), "the loss", rtol=1e-4, atol=1e-4, instead=instead)
 
 
 @pytest.mark.exercise(id="elbo")

@@ -113,6 +113,14 @@ class Trial:
             causes=guesses,
         )
 
+    def expect_loss_and_metrics(self, got):
+        """The loss, of the pair that a family's loss returns; Wrong unless it is one."""
+        self.require(isinstance(got, tuple) and len(got) == 2, "a pair is wanted: the loss, and a dict of metrics")
+        loss, metrics = got
+        good = isinstance(metrics, dict) and all(np.ndim(value) == 0 for value in metrics.values())
+        self.require(good, "the second of the pair has to be a dict, name -> number, for the log; it may be empty")
+        return loss
+
     def require(self, condition: bool, message: str, cause: str = "") -> None:
         """Raise Wrong with this message unless the condition holds: for what is not a matter of values."""
         if not condition:
@@ -178,13 +186,14 @@ def bare(kind: type):
 
 
 class SameNoise:
-    """Stands in for np.random.Generator: "random" numbers that depend on their place along the last axis alone.
+    """Stands in for np.random.Generator: "random" numbers that depend on their place within an example alone.
 
-    So a solution may draw in any order, all at once or a part at a time, and still there is one right answer.
+    So a solution may draw in any order, all at once or an example at a time, and still there is one right answer.  An
+    example is what the last axis holds or, of three axes and more, the last three: an image.
     """
 
     def standard_normal(self, size=None, dtype=np.float64):
-        return self._spread(size, dtype, [0.5, -0.7, 0.3, 1.1, -0.2])
+        return self._spread(size, dtype, [0.6, -0.7, 0.3, 1.1, -0.2])
 
     def random(self, size=None, dtype=np.float64):
         return self._spread(size, dtype, [0.5, 0.2, 0.8])
@@ -200,4 +209,5 @@ class SameNoise:
         if size is None or size == ():
             return values[0]
         shape = (size,) if isinstance(size, int) else tuple(size)
-        return np.broadcast_to(np.resize(np.asarray(values, dtype), shape[-1]), shape).copy()
+        example = shape[-3:] if len(shape) >= 3 else shape[-1:]
+        return np.broadcast_to(np.resize(np.asarray(values, dtype), example), shape).copy()
