@@ -1,9 +1,8 @@
 """A crew of processes: this one and copies of it, made by fork, that work in step on memory they share.
 
 Why not threads alone?  Kernels release Python's lock, but the code between two kernels needs it, and who finds it
-taken is put to sleep; on a virtual machine it takes some 0.1 ms to wake up again, hundreds of times a step.  Measured
-on two cores, default models, batch 128: two threads made a training step 1.2 to 1.6 times as fast as one, two
-processes 1.7 to 2.1 times (`python -m bench speed`).
+taken is put to sleep; on a virtual machine it takes some 0.1 ms to wake up again, hundreds of times a step.  A step of
+the VAE was 1.2 times as fast on two threads as on one, and 1.87 times on two processes (docs/notebook.md).
 
 A fork is a cheap copy: the child has every array, model and data set that its parent had, and the system copies a page
 only when one of the two writes to it.  What both must see belongs in `shared_zeros`.

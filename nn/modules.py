@@ -129,8 +129,13 @@ class Conv2d(Module):
         padding: int | str = "same",
         bias: bool = True,
     ):
-        self.stride = stride
-        self.padding = (kernel - 1) // 2 if padding == "same" else padding
+        if padding == "same":
+            if kernel % 2 == 0:
+                raise ValueError(f'Conv2d: with padding "same" the kernel must be odd; given {kernel}')
+            padding = (kernel - 1) // 2
+        elif isinstance(padding, str):
+            raise ValueError(f'Conv2d: padding is a number or "same"; given {padding!r}')
+        self.stride, self.padding = stride, padding
         self.weight = Parameter(init.he((kernel, kernel, in_channels, out_channels), rng))
         self.bias = Parameter(init.zeros((out_channels,))) if bias else None
 

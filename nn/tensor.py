@@ -110,6 +110,7 @@ class Tensor:
                 if not need or gradient is None:
                     continue
                 if gradient.shape != tensor.data.shape:
+                    _check_broadcast(node, gradient.shape, tensor.data.shape)
                     gradient = unbroadcast(gradient, tensor.data.shape)
                 if tensor.node is None:
                     _add_to_leaf(tensor, gradient)
@@ -216,8 +217,8 @@ class Function:
 def topological_order(node: Function) -> list[Function]:
     """Every node that `node` depends on, and itself, each after all of its own inputs.
 
-    Depth-first with a stack of its own, so that a chain of 10,000 functions does not exhaust Python's.  A node is
-    popped twice: the first time its inputs go on top of it, the second time they are in the order already.
+    Depth-first with a stack of its own, so that a chain of 10,000 functions does not exhaust Python's.  The first
+    time that a node is popped it goes back below its inputs; when it comes up again they are all in the order.
     """
     order: list[Function] = []
     seen: set[Function] = set()
@@ -241,6 +242,19 @@ def unbroadcast(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     added = grad.ndim - len(shape)
     stretched = tuple(added + i for i, n in enumerate(shape) if n == 1 and grad.shape[added + i] != 1)
     return grad.sum(axis=tuple(range(added)) + stretched).reshape(shape)
+
+
+def _check_broadcast(node: Function, given: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless an input of this shape broadcasts to the shape of its gradient."""
+    try:
+        fits = np.broadcast_shapes(given, shape) == given
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{type(node).__name__}.backward returned a gradient of shape {given} for an input of shape {shape}; "
+            "it must have the input's shape, or one that the input broadcasts to"
+        )
 
 
 def _result(array: np.ndarray, node: Function | None, index: int) -> Tensor:

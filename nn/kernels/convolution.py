@@ -98,6 +98,9 @@ def weight_gradient(x, grad, kernel, stride, padding):
     channels = (x.shape[3], grad.shape[3])
     method = choose(kernel, stride, padding, channels, *grad.shape[1:3])
     out = np.empty((*kernel, *channels), x.dtype)
+    if not out.size or not grad.size:
+        out[...] = 0  # nothing to sum
+        return out
     if method in (F2, F4):
         _winograd_weight_gradient(method, x, grad, padding, out)
         return out

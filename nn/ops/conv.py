@@ -38,7 +38,7 @@ def conv2d(x, w, b=None, stride=1, padding=0):
     H' = (H + 2*padding - kh) // stride + 1, and W' likewise.  Raises ValueError where the channels of x and w differ
     or the kernel is larger than the padded image.
     """
-    _check("conv2d", x, w, b)
+    _check("conv2d", x, w, b, stride, padding)
     if any(size + 2 * padding < k for size, k in zip(x.shape[1:3], w.shape[:2], strict=True)):
         raise ValueError(
             f"conv2d: a kernel of {w.shape[0]}x{w.shape[1]} is larger than an image of {x.shape[1]}x{x.shape[2]} "
@@ -81,7 +81,7 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0):
     H' = (H - 1) * stride - 2*padding + kh + output_padding, and W' likewise.  output_padding < stride settles which
     of the sizes that a convolution maps to H is meant.  Raises ValueError where channels or sizes do not fit.
     """
-    _check("conv_transpose2d", x, w, b)
+    _check("conv_transpose2d", x, w, b, stride, padding)
     if not 0 <= output_padding < stride:
         raise ValueError(f"conv_transpose2d: output_padding must be below stride {stride}; given {output_padding}")
     sizes = zip(x.shape[1:3], w.shape[:2], strict=True)
@@ -90,7 +90,9 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0):
     return ConvTranspose2d.apply(x, w, b, stride=stride, padding=padding, output_padding=output_padding)
 
 
-def _check(name, x, w, b):
+def _check(name, x, w, b, stride, padding):
+    if stride < 1 or padding < 0:
+        raise ValueError(f"{name}: stride must be at least 1 and padding at least 0; given {stride} and {padding}")
     if len(x.shape) != 4 or len(w.shape) != 4:
         raise ValueError(f"{name}: expected x (N, H, W, in) and w (kh, kw, in, out); given {x.shape} and {w.shape}")
     if x.shape[3] != w.shape[2]:

@@ -65,6 +65,13 @@ def test_a_state_that_does_not_fit_is_refused_whole(change, named):
     np.testing.assert_array_equal(model.second.weight.data, before)
 
 
+@pytest.mark.parametrize(("kernel", "padding"), [(4, "same"), (3, "valid")])
+def test_a_padding_that_cannot_be_is_refused(kernel, padding):
+    """Catches: "same" that silently does not keep the size."""
+    with pytest.raises(ValueError, match="Conv2d: "):
+        modules.Conv2d(1, 1, kernel, np.random.default_rng(0), padding=padding)
+
+
 def test_astype_reaches_everything():
     model = Nested().astype(np.float64)
     assert {array.dtype for array in model.state().values()} == {np.dtype(np.float64)}

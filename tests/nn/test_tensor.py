@@ -105,6 +105,24 @@ def test_unbroadcast_is_the_adjoint_of_broadcasting(shape, data):
     np.testing.assert_allclose(np.sum(np.broadcast_to(x, shape) * g), np.sum(x * back), atol=1e-12)
 
 
+@pytest.mark.parametrize("given", [(3, 2), (6,), (2, 2), ()])
+def test_a_gradient_of_another_shape_is_refused(given):
+    """Catches: a transposed gradient reshaped in silence to its input's shape."""
+
+    class Wrong(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x
+
+        @staticmethod
+        def backward(ctx, grad):
+            return np.ones(given)
+
+    y = Wrong.apply(leaf(2, 3))
+    with pytest.raises(ValueError, match=r"Wrong.backward returned a gradient of shape .* for an input"):
+        y.backward(np.ones((2, 3)))
+
+
 def test_no_grad_is_per_thread():
     """Catches a global switch: another thread would stop recording too."""
     x, seen = leaf(2), []

@@ -113,6 +113,16 @@ def test_a_large_batch_is_cut_into_chunks_that_add_up():
     assert_close(convolution.weight_gradient(x, grad, (3, 3), 1, 1), expected, 1e-13)
 
 
+@pytest.mark.parametrize(("channels", "kernel"), [(32, 3), (1, 3), (32, 1), (32, 4)])
+def test_the_weights_gradient_of_no_images_is_zero(channels, kernel):
+    """Catches: what scratch memory held before, taken for a sum."""
+    ones = np.ones((2, 8, 8, channels), np.float32)
+    convolution.weight_gradient(ones, ones[:, : 9 - kernel, : 9 - kernel], (kernel, kernel), 1, 0)
+    none = np.empty((0, 8, 8, channels), np.float32)
+    found = convolution.weight_gradient(none, none[:, : 9 - kernel, : 9 - kernel], (kernel, kernel), 1, 0)
+    np.testing.assert_array_equal(found, np.zeros((kernel, kernel, channels, channels), np.float32))
+
+
 @pytest.mark.parametrize("channels", [32, 128, 512])
 def test_chunks_are_worth_their_weights(channels):
     """Catches: chunks of a few tiles where there are many channels, for each of which all weights come from memory."""

@@ -74,6 +74,8 @@ def test_winograd_keeps_the_digits_of_float32():
         (lambda: F.conv2d(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 4)), np.ones(3)), "bias"),
         (lambda: F.conv_transpose2d(np.ones((1, 2, 2, 2)), np.ones((3, 3, 2, 4)), output_padding=1), "output_padding"),
         (lambda: F.conv_transpose2d(np.ones((1, 1, 1, 2)), np.ones((3, 3, 2, 4)), padding=2), "nothing is left"),
+        (lambda: F.conv2d(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 4)), stride=0), "stride must be at least 1"),
+        (lambda: F.conv_transpose2d(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 4)), padding=-1), "given 1 and -1"),
     ],
 )
 def test_what_does_not_fit_is_named(call, words):
