@@ -1,5 +1,8 @@
 """Four ways to make an image from a sentence, one family per file: vae, realnvp, ddpm, gan.
 
+    import generators  # before NumPy, which it sets up
+    import numpy as np
+
     model = generators.load("runs/x")
     images = model.sample(["a bold seven"] * 8, np.random.default_rng(0))
 """

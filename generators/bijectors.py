@@ -28,12 +28,13 @@ from typing import Any
 
 import numpy as np
 
-from generators.blocks import squeeze, unsqueeze
+from generators.blocks import soft_clip, squeeze, unsqueeze
 from nn import functional as F
 from nn import init
 from nn.modules import Module
 from nn.tensor import Function, Parameter, Tensor
 
+MOST = 3.0  # the largest |log_scale| of one coupling, a factor of 20: no network can make a scale explode or vanish
 Condition = Any  # bijectors hand it on to their networks and do not look inside
 
 
@@ -231,7 +232,7 @@ class Coupling(Bijector):
 
     def _scale_and_shift(self, a: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         raw, shift = F.split(ask(lambda plain: self.network(a, plain), condition), 2, axis=-1)
-        return bound(raw), shift
+        return soft_clip(raw, MOST), shift
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first, second = F.split(x, 2, axis=-1)
@@ -249,14 +250,6 @@ def couple(b: Tensor, log_scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]
 def uncouple(z: Tensor, log_scale: Tensor, shift: Tensor) -> Tensor:
     """The b of which `couple` made z."""
     return (z - shift) * F.exp(-log_scale)
-
-
-MOST = 3.0  # the largest |log_scale| of one coupling: a factor of 20
-
-
-def bound(raw: Tensor) -> Tensor:
-    """MOST * tanh(raw / MOST): near 0 the identity, but no network can make a scale explode or vanish."""
-    return MOST * F.tanh(raw * (1 / MOST))
 
 
 class FactorOut(Bijector):
@@ -323,7 +316,7 @@ class CaptionAffine(Bijector):
 
     def _scale_and_mean(self, condition: Condition) -> tuple[Tensor, Tensor]:
         raw, mean = F.split(ask(self.network, condition), 2, axis=-1)
-        return bound(raw), mean
+        return soft_clip(raw, MOST), mean
 
 
 def nothing(x: Tensor) -> Tensor:

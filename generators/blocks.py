@@ -34,6 +34,14 @@ def log_mean_exp(log_values: np.ndarray) -> np.ndarray:
     return np.logaddexp.reduce(log_values, axis=0) - math.log(len(log_values))
 
 
+def soft_clip(raw: Tensor, most: float) -> Tensor:
+    """most * tanh(raw / most): near 0 the identity, never beyond `most`; for logarithms of scales.
+
+    A plain clip has no gradient outside; a scale that once overshoots, as in the first steps they do, would stay there.
+    """
+    return most * F.tanh(raw * (1 / most))
+
+
 def where_asked(images: np.ndarray, edited: np.ndarray, captions: list[str], wanted: list[str]) -> np.ndarray:
     """`edited`, but the image itself wherever `wanted` says what its caption says already.  Images (N, H, W, C)."""
     asked = np.array([old != new for old, new in zip(captions, wanted, strict=True)])

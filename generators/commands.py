@@ -109,10 +109,10 @@ def sample(options: Namespace) -> int:
 def reconstruct(options: Namespace) -> int:
     model, meta = _open(options.run, "reconstruct")
     images, captions, labels = _test_images(options, model, meta)
-    pictures.check_ending(options.out)
+    ending = pictures.check_ending(options.out)
     with_threads(options)
     rebuilt = model.reconstruct(images, captions, threads=options.pool)
-    if Path(options.out).suffix == ".png":
+    if ending == ".png":
         pictures.write_atomically(
             options.out, pictures.png_bytes(pictures.rows({"image": images, "rebuilt": rebuilt}, columns=captions))
         )
@@ -124,18 +124,18 @@ def reconstruct(options: Namespace) -> int:
 
 def interpolate(options: Namespace) -> int:
     model, meta = _open(options.run, "interpolate")
-    pictures.check_ending(options.out)
+    ending = pictures.check_ending(options.out)
     n, options.n = options.n, 2 * options.n
     images, captions, labels = _test_images(options, model, meta)
     with_threads(options)
     # Under the empty caption: one sentence could not be true of both ends.
     frames = model.interpolate(images[:n], images[n:], [""] * n, options.frames, threads=options.pool)
-    if Path(options.out).suffix == ".png":
+    if ending == ".png":
         strips = {  # numbered, since two pairs may have the same captions
             f"{i + 1}. {captions[i]} to {captions[n + i]}": strip for i, strip in enumerate(frames.swapaxes(0, 1))
         }
         _save(options.out, pictures.png_bytes(pictures.rows(strips)), f"{n} walks of {len(frames)} pictures")
-    elif Path(options.out).suffix == ".gif":
+    elif ending == ".gif":
         there_and_back = [pictures.grid(frame, columns=n) for frame in [*frames, *frames[-2:0:-1]]]
         _save(options.out, pictures.gif_bytes(there_and_back), f"{n} walks, there and back")
     else:
@@ -153,7 +153,7 @@ def edit(options: Namespace) -> int:
     if options.guidance is not None and options.by == "direction":
         raise UsageError("--guidance is for a change by caption; how far to go in a direction is --amount")
     images, captions, labels = _test_images(options, model, meta)
-    pictures.check_ending(options.out)
+    ending = pictures.check_ending(options.out)
     wanted = [language.change(c, options.caption[i % len(options.caption)], model.vocabulary.words)
               for i, c in enumerate(captions)]  # fmt: skip
     with_threads(options)
@@ -167,7 +167,7 @@ def edit(options: Namespace) -> int:
         edited["by caption"] = model.edit(images, captions, wanted, threads=options.pool, **extras)
     if directions:
         edited["by direction"] = directions.edit(images, captions, wanted, options.amount)
-    if Path(options.out).suffix == ".png":
+    if ending == ".png":
         rebuilt = model.reconstruct(images, captions, threads=options.pool)
         picture = pictures.rows({"image": images, "round trip": rebuilt, **edited}, columns=wanted)
         _save(options.out, pictures.png_bytes(picture), f"{len(images)} images, edited {' and '.join(edited)}")
@@ -179,17 +179,17 @@ def edit(options: Namespace) -> int:
 def denoise(options: Namespace) -> int:
     model, meta = _open(options.run, "denoise")
     captions, labels = _captions(options, model, meta)
-    pictures.check_ending(options.out)
+    ending = pictures.check_ending(options.out)
     with_threads(options)
     extras = _sampler_options(options, model)
     with refusals():
         frames, clean = model.denoise(
             captions, derive_rng(options.seed, "sample"), threads=options.pool, **extras
         )
-    if Path(options.out).suffix == ".npz":
+    if ending == ".npz":
         _write(options.out, frames[-1], captions, labels)
         return 0
-    if Path(options.out).suffix == ".gif":
+    if ending == ".gif":
         n = len(captions)
         film = [
             pictures.grid(np.concatenate([noisy, guess]), columns=n) for noisy, guess in zip(frames, clean, strict=True)

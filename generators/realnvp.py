@@ -36,6 +36,7 @@ import numpy as np
 
 from datasets.dataset import Dataset
 from generators.bijectors import (
+    MOST,
     ActNorm,
     Bijector,
     CaptionAffine,
@@ -49,11 +50,10 @@ from generators.bijectors import (
     Guided,
     Logit,
     Squeeze,
-    bound,
     couple,
     sum_per_example,
 )
-from generators.blocks import is_ink, log_mean_exp, squeeze, unsqueeze, where_asked
+from generators.blocks import is_ink, log_mean_exp, soft_clip, squeeze, unsqueeze, where_asked
 from generators.text import TextEncoder, drop_captions
 from generators.told import CaptionPrior, CouplingNetwork, Sketch, Told
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
@@ -133,7 +133,7 @@ class Dequantiser(Module):
         """-> numbers in [0, 1] (N, H, W, C), and log |det du/dnoise|, (N,)"""
         raw, shift = F.split(self.network(squeeze(Tensor(images * 2 - 1)), condition), 2, axis=-1)
         start, log_det_logit = Logit(0.0).forward(squeeze(Tensor(noise)), condition)
-        v, log_det = couple(start, bound(raw), shift)
+        v, log_det = couple(start, soft_clip(raw, MOST), shift)
         log_det_sigmoid = -sum_per_example(F.softplus(v) + F.softplus(-v))  # sigmoid' = sigmoid(v) sigmoid(-v)
         u = unsqueeze(F.sigmoid(v))
         return (u + levels(images)) * (1 / 256), log_det_logit + log_det + log_det_sigmoid
@@ -334,7 +334,10 @@ class RealNVP(Family):
     def encode(
         self, images: np.ndarray, captions: list[str], threads: Threads | None = None, guidance: float = 1.0
     ) -> np.ndarray:
-        """The noise (N, D) that becomes these images under these captions; 8-bit values count as their middles."""
+        """The noise (N, D) that becomes these images under these captions.
+
+        An 8-bit value counts as the median of the interval's noise: its middle, if that is uniform.
+        """
         tell, tokens = self.condition(captions, guidance), self.vocabulary.encode(captions)
 
         def read(part: slice) -> np.ndarray:

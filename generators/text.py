@@ -60,7 +60,8 @@ class WordSum(Module):
     that it never met.
 
     deviation: of the numbers that each word begins with.  By default such that a caption of eight words is about as
-        loud as noise of the same size: louder ones drowned it, and a GAN painted nearly one picture for each caption.
+        loud as noise of the same size.  Louder ones drowned it: a GAN's pictures of one caption were half as far apart
+        as real ones.
     """
 
     def __init__(self, vocabulary_size: int, features: int, rng: np.random.Generator, deviation: float = 0.35):

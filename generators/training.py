@@ -66,18 +66,29 @@ class FamilyConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 
     def __post_init__(self):
-        check_numbers(self, positive=("image_size", "channels", "batch_size", "shard_size"))
+        check_numbers(self)
 
 
-def check_numbers(config, positive: tuple[str, ...] = ()) -> None:
+# Of numbers in configs that would end in a division by zero, or mean nothing, beyond them; all others are whole from 0
+# to 100,000, or any finite float.
+RANGES = {
+    "image_size": (1, 1024), "channels": (1, 100_000), "batch_size": (1, 100_000), "shard_size": (1, 100_000),
+    "ema_decay": (0.0, 1.0), "caption_dropout": (0.0, 1.0), "rate": (0.0, 100.0), "weight_decay": (0.0, 100.0),
+    "clip_norm": (1e-9, 1e9), "final": (0.0, 1.0), "penalty_step": (1e-4, 2.0), "gamma": (0.0, 1e6),
+    "margin": (1e-9, 0.4), "temperature": (0.0, 100.0), "beta": (0.0, 1e6), "snr_limit": (1e-6, 1e6),
+}  # fmt: skip
+
+
+def check_numbers(config) -> None:
     """Raises ValueError if a number in a config dataclass is one that no size, rate or weight can be."""
     for name, value in vars(config).items():
         for number in value if isinstance(value, tuple) else (value,):
-            least, most = int(name in positive), 1024 if name == "image_size" else 100_000
-            if isinstance(number, int) and not least <= number <= most:
-                raise ValueError(f"{name} must lie between {least} and {most:,}; given {number:,}")
             if isinstance(number, float) and not math.isfinite(number):
                 raise ValueError(f"{name} must be a finite number; given {number}")
+            if name in RANGES or isinstance(number, int):
+                least, most = RANGES.get(name, (0, 100_000))
+                if isinstance(number, int | float) and not least <= number <= most:
+                    raise ValueError(f"{name} must lie between {least:,} and {most:,}; given {number:,}")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from functools import partial
 import numpy as np
 from tqdm import tqdm
 
-from generators.blocks import ResidualBlock, is_ink, log_mean_exp, squeeze, unsqueeze
+from generators.blocks import ResidualBlock, is_ink, log_mean_exp, soft_clip, squeeze, unsqueeze
 from generators.text import TextEncoder
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
@@ -96,14 +96,6 @@ def binarise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (rng.random(images.shape, dtype=np.float32) < images).astype(np.float32)
 
 
-def bound(raw: Tensor, most: float) -> Tensor:
-    """most * tanh(raw / most): near 0 the identity, never beyond `most`.
-
-    A plain clip has no gradient outside; a scale that once overshoots, as in the first steps they do, would stay there.
-    """
-    return most * F.tanh(raw * (1 / most))
-
-
 class Place(Module):
     """Where the vectors of a caption lie: w = shift(c) + scale(c) * z.
 
@@ -119,7 +111,7 @@ class Place(Module):
     def __call__(self, caption: Tensor) -> tuple[Tensor, Tensor]:
         """(shift, log of the scale), each (N, latent)."""
         shift, log_scale = F.split(self.output(caption), 2, axis=-1)
-        return shift, bound(log_scale, 5)
+        return shift, soft_clip(log_scale, 5)
 
 
 class Encoder(Module):
@@ -143,7 +135,7 @@ class Encoder(Module):
             h = block(h, caption)
         mean, log_var = F.split(self.output(self.norm(h).reshape(len(h), -1)), 2, axis=-1)  # of w
         shift, log_scale = self.place(caption)
-        return (mean - shift) * F.exp(-log_scale), bound(log_var - 2 * log_scale, 10)
+        return (mean - shift) * F.exp(-log_scale), soft_clip(log_var - 2 * log_scale, 10)
 
 
 class Decoder(Module):
@@ -317,7 +309,7 @@ def importance_weighted_bound(
 
         log 1/k sum_i  p(x|z_i,c) p(z_i) / q(z_i|x,c),    z_i ~ q(z|x,c)
 
-    With k = 1 it is the ELBO.  images are what the likelihood is over: binary, or the 256 gray values.
+    With k = 1 its expectation is the ELBO.  images are what the likelihood is over: binary, or the 256 gray values.
     progress: wraps the loop over images, for a progress bar.
     """
     tokens = model.vocabulary.encode(captions)

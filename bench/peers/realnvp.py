@@ -20,7 +20,7 @@ def per_example(x: torch.Tensor) -> torch.Tensor:
     return x.flatten(1).sum(dim=1)
 
 
-def bound(raw: torch.Tensor) -> torch.Tensor:
+def soft_clip(raw: torch.Tensor) -> torch.Tensor:
     return MOST * torch.tanh(raw * (1 / MOST))
 
 
@@ -91,13 +91,13 @@ class Coupling(Twin):
     def forward(self, x: torch.Tensor, condition: Told) -> Flow:
         a, b = self.halves(x)
         raw, shift = self.network(a, condition).chunk(2, dim=1)
-        log_scale = bound(raw)
+        log_scale = soft_clip(raw)
         return self.join(a, torch.addcmul(shift, b, torch.exp(log_scale))), per_example(log_scale)
 
     def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
         a, b = self.halves(z)
         raw, shift = self.network(a, condition).chunk(2, dim=1)
-        return self.join(a, (b - shift) * torch.exp(-bound(raw)))
+        return self.join(a, (b - shift) * torch.exp(-soft_clip(raw)))
 
     def halves(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         first, second = x.chunk(2, dim=1)
@@ -145,7 +145,7 @@ class CaptionAffine(Twin):
 
     def scale_and_mean(self, condition: Told) -> tuple[torch.Tensor, torch.Tensor]:
         raw, mean = self.network(condition).view(-1, 2, *self.image).unbind(1)
-        return bound(raw), mean
+        return soft_clip(raw), mean
 
 
 class CaptionPrior(Linear):
@@ -185,7 +185,7 @@ class Dequantiser(Twin):
         raw, shift = self.network(squeeze(images * 2 - 1), condition).chunk(2, dim=1)
         start = squeeze(noise)
         log_p, log_q = torch.log(start), torch.log(1 - start)
-        log_scale = bound(raw)
+        log_scale = soft_clip(raw)
         v = torch.addcmul(shift, log_p - log_q, torch.exp(log_scale))
         log_det = per_example(log_scale - log_p - log_q - F.softplus(v) - F.softplus(-v))
         return (unsqueeze(torch.sigmoid(v)) + torch.round(images * 255)) * (1 / 256), log_det

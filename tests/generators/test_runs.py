@@ -150,6 +150,23 @@ def test_settings_that_cannot_be(setting, message):
         runs.override(Toy.Config(), setting)
 
 
+@pytest.mark.parametrize(
+    ("family", "setting"),
+    [
+        ("gan", {"penalty_step": "0"}),  # a division by it
+        ("realnvp", {"margin": "0.5"}),  # the logarithm of 0
+        ("ddpm", {"caption_dropout": "5"}),
+        ("vae", {"optimiser.rate": "-1"}),
+        ("vae", {"ema_decay": "1.5"}),
+        ("vae", {"image_size": "0"}),
+    ],
+)
+def test_a_number_out_of_range_is_refused_with_its_range(family, setting):
+    (name, value), config = *setting.items(), registry.family(family).Config()
+    with pytest.raises(ValueError, match=f"{name.split('.')[-1]} must lie between .* and .*; given {value}"):
+        runs.override(config, setting)
+
+
 def test_minutes_become_steps(tmp_path, monkeypatch):
     """Catches minutes taken for seconds, and a plan that depends on the model it measured with."""
     monkeypatch.setattr(runs, "seconds_per_step", lambda *a: 0.5)

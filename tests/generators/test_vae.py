@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from generators.blocks import soft_clip
 from generators.training import OptimiserConfig, Shard, Trainer
 from generators.vae import (
     VAE,
     VAEConfig,
     bernoulli_log_likelihood,
     binarise,
-    bound,
     importance_weighted_bound,
     logistic_log_likelihood,
     reparameterise,
@@ -163,10 +163,10 @@ def test_every_caption_has_a_place_of_its_own():
     np.testing.assert_allclose(new_log_var, 10 * np.tanh(unbounded / 10), rtol=1e-9, atol=1e-9)
 
 
-def test_a_bound_knows_the_way_back():
+def test_a_soft_clip_knows_the_way_back():
     """Catches a clip: a scale beyond it would have no gradient, and stay there."""
     raw = Parameter(np.array([-30.0, -7.0, 0.0, 0.01, 7.0, 30.0]))
-    bounded = bound(raw, 5)
+    bounded = soft_clip(raw, 5)
     F.sum(bounded).backward()
     assert (np.abs(bounded.data) <= 5).all() and (np.abs(raw.grad) > 0).all()
     np.testing.assert_allclose(bounded.data[2:4], raw.data[2:4], atol=1e-6)
