@@ -113,18 +113,19 @@ class Ours:
         }.get(op) or getattr(F, op)
 
     def prepare_op(self, op: str, arrays: list) -> tuple:
-        """(run forwards, run forwards and backwards), each on shards of an eighth of the batch in all processes."""
+        """(run forwards, run forwards and backwards), each on shards as in training, in all processes."""
         import numpy as np
 
         from bench.ops import WEIGHTS
+        from generators.training import FamilyConfig
         from nn import crew
         from nn.tensor import Parameter
 
-        function, count = self.function(op), len(arrays[0])
+        function, size, count = self.function(op), FamilyConfig.shard_size, len(arrays[0])
         weights = WEIGHTS.get(op, ())  # the others are cut with the images
         shards = [
-            [Parameter(a if position in weights else a[i : i + count // 8]) for position, a in enumerate(arrays)]
-            for i in range(0, count, count // 8)
+            [Parameter(a if position in weights else a[i : i + size]) for position, a in enumerate(arrays)]
+            for i in range(0, count, size)
         ]
 
         def both(shard: list) -> None:

@@ -5,6 +5,8 @@ import resource
 import sys
 from pathlib import Path
 
+KILOBYTE = 1.024e-3  # megabytes in what the system calls kB, which is 1,024 bytes
+
 
 def reset_peak() -> float:
     """Megabytes resident now, from which on the peak is counted (on Linux; elsewhere: the peak so far)."""
@@ -20,8 +22,8 @@ def peak_megabytes() -> float:
     """
     workers = workers_megabytes()
     with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
-        return workers + next(int(line.split()[1]) / 1e3 for line in file if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+        return workers + next(int(line.split()[1]) * KILOBYTE for line in file if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1 / KILOBYTE)
 
 
 def resident_megabytes() -> float:
@@ -38,5 +40,5 @@ def workers_megabytes() -> float:
             parent = (folder / "stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1].split()[1]
             if int(parent) == os.getpid():
                 lines = (folder / "smaps_rollup").read_text(encoding="ascii").splitlines()
-                total += sum(int(line.split()[1]) / 1e3 for line in lines if line.startswith("Private_"))
+                total += sum(int(line.split()[1]) * KILOBYTE for line in lines if line.startswith("Private_"))
     return total

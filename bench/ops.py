@@ -3,7 +3,7 @@
     python -m bench ops
     python -m bench ops --profile ddpm
 
-Each op runs on a batch of 128 images on two cores: ours on shards of 16 in two processes, as in training, PyTorch's on
+Each op runs on a batch of 128 images on two cores: ours on shards of 32 in two processes, as in training, PyTorch's on
 the whole by two threads.  "forward" keeps what a backward would need; "both" is forward and backward, with the
 gradients of every input.
 """

@@ -184,7 +184,7 @@ def every_op(kind: type) -> list[type]:
 
 
 def _shapes(arrays) -> str:
-    """The shapes of an op's inputs, as (16,14,14,32) (3,3,32,32)."""
+    """The shapes of an op's inputs, as 32x14x14x32 3x3x32x32."""
     return " ".join("x".join(map(str, a.shape)) or "()" for a in arrays if isinstance(a, np.ndarray))
 
 

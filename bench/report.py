@@ -87,15 +87,15 @@ def family(name: str, measured: dict) -> str:
 
 def summary(families: dict[str, dict]) -> str:
     """The ratios that the goals are about."""
-    heads = f"{'step / best':>14}{'sampling / best':>18}{'memory / eager':>17}{'1 / 2 threads':>16}{'of np.matmul':>15}"
-    lines = [f"\n{'':<10}{heads}"]
+    heads = f"{'step / best':>14}{'sampling / best':>18}{'memory / eager':>17}{'1 / 2 threads':>16}"
+    lines = [f"\n{'':<10}{heads}{'matmul, 1 / 2':>16}"]
     for name, measured in families.items():
         if "ratio" in measured:
             keys = ("ratio", "sampling_ratio", "memory_ratio", "threads_1_over_2", "gemm_2_over_1")
             cells = [f"{measured[key]:.2f}".replace("nan", "-") for key in keys]
-            lines.append(f"{name:<10}{cells[0]:>14}{cells[1]:>18}{cells[2]:>17}{cells[3]:>16}{cells[4]:>15}")
+            lines.append(f"{name:<10}{cells[0]:>14}{cells[1]:>18}{cells[2]:>17}{cells[3]:>16}{cells[4]:>16}")
     lines.append("Step, memory: less is better. Sampling: more is better. Best: the best of PyTorch's ways.")
-    lines.append("Of np.matmul: how much faster two threads multiply matrices than one, in the same minutes: the most")
+    lines.append("Matmul: how much faster two threads multiply matrices than one, in the same minutes: about the most")
     lines.append("that this machine gives; where it shares its cores with others, that can be far less than two.")
     return "\n".join(lines)
 

@@ -20,7 +20,8 @@ from nn.tensor import gradients_into
 
 TOLERANCE = 1e-4  # of the largest entry
 FLOOR = 1e-3  # of the phase's largest entry: what a gradient is measured against where its own largest is smaller, for
-# some are sums that cancel to zero exactly, and to rounding errors in float32 (the last bias of the GAN's judge)
+# some are sums that cancel to zero exactly, and to rounding errors in float32 (the bias of attention's keys: added to
+# all keys alike, it changes no softmax)
 
 
 @dataclass(frozen=True)
