@@ -9,6 +9,10 @@ FAMILIES = {
         ("the half is missing", "half is missing", "0.5 * terms", "terms"),
         ("the sign of log_var", "log_var has the wrong sign", "terms -= log_var", "terms += log_var"),
     ],
+    "flow-likelihood": [
+        ("the sign of the determinant", "sign of log_det", "+ log_det", "- log_det"),
+        ("the dequantiser forgotten", "slope of the dequantiser", " + log_slope", ""),
+    ],
     "elbo": [
         ("a KL weight that is never used", "beta is not used", "kl * self.config.beta", "kl"),
         ("the sign of the KL", "KL term has the wrong sign", "error + kl", "error - kl"),
@@ -107,6 +111,22 @@ FAMILIES = {
     "ddim-step": [
         ("all of the noise is kept", "takes its share", "1 - ab_s - variance", "1 - ab_s"),
         ("eta, not its square", "eta enters as its square", "eta**2", "eta"),
+    ],
+    "training-target": [
+        ("the sign of v", "the sign of v", "signal * eps - noise * x0", "noise * x0 - signal * eps"),
+        ("the roles exchanged", "exchanged", "signal * eps - noise * x0", "noise * eps - signal * x0"),
+    ],
+    "clean-image": [
+        ("not scaled back", "not brought back", "(x_t - noise * output) / signal", "x_t - noise * output"),
+    ],
+    "ddpm-loss": [
+        ("always the noise", "another target", "alpha_bar, config.prediction)", 'alpha_bar, "noise")'),
+        ("images from 0 to 1", "from [0, 1] to [-1, 1]", "shard.images * 2 - 1", "shard.images"),
+        ("captions kept", "no caption is dropped", "config.caption_dropout", "0.0"),
+        ("even times", "training_share", ", self.training_share)", ")"),
+    ],
+    "second-order": [
+        ("to the end of the step", "to its middle is wanted", "0.5 * ratio", "ratio"),
     ],
     "guidance": [
         (

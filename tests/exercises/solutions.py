@@ -257,6 +257,41 @@ ALL = {
     "guidance": """
     return unconditional + weight * (conditional - unconditional)
     """,
+    "ddpm-loss": """
+    # one image at a time, every formula written out
+    config, alpha_bar, total = self.config, self.alpha_bar, 0.0
+    times = diffusion.draw_times(len(shard.images), config.time_steps, rng, self.training_share)
+    for image, tokens, t in zip(shard.images, shard.tokens, times):
+        x0, eps = 2 * image - 1, rng.standard_normal(image.shape)
+        ab = float(alpha_bar[t])
+        x_t = (ab**0.5 * x0 + (1 - ab) ** 0.5 * eps).astype(image.dtype)
+        said = np.zeros_like(tokens) if rng.random() < config.caption_dropout else tokens
+        answer = self.network(Tensor(x_t[None]), np.array([t]), self.text(said[None]))
+        target = eps if config.prediction == "noise" else ab**0.5 * eps - (1 - ab) ** 0.5 * x0
+        weight = 1.0
+        if config.weighting == "min-snr":
+            snr = ab / (1 - ab)
+            weight = min(snr, config.snr_limit) / (snr + (config.prediction == "v"))
+        difference = answer - target[None].astype(image.dtype)
+        total = total + F.sum(difference * difference) * (weight / image.size)
+    return total * (1 / shard.batch_size), {}
+    """,
+    "flow-likelihood": """
+    point, slope = self.spread(images, noise, condition)
+    z, stretch = self.flow.forward(point, condition)
+    squares = F.sum(z * z, axis=1)
+    return slope + stretch - 0.5 * (squares + z.shape[1] * math.log(2 * math.pi))
+    """,
+    "clean-image": """
+    result = np.empty_like(x_t)
+    for i in range(len(x_t)):
+        ab = alpha_bar[t if np.ndim(t) == 0 else t[i]]
+        if kind == "noise":
+            result[i] = (x_t[i] - (1 - ab) ** 0.5 * output[i]) * ab**-0.5
+        else:
+            result[i] = ab**0.5 * x_t[i] - (1 - ab) ** 0.5 * output[i]
+    return result
+    """,
     "sampling-loop": """
     guesses = []
     for i in range(len(times) - 1):

@@ -50,6 +50,45 @@ def test_q_sample(shape):
     trial.expect(got, np.sqrt(ab) * x0 + np.sqrt(1 - ab) * eps, "x_t", instead=instead)
 
 
+@pytest.mark.exercise(id="training-target")
+@pytest.mark.parametrize("kind", ["noise", "v"])
+def test_training_target(kind):
+    x0, eps, t = normal((6, 2, 1), 0), normal((6, 2, 1), 1), np.arange(1, 7)
+    trial = Trial(f'training_target(x0, t, eps, alpha_bar, "{kind}")', f'of "{kind}"', x0=x0, t=t, eps=eps)
+    got = trial.run(diffusion.training_target, x0, t, eps, ALPHA_BAR, kind)
+    ab = ALPHA_BAR[t].reshape(-1, 1, 1)
+    v = np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0
+    instead = {
+        "this is x_t": np.sqrt(ab) * x0 + np.sqrt(1 - ab) * eps,
+        "signal and noise are exchanged": np.sqrt(1 - ab) * eps - np.sqrt(ab) * x0,
+        "the sign of v": -v,
+        "the roots are missing: alpha_bar is a variance": ab * eps - (1 - ab) * x0,
+        "the kinds are exchanged": eps if kind == "v" else v,
+    }
+    trial.expect(got, eps if kind == "noise" else v, "the target", instead=instead)
+
+
+@pytest.mark.exercise(id="clean-image")
+@pytest.mark.parametrize("kind", ["noise", "v"])
+@pytest.mark.parametrize("t", [np.arange(1, 7), 4], ids=["times", "one_time"])
+def test_clean_image(kind, t):
+    x0, eps = normal((6, 2, 1), 0), normal((6, 2, 1), 1)
+    ab = ALPHA_BAR[t].reshape(-1, 1, 1)
+    x_t = np.sqrt(ab) * x0 + np.sqrt(1 - ab) * eps
+    output = eps if kind == "noise" else np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0
+    tags = [f'of "{kind}"', *(["where t is one number for all"] if np.ndim(t) == 0 else [])]
+    trial = Trial(f'clean_image(output, x_t, t, alpha_bar, "{kind}")', *tags, output=output, x_t=x_t, t=t)
+    got = trial.run(diffusion.clean_image, output, x_t, t, ALPHA_BAR, kind)
+    of_noise = (x_t - np.sqrt(1 - ab) * output) / np.sqrt(ab)
+    of_v = np.sqrt(ab) * x_t - np.sqrt(1 - ab) * output
+    instead = {
+        "the noise is taken away, but the image is not brought back to its size": x_t - np.sqrt(1 - ab) * output,
+        "the kinds are exchanged": of_v if kind == "noise" else of_noise,
+        "the sign of the output": 2 * (np.sqrt(ab) * x_t if kind == "v" else x_t / np.sqrt(ab)) - x0,
+    }
+    trial.expect(got, x0, "x_0", rtol=1e-6, atol=1e-9, instead=instead)
+
+
 @pytest.mark.exercise(id="noising")
 def test_q_sample_stays_float32():
     x0, eps = normal((3, 2), 0, np.float32), normal((3, 2), 1, np.float32)
@@ -261,6 +300,27 @@ def test_guide(weight):
     }
     instead = {cause: value for cause, value in instead.items() if not np.allclose(value, unconditional + change)}
     trial.expect(got, unconditional + change, rtol=1e-6, atol=1e-12, instead=instead)
+
+
+@pytest.mark.exercise(id="second-order")
+@pytest.mark.parametrize("order", [(3, 2, 1), (6, 4, 1), (5, 4, 3)], ids=str)
+def test_extrapolate(order):
+    before_t, t, s = order
+    x0, before = normal((2, 3), 0), normal((2, 3), 1)
+    call = f"extrapolate(x0, before, ab_before={ALPHA_BAR[before_t]}, ab_t={ALPHA_BAR[t]}, ab_s={ALPHA_BAR[s]})"
+    trial = Trial(call, x0=x0, before=before)
+    got = trial.run(diffusion.extrapolate, x0, before, ALPHA_BAR[before_t], ALPHA_BAR[t], ALPHA_BAR[s])
+    lambdas = np.log(np.sqrt(ALPHA_BAR[list(order)]) / np.sqrt(1 - ALPHA_BAR[list(order)]))
+    ratio = (lambdas[2] - lambdas[1]) / (lambdas[1] - lambdas[0])
+    instead = {
+        "to the end of the step; to its middle is wanted": x0 + ratio * (x0 - before),
+        "back, towards the guess before": x0 - ratio / 2 * (x0 - before),
+        "this goes on from the guess before, not from the last": before + ratio / 2 * (x0 - before),
+        "the two distances are exchanged": x0 + (x0 - before) / ratio / 2,
+        "half-way as far as the last two guesses are apart: steps of different length are not looked at":
+            x0 + (x0 - before) / 2,
+    }  # fmt: skip
+    trial.expect(got, x0 + ratio / 2 * (x0 - before), rtol=1e-6, instead=instead)
 
 
 def counted(step):

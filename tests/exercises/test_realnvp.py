@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from generators import bijectors, blocks, realnvp
+from nn import functional as F
 from nn.tensor import Parameter, Tensor
-from tests.exercises.trial import Trial, normal
+from tests.exercises.trial import Trial, bare, normal
 from tests.oracles.numeric import vjp
 
 SHAPES = [(3, 4), (2, 2, 2, 3)]
@@ -166,3 +167,48 @@ def test_bits_per_dimension_of_a_tensor_can_be_trained():
 def test_a_density_that_knows_nothing_costs_eight_bits():
     trial = Trial("bits_per_dimension(0.0, 12)")
     trial.expect(trial.run(realnvp.bits_per_dimension, 0.0, 12), 8.0, "the bits", rtol=1e-12)
+
+
+class Stretch:
+    """z = 1.5 x + c, whose log-determinant it says wrongly on purpose: what is said counts, and differs by image."""
+
+    def forward(self, x, condition):
+        z = F.reshape(x, (x.shape[0], -1)) * 1.5 + condition
+        return z, F.sum(x * x, axis=(1, 2, 3)) * 0.3
+
+    def inverse(self, z, condition):
+        raise AssertionError("the likelihood goes from image to noise: forward")
+
+
+def tiny_flow(images, noise, slope):
+    """(a flow, its x): a RealNVP whose dequantiser and flow are one-liners."""
+    model = bare(realnvp.RealNVP)
+    model.dimensions, model.flow = 4, Stretch()
+    x = Parameter((images * 255 + noise) / 256)
+    model.spread = lambda given, drawn, condition: (x + Tensor(given - images + 2 * (drawn - noise)), slope)
+    return model, x
+
+
+@pytest.mark.exercise(id="flow-likelihood")
+@pytest.mark.parametrize("learned", [False, True], ids=["uniform", "learned"])
+def test_log_likelihood(learned):
+    images, noise = np.random.default_rng(0).random((2, 3, 2, 2, 1))
+    condition, slope = Tensor(normal((3, 4), 1)), Tensor(normal((3,), 2)) if learned else 0.0
+    model, x = tiny_flow(images, noise, slope)
+    tags = ["where the dequantiser stretches, too"] if learned else []
+    trial = Trial("RealNVP.log_likelihood(images, condition, noise)", *tags, images=images, noise=noise)
+    got = trial.run(model.log_likelihood, images, condition, noise)
+    z = 1.5 * x.data.reshape(3, 4) + condition.data
+    gaussian, log_det = -(z**2 + np.log(2 * np.pi)).sum(axis=1) / 2, 0.3 * (x.data**2).sum(axis=(1, 2, 3))
+    inside = slope.data if learned else 0.0
+    right = gaussian + log_det + inside
+    instead = {
+        "the sign of log_det: where the flow stretches, an image is more likely": gaussian - log_det + inside,
+        "log_det is missing": gaussian + inside,
+        "the slope of the dequantiser is missing": gaussian + log_det,
+        "the density of the noise is missing": log_det + inside,
+        "this is minus the log-likelihood": -right,
+    }
+    instead = {cause: value for cause, value in instead.items() if not np.allclose(value, right)}
+    trial.expect(got, right, "the log-likelihood", instead=instead)
+    trial.require(getattr(got, "requires_grad", False), "no gradient flows back", "work with tensors, not with .data")

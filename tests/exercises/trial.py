@@ -198,6 +198,10 @@ class SameNoise:
     def random(self, size=None, dtype=np.float64):
         return self._spread(size, dtype, [0.5, 0.2, 0.8])
 
+    def integers(self, low, high=None, size=None, dtype=np.int64, endpoint=False):
+        low, high = (0, low) if high is None else (low, high)
+        return np.asarray(low + np.floor(np.asarray(self.random(size)) * (high + endpoint - low)), dtype)
+
     def normal(self, loc=0.0, scale=1.0, size=None):
         return loc + scale * self.standard_normal(size)
 

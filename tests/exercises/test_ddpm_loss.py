@@ -1,0 +1,123 @@
+"""Judges the exercise on diffusion's loss by what the network is shown, told and blamed for."""
+
+import numpy as np
+import pytest
+
+from generators import ddpm, diffusion
+from generators.training import Shard
+from nn import functional as F
+from nn.tensor import Tensor
+from tests.exercises.trial import SameNoise, Trial, bare, normal
+
+
+class Watched:
+    """A network that keeps what it was shown: w x + t / 100 + c / 10."""
+
+    def __init__(self, learns):
+        self.w, self.calls = Tensor(normal((1,), 3), learns), []
+
+    def __call__(self, x, t, caption):
+        self.calls.append((x.data.copy(), np.atleast_1d(np.asarray(t)), caption.data.copy()))
+        return x * self.w + F.reshape(caption, (-1, 1, 1, 1)) * 0.1 + np.reshape(t, (-1, 1, 1, 1)) * 0.01
+
+    def seen(self, trial, count):
+        """(x_t, t, captions) of the images that it was asked about."""
+        trial.require(bool(self.calls), "the network was not asked", "self.network(Tensor(x_t), t, self.text(tokens))")
+        x_t, t, captions = (np.concatenate(several) for several in zip(*self.calls, strict=True))
+        trial.require(len(x_t) == count, f"the network was asked about {len(x_t)} images; the shard has {count}")
+        trial.require(t.shape == (count,), f"the network was told {t.shape} times; one for each image is wanted")
+        return x_t, t, captions
+
+
+def tiny_ddpm(learns="network", **settings):
+    model = bare(ddpm.DDPM)
+    model.config = ddpm.DDPMConfig(image_size=2, channels=1, vocabulary=("a",), **settings)
+    model.network = Watched(learns == "network")
+    model.text = lambda tokens: Tensor(np.asarray(tokens, float), learns == "text")
+    return model
+
+
+def tiny_shard(count, batch_size):
+    images = np.random.default_rng(1).random((count, 2, 2, 1))
+    tokens = np.arange(1, count + 1)[:, None]
+    return Shard(images, tokens, None, np.zeros(count, int), np.arange(count), batch_size)
+
+
+@pytest.mark.exercise(id="ddpm-loss")
+@pytest.mark.parametrize("size", [3, 12], ids=["batch", "part_of_a_batch"])
+@pytest.mark.parametrize("weighting", ["simple", "min-snr"])
+@pytest.mark.parametrize("kind", ["noise", "v"])
+def test_ddpm_loss(kind, weighting, size):
+    settings = dict(prediction=kind, weighting=weighting, snr_limit=0.8, time_steps=50, caption_dropout=0.0)
+    model, shard = tiny_ddpm(**settings), tiny_shard(3, size)
+    tags = [f'where the network predicts "{kind}"', *(["with min-SNR weights"] if weighting == "min-snr" else [])]
+    tags += ["where the shard is a part of a batch"] if size > 3 else []
+    trial = Trial(f"DDPM.loss(shard, rng), batch_size = {size}", *tags, images=shard.images, tokens=shard.tokens)
+    loss = trial.expect_loss_and_metrics(trial.run(model.loss, shard, SameNoise()))
+    x_t, t, captions = model.network.seen(trial, 3)
+    ab = model.alpha_bar[t].reshape(-1, 1, 1, 1)
+    x0, eps = shard.images * 2 - 1, SameNoise().standard_normal(shard.images.shape)
+    instead = {
+        "the images have to go from [0, 1] to [-1, 1]": np.sqrt(ab) * shard.images + np.sqrt(1 - ab) * eps,
+        "uniform noise; normal numbers are wanted": np.sqrt(ab) * x0 + np.sqrt(1 - ab) * SameNoise().random(x0.shape),
+        "the network is shown the clean image": x0,
+    }
+    right = np.sqrt(ab) * x0 + np.sqrt(1 - ab) * eps
+    trial.expect(x_t, right, "what the network is shown at these times", rtol=1e-5, atol=1e-6, instead=instead)
+    trial.expect(captions, shard.tokens, "what the network is told of the captions, none of them dropped")
+
+    answer = x_t * model.network.w.data + shard.tokens.reshape(3, 1, 1, 1) / 10 + t.reshape(3, 1, 1, 1) / 100
+    v = np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0
+
+    def error(target):
+        return ((answer - target) ** 2).mean(axis=(1, 2, 3))
+
+    squared, snr = error(eps if kind == "noise" else v), (ab / (1 - ab)).ravel()
+    weights = np.minimum(snr, 0.8) / (snr + (kind == "v")) if weighting == "min-snr" else np.ones(3)
+    instead = {
+        "divide by shard.batch_size, not by the length of the shard": (weights * squared).sum() / 3,
+        "the sum over examples is not divided by shard.batch_size": (weights * squared).sum(),
+        "the weights are missing": squared.sum() / size,
+        "the sum over pixels, where the mean is wanted": (weights * squared).sum() * 4 / size,
+        "the network is asked for another target than `training_target` of config.prediction":
+            (weights * error(v if kind == "noise" else eps)).sum() / size,
+        "the network is asked for the clean image": (weights * error(x0)).sum() / size,
+    }  # fmt: skip
+    right = (weights * squared).sum() / size
+    instead = {cause: value for cause, value in instead.items() if abs(value - right) > 1e-4}
+    trial.expect(loss, right, "the loss", rtol=1e-5, atol=1e-6, instead=instead)
+
+
+@pytest.mark.exercise(id="ddpm-loss")
+def test_ddpm_loss_drops_captions():
+    model, shard = tiny_ddpm(caption_dropout=1.0), tiny_shard(3, 3)
+    trial = Trial("DDPM.loss(shard, rng), caption_dropout = 1", tokens=shard.tokens)
+    trial.run(model.loss, shard, SameNoise())
+    captions = model.network.seen(trial, 3)[2]
+    instead = {"no caption is dropped": shard.tokens}
+    trial.expect(captions, np.zeros((3, 1)), "what the network is told of the captions, all dropped", instead=instead)
+
+
+@pytest.mark.exercise(id="ddpm-loss")
+@pytest.mark.parametrize("times", ["even", "middle"])
+def test_ddpm_loss_at_which_times(times):
+    model, shard = tiny_ddpm(training_times=times, time_steps=50), tiny_shard(500, 500)
+    trial = Trial("DDPM.loss(shard, rng)", f'with training_times = "{times}"')
+    trial.run(model.loss, shard, np.random.default_rng(0))
+    t = model.network.seen(trial, 500)[1]
+    trial.require(1 <= t.min() and t.max() <= 50, f"times from {t.min()} to {t.max()} were drawn; 1 ... 50 are wanted")
+    share = np.arange(1, 51) / 50 if times == "even" else diffusion.middle_share("cosine", 50)
+    drawn = np.array([(t <= last).mean() for last in range(1, 51)])
+    cause = "draw_times wants self.training_share" if times == "middle" else "self.training_share is None here"
+    off = np.abs(drawn - share).max()
+    trial.require(off < 0.1, f"of the times 1 ... t another share than wanted was drawn, by up to {off:.0%}", cause)
+
+
+@pytest.mark.exercise(id="ddpm-loss")
+@pytest.mark.parametrize("learns", ["network", "text"])
+def test_ddpm_loss_can_be_trained(learns):
+    model, shard = tiny_ddpm(learns, caption_dropout=0.0), tiny_shard(3, 3)
+    trial = Trial(f"DDPM.loss(shard, rng), where the {learns} wants a gradient")
+    loss = trial.expect_loss_and_metrics(trial.run(model.loss, shard, SameNoise()))
+    flows = getattr(loss, "requires_grad", False)
+    trial.require(flows, f"no gradient flows back to the {learns}", "work with tensors, not with .data")
