@@ -73,9 +73,10 @@ class FamilyConfig:
 # to 100,000, or any finite float.
 RANGES = {
     "image_size": (1, 1024), "channels": (1, 100_000), "batch_size": (1, 100_000), "shard_size": (1, 100_000),
-    "ema_decay": (0.0, 1.0), "caption_dropout": (0.0, 1.0), "rate": (0.0, 100.0), "weight_decay": (0.0, 100.0),
-    "clip_norm": (1e-9, 1e9), "final": (0.0, 1.0), "penalty_step": (1e-4, 2.0), "gamma": (0.0, 1e6),
-    "margin": (1e-9, 0.4), "temperature": (0.0, 100.0), "beta": (0.0, 1e6), "snr_limit": (1e-6, 1e6),
+    "ema_decay": (0.0, 1.0), "caption_dropout": (0.0, 1.0), "final": (0.0, 1.0), "margin": (1e-9, 0.4),
+    "rate": (0.0, math.inf), "weight_decay": (0.0, math.inf), "clip_norm": (1e-9, math.inf),
+    "penalty_step": (1e-4, math.inf), "gamma": (0.0, math.inf), "temperature": (0.0, math.inf),
+    "beta": (0.0, math.inf), "snr_limit": (1e-6, math.inf),
 }  # fmt: skip
 
 
@@ -88,7 +89,8 @@ def check_numbers(config) -> None:
             if name in RANGES or isinstance(number, int):
                 least, most = RANGES.get(name, (0, 100_000))
                 if isinstance(number, int | float) and not least <= number <= most:
-                    raise ValueError(f"{name} must lie between {least:,} and {most:,}; given {number:,}")
+                    allowed = f"be at least {least}" if most == math.inf else f"lie between {least:,} and {most:,}"
+                    raise ValueError(f"{name} must {allowed}; given {number:,}")
 
 
 @dataclass(frozen=True)
