@@ -40,7 +40,7 @@ def frechet_distance(a: Moments | np.ndarray, b: Moments | np.ndarray) -> float:
 
     On features of a judge this is the FID (Heusel et al. 2017, eq. 6). The trace of the root is taken of the symmetric
     C_a^(1/2) C_b C_a^(1/2), which has the same eigenvalues, so that no complex number appears where a covariance is
-    singular. Takes features (N, D) or their `Moments`.
+    singular. Takes features (N, D) or their `Moments`; raises MetricError where the two differ in D.
     """
     a, b = (cloud if isinstance(cloud, Moments) else Moments.of(cloud) for cloud in (a, b))
     if a.mean.shape != b.mean.shape:

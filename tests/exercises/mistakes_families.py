@@ -13,6 +13,14 @@ FAMILIES = {
         ("the sign of the determinant", "sign of log_det", "+ log_det", "- log_det"),
         ("the dequantiser forgotten", "slope of the dequantiser", " + log_slope", ""),
     ],
+    "bce-with-logits": [
+        ("the target left out", "target is left out", "losses -= logits * target", "pass"),
+        ("the mean", "the sum is wanted", ".sum(axis=1)", ".mean(axis=1)"),
+    ],
+    "actnorm": [
+        ("the shift unscaled", "has to be scaled, too", "-mean / (deviation + 1e-6)", "-mean"),
+        ("the scale inverted", "the scale is inverted", "-np.log(deviation + 1e-6)", "np.log(deviation + 1e-6)"),
+    ],
     "elbo": [
         ("a KL weight that is never used", "beta is not used", "kl * self.config.beta", "kl"),
         ("the sign of the KL", "KL term has the wrong sign", "error + kl", "error - kl"),
@@ -174,5 +182,9 @@ FAMILIES = {
             "return any(",
             "return bool(_parse(text)) and all(",
         ),
+    ],
+    "frechet-distance": [
+        ("the means forgotten", "means are not looked at", "shift @ shift + ", ""),
+        ("the common part once", "twice the root", "2 * roots.sum()", "roots.sum()"),
     ],
 }

@@ -276,6 +276,23 @@ ALL = {
         total = total + F.sum(difference * difference) * (weight / image.size)
     return total * (1 / shard.batch_size), {}
     """,
+    "bce-with-logits": """
+    ctx.save(logits, target)
+    both = target * np.logaddexp(0, -logits) + (1 - target) * np.logaddexp(0, logits)
+    return both.sum(axis=tuple(range(1, logits.ndim)))
+    """,
+    "frechet-distance": """
+    if not isinstance(a, Moments):
+        a = Moments.of(a)
+    if not isinstance(b, Moments):
+        b = Moments.of(b)
+    if len(a.mean) != len(b.mean):
+        raise MetricError("two numbers of dimensions")
+    # C_a C_b has the eigenvalues of the symmetric form: real, and none below 0 but by rounding
+    values = np.linalg.eigvals(a.covariance @ b.covariance).real
+    distance = np.square(a.mean - b.mean).sum() + np.trace(a.covariance + b.covariance)
+    return max(0.0, float(distance - 2 * np.sqrt(np.clip(values, 0, None)).sum()))
+    """,
     "flow-likelihood": """
     point, slope = self.spread(images, noise, condition)
     z, stretch = self.flow.forward(point, condition)

@@ -78,6 +78,42 @@ def test_uncouple(shape):
     trial.expect(got, b, "b", rtol=1e-9, instead=instead)
 
 
+@pytest.mark.exercise(id="actnorm")
+@pytest.mark.parametrize("shape", [(4, 3, 5, 2), (1, 4, 4, 3)], ids=str)
+def test_actnorm_prepares_itself(shape):
+    channels = np.arange(1, shape[-1] + 1)
+    x = normal(shape, 0) * 3.0**channels + 10 * channels
+    layer = bijectors.ActNorm(shape[-1]).astype(np.float64)
+    trial = Trial("ActNorm.prepare(x, None)", x=x)
+    got = trial.run(layer.prepare, Tensor(x), None)
+    mean, deviation = x.mean(axis=(0, 1, 2)), x.std(axis=(0, 1, 2))
+    instead = {
+        "the scale is inverted: the deviation has to be divided by": x * deviation - mean / deviation,
+        "multiplied by the deviation, where it has to be divided": (x - mean) * deviation,
+        "the shift comes after the scale, so it has to be scaled, too": x / deviation - mean,
+        "the mean is not taken away": x / deviation,
+        "divided by the variance, not by its root": (x - mean) / deviation**2,
+        "one mean and deviation for all channels": (x - x.mean()) / x.std(),
+    }
+    trial.expect(got, (x - mean) / deviation, "z", rtol=1e-4, atol=1e-5, instead=instead)
+    another = normal(shape, 1)
+    z, log_det = layer.forward(Tensor(another), None)
+    trial.expect(z, (another - mean) / deviation, "the z of another batch, later", rtol=1e-4, atol=1e-5)
+    log_dets = np.full(shape[0], -shape[1] * shape[2] * np.log(deviation).sum())
+    trial.expect(log_det, log_dets, "its log_det", rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.exercise(id="actnorm")
+def test_actnorm_where_a_channel_never_changes():
+    x = normal((2, 2, 2, 2), 0)
+    x[..., 1] = 0.5
+    layer = bijectors.ActNorm(2).astype(np.float64)
+    trial = Trial("ActNorm.prepare(x, None)", "where a channel is the same everywhere", x=x)
+    got = trial.run(layer.prepare, Tensor(x), None)
+    finite = np.isfinite(got.data).all() and np.isfinite(layer.log_scale.data).all()
+    trial.require(finite, "infinite or not a number", "its deviation is 0: add a little before you divide by it")
+
+
 @pytest.mark.exercise(id="squeeze")
 @pytest.mark.parametrize("shape", [(1, 2, 2, 1), (2, 4, 4, 1), (1, 2, 4, 3), (2, 6, 4, 2)], ids=str)
 def test_squeeze(shape):

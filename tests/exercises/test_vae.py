@@ -6,7 +6,7 @@ import pytest
 from generators import vae
 from generators.training import Shard
 from nn import functional as F
-from nn.ops.loss import GaussianKL
+from nn.ops.loss import BCEWithLogits, GaussianKL
 from nn.tensor import Tensor
 from tests.exercises.trial import SameNoise, Trial, bare, context, normal
 from tests.oracles import elementary, gaussian
@@ -69,6 +69,44 @@ def test_gaussian_kl_between_equals_is_zero():
     trial = Trial("GaussianKL.forward(ctx, zeros, zeros)", mean=zero, log_var=zero)
     got = trial.run(GaussianKL.forward, context(GaussianKL, (True, True)), zero, zero)
     trial.expect(got, np.zeros(2), "the KL")
+
+
+@pytest.mark.exercise(id="bce-with-logits")
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 2, 1)], ids=str)
+@pytest.mark.parametrize("size", [1.0, 500.0], ids=["ordinary", "extreme"])
+def test_bce_with_logits(shape, size):
+    logits, target = normal(shape, 0) * size, np.random.default_rng(1).random(shape)
+    tags = ["at extreme values"] if size > 1 else []
+    ctx = context(BCEWithLogits, (True, True))
+    trial = Trial("BCEWithLogits.forward(ctx, logits, target)", *tags, logits=logits, target=target)
+    got = trial.run(BCEWithLogits.forward, ctx, logits, target)
+    expected = elementary.bce_with_logits(logits, target)
+    each = np.log1p(np.exp(-np.abs(logits))) + np.maximum(logits, 0)
+    rest = tuple(range(1, len(shape)))
+    instead = {
+        "the mean over an example, where the sum is wanted": expected / logits[0].size,
+        "this is the log-likelihood; its negative is wanted": -expected,
+        "black and white are exchanged": (each - logits * (1 - target)).sum(rest),
+        "the target is left out": each.sum(rest),
+    }
+    instead = {cause: value for cause, value in instead.items() if not np.allclose(value, expected)}
+    trial.expect(got, expected, "the loss", dtype=np.float64, instead=instead)
+    grad = normal(shape[:1], 2)
+    wide = grad.reshape(-1, *[1] * (len(shape) - 1))
+    call = "BCEWithLogits.backward(ctx, grad), on what your forward has left in ctx"
+    trial = Trial(call, *tags, logits=logits, target=target)
+    d_logits, d_target = trial.run(BCEWithLogits.backward, ctx, grad)
+    sigmoid = np.exp(-np.logaddexp(0, -logits))
+    trial.expect(d_logits, wide * (sigmoid - target), "the gradient of logits")
+    trial.expect(d_target, -wide * logits, "the gradient of target")
+
+
+@pytest.mark.exercise(id="bce-with-logits")
+def test_bce_with_logits_stays_float32():
+    logits, target = np.float32([[-100, 3], [0, 100]]), np.float32([[0, 1], [0.5, 1]])
+    trial = Trial("BCEWithLogits.forward(ctx, logits, target)", "in float32", logits=logits, target=target)
+    got = trial.run(BCEWithLogits.forward, context(BCEWithLogits, (True, False)), logits, target)
+    trial.expect(got, elementary.bce_with_logits(logits, target), "the loss", rtol=1e-5, atol=1e-6, dtype=np.float32)
 
 
 def tiny_vae(beta, mean, log_var, likelihood="bernoulli"):
