@@ -89,6 +89,30 @@ def test_clean_image(kind, t):
     trial.expect(got, x0, "x_0", rtol=1e-6, atol=1e-9, instead=instead)
 
 
+@pytest.mark.exercise(id="training-target")
+@pytest.mark.parametrize("kind", ["noise", "v"])
+def test_training_target_stays_float32(kind):
+    x0, eps = normal((3, 2), 0, np.float32), normal((3, 2), 1, np.float32)
+    trial = Trial(f'training_target(x0, t, eps, alpha_bar, "{kind}")', "in float32", x0=x0, eps=eps)
+    got = trial.run(diffusion.training_target, x0, np.array([1, 2, 5]), eps, ALPHA_BAR, kind)
+    ab = ALPHA_BAR[[1, 2, 5]].reshape(3, 1)
+    right = eps if kind == "noise" else np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0
+    trial.expect(got, right, "the target", rtol=1e-5, atol=1e-6, dtype=np.float32)
+
+
+@pytest.mark.exercise(id="clean-image")
+@pytest.mark.parametrize("kind", ["noise", "v"])
+@pytest.mark.parametrize("t", [np.array([1, 2, 5]), 4], ids=["times", "one_time"])
+def test_clean_image_stays_float32(kind, t):
+    output, x_t = normal((3, 2), 0, np.float32), normal((3, 2), 1, np.float32)
+    trial = Trial(f'clean_image(output, x_t, t, alpha_bar, "{kind}")', "in float32", output=output, x_t=x_t)
+    got = trial.run(diffusion.clean_image, output, x_t, t, ALPHA_BAR, kind)
+    ab = ALPHA_BAR[t].reshape(-1, 1)
+    of_noise = (x_t - np.sqrt(1 - ab) * output) / np.sqrt(ab)
+    right = of_noise if kind == "noise" else np.sqrt(ab) * x_t - np.sqrt(1 - ab) * output
+    trial.expect(got, right, "x_0", rtol=1e-4, atol=1e-5, dtype=np.float32)
+
+
 @pytest.mark.exercise(id="noising")
 def test_q_sample_stays_float32():
     x0, eps = normal((3, 2), 0, np.float32), normal((3, 2), 1, np.float32)
@@ -309,7 +333,8 @@ def test_extrapolate(order):
     x0, before = normal((2, 3), 0), normal((2, 3), 1)
     call = f"extrapolate(x0, before, ab_before={ALPHA_BAR[before_t]}, ab_t={ALPHA_BAR[t]}, ab_s={ALPHA_BAR[s]})"
     trial = Trial(call, x0=x0, before=before)
-    got = trial.run(diffusion.extrapolate, x0, before, ALPHA_BAR[before_t], ALPHA_BAR[t], ALPHA_BAR[s])
+    levels = [float(ALPHA_BAR[time]) for time in order]
+    got = trial.run(diffusion.extrapolate, x0, before, *levels)
     lambdas = np.log(np.sqrt(ALPHA_BAR[list(order)]) / np.sqrt(1 - ALPHA_BAR[list(order)]))
     ratio = (lambdas[2] - lambdas[1]) / (lambdas[1] - lambdas[0])
     instead = {
@@ -320,7 +345,11 @@ def test_extrapolate(order):
         "half-way as far as the last two guesses are apart: steps of different length are not looked at":
             x0 + (x0 - before) / 2,
     }  # fmt: skip
-    trial.expect(got, x0 + ratio / 2 * (x0 - before), rtol=1e-6, instead=instead)
+    right = x0 + ratio / 2 * (x0 - before)
+    trial.expect(got, right, rtol=1e-6, instead=instead)
+    trial = Trial(call, "in float32", x0=x0.astype(np.float32), before=before.astype(np.float32))
+    got = trial.run(diffusion.extrapolate, x0.astype(np.float32), before.astype(np.float32), *levels)
+    trial.expect(got, right, rtol=1e-4, atol=1e-5, dtype=np.float32)
 
 
 def counted(step):

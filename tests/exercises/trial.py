@@ -117,8 +117,11 @@ class Trial:
         """The loss, of the pair that a family's loss returns; Wrong unless it is one."""
         self.require(isinstance(got, tuple) and len(got) == 2, "a pair is wanted: the loss, and a dict of metrics")
         loss, metrics = got
-        good = isinstance(metrics, dict) and all(np.ndim(value) == 0 for value in metrics.values())
+        good = isinstance(metrics, dict)
         self.require(good, "the second of the pair has to be a dict, name -> number, for the log; it may be empty")
+        for name, value in metrics.items():
+            good = isinstance(value, int | float | np.number | np.ndarray) and np.ndim(value) == 0
+            self.require(good, f"the metric {name!r} is a {type(value).__name__}; a number is wanted: float(...)")
         return loss
 
     def require(self, condition: bool, message: str, cause: str = "") -> None:
@@ -192,8 +195,18 @@ class SameNoise:
     example is what the last axis holds or, of three axes and more, the last three: an image.
     """
 
+    def __init__(self):
+        self.normals = 0  # how many have been drawn
+
     def standard_normal(self, size=None, dtype=np.float64):
-        return self._spread(size, dtype, [0.6, -0.7, 0.3, 1.1, -0.2])
+        values = self._spread(size, dtype, [0.6, -0.7, 0.3, 1.1, -0.2])
+        self.normals += np.size(values)
+        return values
+
+    def expect_normals(self, trial: Trial, least: int):
+        """Wrong unless so many were drawn: one draw for a whole batch would give each image the same noise."""
+        message = f"{self.normals} normal numbers were drawn; {least} are needed, so that no two images share theirs"
+        trial.require(self.normals >= least, message)
 
     def random(self, size=None, dtype=np.float64):
         return self._spread(size, dtype, [0.5, 0.2, 0.8])
@@ -203,6 +216,7 @@ class SameNoise:
         return np.asarray(low + np.floor(np.asarray(self.random(size)) * (high + endpoint - low)), dtype)
 
     def normal(self, loc=0.0, scale=1.0, size=None):
+        size = np.broadcast_shapes(np.shape(loc), np.shape(scale)) if size is None else size
         return loc + scale * self.standard_normal(size)
 
     def uniform(self, low=0.0, high=1.0, size=None):
@@ -212,6 +226,6 @@ class SameNoise:
     def _spread(size, dtype, values):
         if size is None or size == ():
             return values[0]
-        shape = (size,) if isinstance(size, int) else tuple(size)
+        shape = tuple(np.atleast_1d(size))
         example = shape[-3:] if len(shape) >= 3 else shape[-1:]
         return np.broadcast_to(np.resize(np.asarray(values, dtype), example), shape).copy()
