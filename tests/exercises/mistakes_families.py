@@ -11,6 +11,7 @@ FAMILIES = {
     ],
     "flow-likelihood": [
         ("the sign of the determinant", "sign of log_det", "+ log_det", "- log_det"),
+        ("the determinant cut off", "log_det has to stay", "+ log_det", "+ log_det.detach()"),
         ("the dequantiser forgotten", "slope of the dequantiser", " + log_slope", ""),
     ],
     "bce-with-logits": [
@@ -22,6 +23,7 @@ FAMILIES = {
         ("the scale inverted", "the scale is inverted", "-np.log(deviation + 1e-6)", "np.log(deviation + 1e-6)"),
     ],
     "elbo": [
+        ("a draw cut off", "no .data in the draw", "z = reparameterise(mean,", "z = reparameterise(mean.detach(),"),
         ("a KL weight that is never used", "beta is not used", "kl * self.config.beta", "kl"),
         ("the sign of the KL", "KL term has the wrong sign", "error + kl", "error - kl"),
         (

@@ -84,8 +84,14 @@ def test_actnorm_prepares_itself(shape):
     channels = np.arange(1, shape[-1] + 1)
     x = normal(shape, 0) * 3.0**channels + 10 * channels
     layer = bijectors.ActNorm(shape[-1]).astype(np.float64)
+    held = [(layer.log_scale, layer.log_scale.data), (layer.shift, layer.shift.data)]
     trial = Trial("ActNorm.prepare(x, None)", x=x)
     got = trial.run(layer.prepare, Tensor(x), None)
+    trial.require(isinstance(got, Tensor), f"a {type(got).__name__} came back; the next layer wants z, a Tensor")
+    for name, (parameter, array) in zip(("log_scale", "shift"), held, strict=True):
+        kept = getattr(layer, name) is parameter and np.shares_memory(parameter.data, array)
+        cause = f"fill it where it is: self.{name}.data[...] = ..."
+        trial.require(kept, f"{name} has another array now; the optimiser goes on with the first", cause)
     mean, deviation = x.mean(axis=(0, 1, 2)), x.std(axis=(0, 1, 2))
     instead = {
         "the scale is inverted: the deviation has to be divided by": x * deviation - mean / deviation,
@@ -94,6 +100,7 @@ def test_actnorm_prepares_itself(shape):
         "the mean is not taken away": x / deviation,
         "divided by the variance, not by its root": (x - mean) / deviation**2,
         "one mean and deviation for all channels": (x - x.mean()) / x.std(),
+        "n - 1 in the variance: that of this batch has to be 1 exactly": (x - mean) / x.std(axis=(0, 1, 2), ddof=1),
     }
     trial.expect(got, (x - mean) / deviation, "z", rtol=1e-4, atol=1e-5, instead=instead)
     another = normal(shape, 1)
@@ -110,7 +117,7 @@ def test_actnorm_where_a_channel_never_changes():
     layer = bijectors.ActNorm(2).astype(np.float64)
     trial = Trial("ActNorm.prepare(x, None)", "where a channel is the same everywhere", x=x)
     got = trial.run(layer.prepare, Tensor(x), None)
-    finite = np.isfinite(got.data).all() and np.isfinite(layer.log_scale.data).all()
+    finite = np.isfinite(np.array(getattr(got, "data", got), float)).all() and np.isfinite(layer.log_scale.data).all()
     trial.require(finite, "infinite or not a number", "its deviation is 0: add a little before you divide by it")
 
 
@@ -206,36 +213,41 @@ def test_a_density_that_knows_nothing_costs_eight_bits():
 
 
 class Stretch:
-    """z = 1.5 x + c, whose log-determinant it says wrongly on purpose: what is said counts, and differs by image."""
+    """z = s x + c, whose log-determinant it says wrongly on purpose: what is said counts, and differs by image."""
+
+    def __init__(self):
+        self.scale = Parameter(np.array([1.5]))
 
     def forward(self, x, condition):
-        z = F.reshape(x, (x.shape[0], -1)) * 1.5 + condition
-        return z, F.sum(x * x, axis=(1, 2, 3)) * 0.3
+        z = F.reshape(x, (x.shape[0], -1)) * self.scale + condition
+        return z, F.sum(x * x, axis=(1, 2, 3)) * 0.2 * F.reshape(self.scale, ())
 
     def inverse(self, z, condition):
         raise AssertionError("the likelihood goes from image to noise: forward")
 
 
-def tiny_flow(images, noise, slope):
-    """(a flow, its x): a RealNVP whose dequantiser and flow are one-liners."""
+def tiny_flow(slope):
+    """A RealNVP whose dequantiser, if there is one, and whose flow are one-liners."""
     model = bare(realnvp.RealNVP)
+    model.config = realnvp.RealNVPConfig(image_size=2)
     model.dimensions, model.flow = 4, Stretch()
-    x = Parameter((images * 255 + noise) / 256)
-    model.spread = lambda given, drawn, condition: (x + Tensor(given - images + 2 * (drawn - noise)), slope)
-    return model, x
+    point = realnvp.dequantise
+    model.dequantiser = None if slope is None else lambda images, noise, told: (Tensor(point(images, noise)), slope)
+    return model
 
 
 @pytest.mark.exercise(id="flow-likelihood")
 @pytest.mark.parametrize("learned", [False, True], ids=["uniform", "learned"])
 def test_log_likelihood(learned):
     images, noise = np.random.default_rng(0).random((2, 3, 2, 2, 1))
-    condition, slope = Tensor(normal((3, 4), 1)), Tensor(normal((3,), 2)) if learned else 0.0
-    model, x = tiny_flow(images, noise, slope)
+    condition, slope = Tensor(normal((3, 4), 1)), Parameter(normal((3,), 2)) if learned else None
+    model, x = tiny_flow(slope), (np.rint(images * 255) + noise) / 256
     tags = ["where the dequantiser stretches, too"] if learned else []
     trial = Trial("RealNVP.log_likelihood(images, condition, noise)", *tags, images=images, noise=noise)
     got = trial.run(model.log_likelihood, images, condition, noise)
-    z = 1.5 * x.data.reshape(3, 4) + condition.data
-    gaussian, log_det = -(z**2 + np.log(2 * np.pi)).sum(axis=1) / 2, 0.3 * (x.data**2).sum(axis=(1, 2, 3))
+    z = 1.5 * x.reshape(3, 4) + condition.data
+    squares = (x**2).sum(axis=(1, 2, 3))
+    gaussian, log_det = -(z**2 + np.log(2 * np.pi)).sum(axis=1) / 2, 0.3 * squares
     inside = slope.data if learned else 0.0
     right = gaussian + log_det + inside
     instead = {
@@ -248,3 +260,12 @@ def test_log_likelihood(learned):
     instead = {cause: value for cause, value in instead.items() if not np.allclose(value, right)}
     trial.expect(got, right, "the log-likelihood", instead=instead)
     trial.require(getattr(got, "requires_grad", False), "no gradient flows back", "work with tensors, not with .data")
+    got.backward(np.ones(3))
+    by_z = -(z * x.reshape(3, 4)).sum()
+    instead = {"through z alone: log_det has to stay a tensor": [by_z], "z has to stay a tensor": [0.2 * squares.sum()]}
+    scale = model.flow.scale
+    trial.require(scale.grad is not None, "no gradient reaches the flow's parameters", "something uses .data")
+    trial.expect(scale.grad, [by_z + 0.2 * squares.sum()], "the gradient of a parameter of the flow", instead=instead)
+    if learned:
+        trial.require(slope.grad is not None, "no gradient reaches the dequantiser", "log_slope has to stay a tensor")
+        trial.expect(slope.grad, np.ones(3), "the gradient of log_slope")
