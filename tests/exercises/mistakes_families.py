@@ -172,6 +172,8 @@ FAMILIES = {
     "discriminator-step": [
         ("no lies are shown", "lie are not shown", "if shard.false_tokens is not None:", "if False:"),
         ("half of gamma", "half of gamma", "self.config.gamma / 2", "self.config.gamma"),
+        ("one side cut off", "", "contest = relativistic_discriminator_loss(on_real, on_fake)",
+         "contest = relativistic_discriminator_loss(on_real.detach(), on_fake)"),
         (
             "uniform directions", "direction is uniform",
             "rng.standard_normal(", "rng.random(",

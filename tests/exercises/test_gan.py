@@ -86,14 +86,14 @@ def test_relativistic_generator_loss(size):
 class Judge:
     """D(x, c) = <w, x>^2 / 4 + c <v, x>: a discriminator whose every number is known."""
 
-    def __init__(self):
-        self.w, self.v = Parameter(normal((4, 1), 0)), Parameter(normal((4, 1), 1))
+    def __init__(self, dtype=np.float32):
+        self.w, self.v = Parameter(normal((4, 1), 0, dtype)), Parameter(normal((4, 1), 1, dtype))
 
     def look(self, images):
         return F.reshape(images, (-1, 4))
 
     def judge(self, features, tokens):
-        match = F.reshape(F.matmul(features, self.v), (-1,)) * np.asarray(tokens, float)[:, 0]
+        match = F.reshape(F.matmul(features, self.v), (-1,)) * np.float32(tokens)[:, 0]
         return F.reshape(F.matmul(features, self.w), (-1,)) ** 2 * 0.25 + match
 
     def verdict(self, images, tokens):
@@ -107,11 +107,9 @@ def tiny_gan(gamma=0.7):
     model.config = gan.GANConfig(
         image_size=2, channels=1, vocabulary=("a",), noise=4, text=1, gamma=gamma, penalty_step=0.5
     )
-    model.text = lambda tokens: Tensor(np.asarray(tokens, float))
-    model.brush = Parameter(normal((1, 4), 5))
-    model.generator = lambda caption, z: F.reshape(
-        F.tanh(model.brush * caption + Tensor(np.asarray(z, float)) * 0.5), (-1, 2, 2, 1)
-    )
+    model.text = lambda tokens: Tensor(np.float32(tokens))
+    model.brush = Parameter(normal((1, 4), 5, np.float32))
+    model.generator = lambda caption, z: F.reshape(F.tanh(model.brush * caption + Tensor(z) * 0.5), (-1, 2, 2, 1))
     model.discriminator = Judge()
     return model
 
@@ -124,16 +122,16 @@ def painted(model, tokens):
 @pytest.mark.exercise(id="discriminator-step")
 @pytest.mark.parametrize("lies, size", [(False, 3), (True, 3), (True, 12)], ids=["no_lies", "lies", "part_of_a_batch"])
 def test_discriminator_loss(lies, size):
-    model, images = tiny_gan(), np.abs(normal((3, 2, 2, 1), 2)) / 3
+    model, images = tiny_gan(), np.abs(normal((3, 2, 2, 1), 2, np.float32)) / 3
     tokens, false = np.array([[1], [2], [3]]), np.array([[2], [3], [1]])
     shard = Shard(images, tokens, false if lies else None, np.zeros(3, int), np.arange(3), size)
     tags = (["with captions that lie"] if lies else []) + (["where the shard is a part of a batch"] if size > 3 else [])
     trial = Trial(f"GAN.discriminator_loss(shard, rng), batch_size = {size}", *tags, images=images, tokens=tokens)
-    got = trial.run(model.discriminator_loss, shard, SameNoise())
-    trial.expect_loss_and_metrics(got)
+    rng = SameNoise()
+    loss = trial.expect_loss_and_metrics(trial.run(model.discriminator_loss, shard, rng))
 
-    judge, s, gamma = model.discriminator, model.config.penalty_step, model.config.gamma
-    real, fake = images * 2 - 1, painted(model, tokens)
+    judge, s, gamma = Judge(np.float64), model.config.penalty_step, model.config.gamma
+    real, fake = images * 2.0 - 1, painted(model, tokens)
     on_real, on_fake = judge.verdict(real, tokens), judge.verdict(fake, tokens)
 
     def penalty_of(x, d):
@@ -167,12 +165,31 @@ def test_discriminator_loss(lies, size):
     }
     right = total.sum() / size
     instead = {cause: value for cause, value in instead.items() if abs(value - right) > 1e-6}
-    trial.expect(got[0], right, "the loss", rtol=1e-5, atol=1e-6, instead=instead)
+    trial.expect(loss, right, "the loss", rtol=1e-4, atol=1e-5, instead=instead)
+    rng.expect_normals(trial, 3 * 4 + images.size)
+
+    def again():
+        contest = each(softplus, judge.verdict(fake, tokens) - judge.verdict(real, tokens))
+        lie = each(softplus, judge.verdict(real, false) - judge.verdict(real, tokens)) if lies else 0
+        return (contest + lie + gamma / 2 * (penalty_of(real, direction) + penalty_of(fake, direction))).sum() / size
+
+    trial.require(getattr(loss, "requires_grad", False), "no gradient reaches the discriminator", "work with tensors")
+    loss.backward()
+    for name in ("w", "v"):
+        weight, slopes = getattr(judge, name).data, np.empty((4, 1))
+        for i in range(4):
+            was = weight[i, 0]
+            ends = []
+            for weight[i, 0] in (was - 1e-5, was + 1e-5):
+                ends.append(again())
+            weight[i, 0], slopes[i] = was, (ends[1] - ends[0]) / 2e-5
+        about = f"the gradient of the discriminator's {name}"
+        trial.expect(getattr(model.discriminator, name).grad, slopes, about, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.exercise(id="discriminator-step")
 def test_the_discriminators_step_teaches_the_discriminator_alone():
-    model, images = tiny_gan(), np.abs(normal((3, 2, 2, 1), 2)) / 3
+    model, images = tiny_gan(), np.abs(normal((3, 2, 2, 1), 2, np.float32)) / 3
     tokens = np.array([[1], [2], [3]])
     shard = Shard(images, tokens, None, np.zeros(3, int), np.arange(3), 3)
     trial = Trial("GAN.discriminator_loss(shard, rng)", images=images, tokens=tokens)
