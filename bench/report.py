@@ -34,7 +34,7 @@ def figures(outcomes: dict[str, Outcome]) -> dict:
     found["memory_ratio"] = ours.megabytes / eager.megabytes
     found["threads_1_over_2"] = one.milliseconds / ours.milliseconds
     found["gemm_gflops"] = {name: float(np.median(o.gemm)) for name, o in outcomes.items() if o.gemm}
-    # The two of one round are seconds apart: what a machine shares with others changes from minute to minute.
+    # Within a round, for what a machine shares with others changes from minute to minute.
     found["gemm_2_over_1"] = float(np.median([b / a for a, b in zip(one.gemm, ours.gemm, strict=False)] or [math.nan]))
     return found
 

@@ -203,8 +203,6 @@ class RealNVP(Family):
         super().__init__(config)
         if config.image_size % 4:
             raise ValueError(f"realnvp: the image size must be a multiple of 4; given {config.image_size}")
-        if config.sketch_weight < 0:
-            raise ValueError(f"realnvp: sketch_weight is 0 or more; given {config.sketch_weight}")
         if config.dequantisation not in ("learned", "uniform"):
             raise ValueError(f"realnvp: dequantisation is 'learned' or 'uniform'; given {config.dequantisation!r}")
         self.dimensions = math.prod(self.image_shape)

@@ -49,8 +49,6 @@ class OptimiserConfig:
 
     def __post_init__(self):
         check_numbers(self)
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be at least 0 and below 1; given {self.momentum}")
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,8 @@ class FamilyConfig:
 # to 100,000, or any finite float.
 RANGES = {
     "image_size": (1, 1024), "channels": (1, 100_000), "batch_size": (1, 100_000), "shard_size": (1, 100_000),
-    "ema_decay": (0.0, 1.0), "caption_dropout": (0.0, 1.0), "final": (0.0, 1.0), "margin": (1e-9, 0.4),
+    "time_steps": (1, 100_000), "ema_decay": (0.0, 0.999999), "momentum": (0.0, 0.999999), "betas": (0.0, 0.999999),
+    "caption_dropout": (0.0, 1.0), "final": (0.0, 1.0), "margin": (1e-6, 0.4), "sketch_weight": (0.0, math.inf),
     "rate": (0.0, math.inf), "weight_decay": (0.0, math.inf), "clip_norm": (1e-9, math.inf),
     "penalty_step": (1e-4, math.inf), "gamma": (0.0, math.inf), "temperature": (0.0, math.inf),
     "beta": (0.0, math.inf), "snr_limit": (1e-6, math.inf),

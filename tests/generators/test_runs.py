@@ -157,7 +157,10 @@ def test_settings_that_cannot_be(setting, message):
         ("realnvp", {"margin": "0.5"}),  # the logarithm of 0
         ("ddpm", {"caption_dropout": "5"}),
         ("vae", {"optimiser.rate": "-1"}),
-        ("vae", {"ema_decay": "1.5"}),
+        ("vae", {"ema_decay": "1"}),
+        ("vae", {"optimiser.momentum": "1"}),
+        ("ddpm", {"time_steps": "0"}),
+        ("realnvp", {"sketch_weight": "-1"}),
         ("vae", {"image_size": "0"}),
     ],
 )
