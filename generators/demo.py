@@ -197,8 +197,9 @@ class Show:
         self.page.section(
             "Why not simply learn the picture from the caption?",
             "Because the best single answer to a vague question, by squared error, is the average of all right "
-            "answers: a blur. A GAN's generator is not asked for the right answer, only for one that its judge "
-            "accepts. So it may do without noise altogether, has one picture for each caption, and that one is sharp.",
+            "answers: a blur. A GAN's generator is not asked for the right answer, only for one that its "
+            "discriminator accepts. So it may do without noise altogether, has one picture for each caption, and that "
+            "one is sharp.",
         )
         short = list(self.train_set.classes)
         painted = {

@@ -1,12 +1,12 @@
-"""The generative adversarial network: no right answer to copy, only a judge to convince.
+"""The generative adversarial network: no right answer to copy, only a critic to convince.
 
 The other families learn by coming close to a given image.  A GAN never shows the generator an image at all.  A second
 network, the *discriminator*, looks at an image and a caption and says how well they match; the generator learns from
-that verdict alone, and the discriminator learns by comparing the generator's work with real pictures.  In turn:
+that score alone, and the discriminator learns by comparing the generator's work with real pictures.  In turn:
 
     discriminator    real picture, its caption           up
                      generated picture, its caption      down
-                     real picture, a caption that lies   down     (so the judge has to read)
+                     real picture, a caption that lies   down     (so it has to read)
     generator        generated picture, its caption      up
 
 Any sharp picture that fits the caption is a good answer, so nothing pushes the generator towards an average.  That is
@@ -18,9 +18,10 @@ penalties below local convergence is proven, Huang et al. 2024; `python -m bench
     L_D = E softplus( D(fake, c) - D(real, c) ) + E softplus( D(real, c_false) - D(real, c) ) + gamma/2 (R1 + R2)
     L_G = E softplus( D(real, c) - D(fake, c) )
 
-R1 and R2 are the squared length of the gradient of D with respect to the real and to the fake picture: a judge that
-changes its mind abruptly teaches nothing.  The exact gradient's length would need a second derivative, which our
-engine does not have; the finite difference along a random direction has the same expectation as the step s goes to 0:
+R1 and R2 are the squared length of the gradient of D with respect to the real and to the fake picture: a
+discriminator that changes its mind abruptly teaches nothing.  The exact gradient's length would need a second
+derivative, which our engine does not have; the finite difference along a random direction has the same expectation as
+the step s goes to 0:
 
     R = E_d [ (D(x + s d, c) - D(x, c))^2 ] / s^2,    d ~ N(0, I)
 
@@ -79,7 +80,7 @@ class Generator(Module):
 
 
 class PlainBlock(Module):
-    """x + conv(act(conv(act(x)))), act a leaky ReLU.  No normalisation: the penalties need a judge that is smooth."""
+    """x + conv(act(conv(act(x)))), act a leaky ReLU.  No normalisation: the penalties need a smooth function."""
 
     def __init__(self, channels: int, rng: np.random.Generator):
         self.conv1 = Conv2d(channels, channels, 3, rng)
@@ -91,10 +92,10 @@ class PlainBlock(Module):
 
 
 class Discriminator(Module):
-    """What it sees in an image (`look`), and how well that matches a caption (`judge`): a projection discriminator
+    """What it sees in an image (`look`), and how well that matches a caption (`score`): a projection discriminator
     (Miyato and Koyama 2018, eq. 4).  Looking costs nearly everything, so one look serves several captions.
 
-    The words of a caption are summed, so the verdict on it is the sum of one verdict for each word, and it can be given
+    The words of a caption are summed, so its score is the sum of one score for each word, and it can be given
     on combinations that no caption ever made."""
 
     FEATURES = 128
@@ -107,7 +108,7 @@ class Discriminator(Module):
         self.shrink = Conv2d(4 * w, 2 * w, 1, rng)
         self.quarter = [PlainBlock(2 * w, rng) for _ in range(2)]
         self.features = Linear(small * small * 2 * w, self.FEATURES, rng)
-        self.real = Linear(self.FEATURES, 1, rng, bias=False)  # only differences of verdicts count
+        self.real = Linear(self.FEATURES, 1, rng, bias=False)  # only differences of scores count
         self.caption = Linear(config.text, self.FEATURES, rng)
 
     def look(self, images: Tensor) -> Tensor:
@@ -120,8 +121,8 @@ class Discriminator(Module):
             h = block(h)
         return F.leaky_relu(self.features(F.leaky_relu(h).reshape(len(h), -1)))
 
-    def judge(self, features: Tensor, tokens: np.ndarray) -> Tensor:
-        """The verdict D(x, c), (N,): is it a picture at all, and is it one of this?"""
+    def score(self, features: Tensor, tokens: np.ndarray) -> Tensor:
+        """The score D(x, c), (N,): is it a picture at all, and is it one of this?"""
         match = F.sum(features * self.caption(self.text(tokens)), axis=1) * (1 / np.sqrt(self.FEATURES))
         return self.real(features).reshape(-1) + match
 
@@ -181,13 +182,13 @@ class GAN(Family):
         beside = both + np.float32(s) * rng.standard_normal(both.shape, dtype=np.float32)
         seen = self.discriminator.look(Tensor(np.concatenate([both, beside])))  # real, fake, beside real, beside fake
         tokens = np.concatenate([shard.tokens] * 4)
-        verdicts = self.discriminator.judge(seen, tokens)
-        on_real, on_fake = verdicts[:n], verdicts[n : 2 * n]
+        scores = self.discriminator.score(seen, tokens)
+        on_real, on_fake = scores[:n], scores[n : 2 * n]
         contest = relativistic_discriminator_loss(on_real, on_fake)
         if shard.false_tokens is not None:
-            on_lie = self.discriminator.judge(seen[:n], shard.false_tokens)
+            on_lie = self.discriminator.score(seen[:n], shard.false_tokens)
             contest = contest + relativistic_discriminator_loss(on_real, on_lie)
-        penalty = finite_difference_penalty(verdicts[: 2 * n], verdicts[2 * n :], s)  # R1 and R2 in one
+        penalty = finite_difference_penalty(scores[: 2 * n], scores[2 * n :], s)  # R1 and R2 in one
         loss = (F.sum(contest) + F.sum(penalty) * (self.config.gamma / 2)) * (1 / shard.batch_size)
         return loss, {
             "penalty": float(penalty.data.sum()) / shard.batch_size,
@@ -197,9 +198,9 @@ class GAN(Family):
     def generator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """L_G: paint what the discriminator prefers to a real picture."""
         fake = self.generate(shard.tokens, rng)
-        on_fake = self.discriminator.judge(self.discriminator.look(fake), shard.tokens)
+        on_fake = self.discriminator.score(self.discriminator.look(fake), shard.tokens)
         with no_grad():
-            on_real = self.discriminator.judge(self.discriminator.look(Tensor(shard.images * 2 - 1)), shard.tokens)
+            on_real = self.discriminator.score(self.discriminator.look(Tensor(shard.images * 2 - 1)), shard.tokens)
         return F.sum(relativistic_generator_loss(on_real, on_fake)) * (1 / shard.batch_size), {}
 
     # --- generating --------------------------------------------------------------------------------------------

@@ -47,17 +47,17 @@ class Discriminator(Twin):
             h = block(h)
         return F.leaky_relu(self.features(F.leaky_relu(h, 0.2).flatten(1)), 0.2)
 
-    def judge(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def score(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         match = torch.sum(features * self.caption(self.text(tokens)), dim=1) * (1 / math.sqrt(features.shape[1]))
         return self.real(features).view(-1) + match
 
 
 class GAN(FamilyTwin):
     def phases(self) -> list[TwinPhase]:
-        judge = list(self.discriminator.parameters())
+        critic = list(self.discriminator.parameters())
         painter = [*self.text.parameters(), *self.generator.parameters()]
         return [
-            TwinPhase("discriminator", judge, self.draw_for_discriminator, self.discriminator_loss),
+            TwinPhase("discriminator", critic, self.draw_for_discriminator, self.discriminator_loss),
             TwinPhase("generator", painter, self.draw_for_generator, self.generator_loss),
         ]
 
@@ -72,11 +72,11 @@ class GAN(FamilyTwin):
             both = torch.cat([batch.images * 2 - 1, fake])
             inputs = torch.cat([both, both + step * direction])
         seen = self.discriminator.look(inputs)
-        verdicts = self.discriminator.judge(seen, batch.tokens.repeat(4, 1))
-        on_real, on_fake = verdicts[:n], verdicts[n : 2 * n]
-        on_lie = self.discriminator.judge(seen[:n], batch.false_tokens)
+        scores = self.discriminator.score(seen, batch.tokens.repeat(4, 1))
+        on_real, on_fake = scores[:n], scores[n : 2 * n]
+        on_lie = self.discriminator.score(seen[:n], batch.false_tokens)
         contest = F.softplus(on_fake - on_real).sum() + F.softplus(on_lie - on_real).sum()
-        penalty = (((verdicts[2 * n :] - verdicts[: 2 * n]) / step) ** 2).sum()
+        penalty = (((scores[2 * n :] - scores[: 2 * n]) / step) ** 2).sum()
         return (contest + penalty * (self.config.gamma / 2)) / n
 
     def draw_for_generator(self, batch: Batch, rng) -> tuple[torch.Tensor]:
@@ -84,9 +84,9 @@ class GAN(FamilyTwin):
 
     def generator_loss(self, batch: Batch, z: torch.Tensor) -> torch.Tensor:
         fake = self.generator(self.text(batch.tokens), z)
-        on_fake = self.discriminator.judge(self.discriminator.look(fake), batch.tokens)
+        on_fake = self.discriminator.score(self.discriminator.look(fake), batch.tokens)
         with torch.no_grad():
-            on_real = self.discriminator.judge(self.discriminator.look(batch.images * 2 - 1), batch.tokens)
+            on_real = self.discriminator.score(self.discriminator.look(batch.images * 2 - 1), batch.tokens)
         return F.softplus(on_real - on_fake).mean()
 
     def noise(self, count: int, rng) -> torch.Tensor:

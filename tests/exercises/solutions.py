@@ -328,17 +328,17 @@ ALL = {
     real = Tensor(2 * shard.images - 1)
     with no_grad():
         fake = self.generate(shard.tokens, rng).detach()
-    loss, slope, verdicts = 0.0, 0.0, []
+    loss, slope, scores = 0.0, 0.0, []
     for picture in (real, fake):
-        verdict = self.discriminator.judge(self.discriminator.look(picture), shard.tokens)
+        verdict = self.discriminator.score(self.discriminator.look(picture), shard.tokens)
         moved = Tensor(picture.data + s * rng.standard_normal(picture.shape, dtype=np.float32))
-        beside = self.discriminator.judge(self.discriminator.look(moved), shard.tokens)
+        beside = self.discriminator.score(self.discriminator.look(moved), shard.tokens)
         slope = slope + ((beside - verdict) / s) ** 2
-        verdicts.append(verdict)
-    loss = F.softplus(verdicts[1] - verdicts[0])
+        scores.append(verdict)
+    loss = F.softplus(scores[1] - scores[0])
     if shard.false_tokens is not None:
-        lie = self.discriminator.judge(self.discriminator.look(real), shard.false_tokens)
-        loss = loss + F.softplus(lie - verdicts[0])
+        lie = self.discriminator.score(self.discriminator.look(real), shard.false_tokens)
+        loss = loss + F.softplus(lie - scores[0])
     total = F.sum(loss + slope * (self.config.gamma * 0.5)) / shard.batch_size
     return total, {"penalty": float(slope.data.mean()), "real_wins": 0.0}
     """,

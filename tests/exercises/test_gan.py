@@ -50,8 +50,8 @@ def check_that_both_are_taught(function):
     trial = Trial(f"{function.__name__}(real, fake), where both want a gradient", real=real.data, fake=fake.data)
     loss = trial.run(function, real, fake)
     trial.require(isinstance(loss, Tensor), "a tensor is wanted, so that a gradient can flow")
-    for name, verdicts in (("real", real), ("fake", fake)):
-        reached = id(verdicts) in leaves(loss)
+    for name, scores in (("real", real), ("fake", fake)):
+        reached = id(scores) in leaves(loss)
         trial.require(reached, f"no gradient flows back to {name}", "work with tensors, not with .data")
 
 
@@ -83,7 +83,7 @@ def test_relativistic_generator_loss(size):
     trial.expect(got, each(softplus, real - fake), "the loss", instead=instead)
 
 
-class Judge:
+class TinyDiscriminator:
     """D(x, c) = <w, x>^2 / 4 + c <v, x>: a discriminator whose every number is known."""
 
     def __init__(self, dtype=np.float32):
@@ -92,11 +92,11 @@ class Judge:
     def look(self, images):
         return F.reshape(images, (-1, 4))
 
-    def judge(self, features, tokens):
+    def score(self, features, tokens):
         match = F.reshape(F.matmul(features, self.v), (-1,)) * np.float32(tokens)[:, 0]
         return F.reshape(F.matmul(features, self.w), (-1,)) ** 2 * 0.25 + match
 
-    def verdict(self, images, tokens):
+    def score_of(self, images, tokens):
         flat = images.reshape(-1, 4)
         return (flat @ self.w.data)[:, 0] ** 2 / 4 + (flat @ self.v.data)[:, 0] * tokens[:, 0]
 
@@ -110,7 +110,7 @@ def tiny_gan(gamma=0.7):
     model.text = lambda tokens: Tensor(np.float32(tokens))
     model.brush = Parameter(normal((1, 4), 5, np.float32))
     model.generator = lambda caption, z: F.reshape(F.tanh(model.brush * caption + Tensor(z) * 0.5), (-1, 2, 2, 1))
-    model.discriminator = Judge()
+    model.discriminator = TinyDiscriminator()
     return model
 
 
@@ -130,21 +130,21 @@ def test_discriminator_loss(lies, size):
     rng = SameNoise()
     loss = trial.expect_loss_and_metrics(trial.run(model.discriminator_loss, shard, rng))
 
-    judge, s, gamma = Judge(np.float64), model.config.penalty_step, model.config.gamma
+    tiny, s, gamma = TinyDiscriminator(np.float64), model.config.penalty_step, model.config.gamma
     real, fake = images * 2.0 - 1, painted(model, tokens)
-    on_real, on_fake = judge.verdict(real, tokens), judge.verdict(fake, tokens)
+    on_real, on_fake = tiny.score_of(real, tokens), tiny.score_of(fake, tokens)
 
     def penalty_of(x, d):
-        return ((judge.verdict(x + s * d, tokens) - judge.verdict(x, tokens)) / s) ** 2
+        return ((tiny.score_of(x + s * d, tokens) - tiny.score_of(x, tokens)) / s) ** 2
 
     contest = each(softplus, on_fake - on_real)
-    lie = each(softplus, judge.verdict(real, false) - on_real) if lies else 0 * contest
-    lie_on_fake = each(softplus, judge.verdict(fake, false) - on_real) if lies else 0 * contest
+    lie = each(softplus, tiny.score_of(real, false) - on_real) if lies else 0 * contest
+    lie_on_fake = each(softplus, tiny.score_of(fake, false) - on_real) if lies else 0 * contest
     direction = SameNoise().standard_normal(real.shape)
     r1, r2 = penalty_of(real, direction), penalty_of(fake, direction)
     penalty = gamma / 2 * (r1 + r2)
     total = contest + lie + penalty
-    raw = each(softplus, on_fake - judge.verdict(images, tokens))
+    raw = each(softplus, on_fake - tiny.score_of(images, tokens))
     uniform, single = (
         contest + lie + gamma / 2 * (penalty_of(real, other) + penalty_of(fake, other))
         for other in (SameNoise().random(real.shape), SameNoise().standard_normal())
@@ -169,14 +169,14 @@ def test_discriminator_loss(lies, size):
     rng.expect_normals(trial, 3 * 4 + images.size)
 
     def again():
-        contest = each(softplus, judge.verdict(fake, tokens) - judge.verdict(real, tokens))
-        lie = each(softplus, judge.verdict(real, false) - judge.verdict(real, tokens)) if lies else 0
+        contest = each(softplus, tiny.score_of(fake, tokens) - tiny.score_of(real, tokens))
+        lie = each(softplus, tiny.score_of(real, false) - tiny.score_of(real, tokens)) if lies else 0
         return (contest + lie + gamma / 2 * (penalty_of(real, direction) + penalty_of(fake, direction))).sum() / size
 
     trial.require(getattr(loss, "requires_grad", False), "no gradient reaches the discriminator", "work with tensors")
     loss.backward()
     for name in ("w", "v"):
-        weight, slopes = getattr(judge, name).data, np.empty((4, 1))
+        weight, slopes = getattr(tiny, name).data, np.empty((4, 1))
         for i in range(4):
             was = weight[i, 0]
             ends = []

@@ -62,10 +62,10 @@ def test_each_phase_moves_its_own_network(only):
     model = build(OnePhase, DATA, **SMALL)
     model.only = only
     trainer = Trainer(model, DATA, 0, 10, pool(2))
-    judge, painter = weights(model.discriminator), weights(model.generator)
+    critic, painter = weights(model.discriminator), weights(model.generator)
     for _ in range(3):
         trainer.step()
-    assert any(moved(judge, model.discriminator)) == (only == 0)
+    assert any(moved(critic, model.discriminator)) == (only == 0)
     assert any(moved(painter, model.generator)) == (only == 1)
 
 
@@ -103,26 +103,26 @@ def test_gamma_weighs_the_penalty():
     assert heavier.item() - loss.item() == pytest.approx(metrics["penalty"], rel=1e-3)
 
 
-def test_the_judge_compares_image_and_caption():
-    """Catches a verdict that ignores the caption or the image."""
+def test_the_discriminator_compares_image_and_caption():
+    """Catches a score that ignores the caption or the image."""
     model, part = shard()
     seen = model.discriminator.look(Tensor(part.images * 2 - 1))
-    verdict = model.discriminator.judge(seen, part.tokens).data
-    assert verdict.shape == (16,)
-    assert np.abs(verdict - model.discriminator.judge(seen, part.tokens[::-1]).data).max() > 1e-4
-    assert verdict.std() > 1e-4
+    score = model.discriminator.score(seen, part.tokens).data
+    assert score.shape == (16,)
+    assert np.abs(score - model.discriminator.score(seen, part.tokens[::-1]).data).max() > 1e-4
+    assert score.std() > 1e-4
 
 
-def test_verdicts_on_words_add_up():
-    """Catches a judge that learns captions as wholes, and so has nothing to say of combinations that it never met."""
+def test_scores_of_words_add_up():
+    """Catches a discriminator that learns captions as wholes, with nothing to say of combinations that it never met."""
     model, part = shard()
     seen = model.discriminator.look(Tensor(part.images * 2 - 1))
 
-    def verdict(caption):
-        return model.discriminator.judge(seen, model.vocabulary.encode([caption] * 16)).data
+    def score(caption):
+        return model.discriminator.score(seen, model.vocabulary.encode([caption] * 16)).data
 
-    alone = verdict("bold") - verdict(""), verdict("seven") - verdict("")
-    np.testing.assert_allclose(verdict("bold seven") - verdict(""), sum(alone), atol=1e-4)
+    alone = score("bold") - score(""), score("seven") - score("")
+    np.testing.assert_allclose(score("bold seven") - score(""), sum(alone), atol=1e-4)
     assert all(np.abs(of).max() > 1e-2 for of in alone)
 
 
@@ -150,7 +150,7 @@ class Eyes(Sequential):
     def look(self, points):
         return self(points)
 
-    def judge(self, seen, tokens):
+    def score(self, seen, tokens):
         return seen.reshape(-1)
 
 
@@ -186,7 +186,7 @@ class RingPoints:
 
 
 def test_a_ring_of_eight_is_found_whole():
-    """Catches mode collapse: a wrong sign, a missing penalty, a generator that learns from the wrong verdict."""
+    """Catches mode collapse: a wrong sign, a missing penalty, a generator that learns from the wrong score."""
     config = GANConfig(
         image_size=4, width=8, text=2, batch_size=128, shard_size=128, gamma=0.02, penalty_step=0.05,
         optimiser=OptimiserConfig(muon=False, rate=1e-2, betas=(0.0, 0.99), clip_norm=10.0, warmup_steps=10, final=0.1),
