@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from generators.blocks import soft_clip, squeeze, unsqueeze
+from generators.diffusion import guide
 from nn import functional as F
 from nn import init
 from nn.modules import Module
@@ -183,7 +184,7 @@ class LogAbsDet(Function):
 class Guided:
     """A condition made stronger than it is: under it, a network's answer is
 
-        silent + weight (said - silent)                       (for flows: Zhai et al. 2024, on guidance)
+        silent + weight (said - silent)        (`diffusion.guide`; for flows: Zhai et al. 2024, on guidance)
 
     of its answers under two plain conditions.  Weight 0 says nothing, 1 is `said` itself, 2 goes as far again.  It can
     stand wherever a condition can, and the flow stays invertible with an exact determinant: nothing of what a coupling
@@ -200,8 +201,7 @@ def ask(network: Callable[[Any], Tensor], condition: Condition) -> Tensor:
     """What a network answers under a plain condition, or under a guided one."""
     if not isinstance(condition, Guided):
         return network(condition)
-    silent = network(condition.silent)
-    return silent + condition.weight * (network(condition.said) - silent)
+    return guide(network(condition.silent), network(condition.said), condition.weight)
 
 
 class Coupling(Bijector):

@@ -189,7 +189,8 @@ def guide(unconditional: np.ndarray, conditional: np.ndarray, weight: float) -> 
     """Classifier-free guidance: e_u + w (e_c - e_u) (Ho and Salimans 2022, eq. 6, with their w plus 1).
 
     From what the network says without the caption towards what it says with it, and for w > 1 beyond, so that the
-    picture shows the caption more plainly than the average one would.  Grouped so, w = 0 and w = 1 are exact.
+    picture shows the caption more plainly than the average one would.  Grouped so, w = 0 and w = 1 are exact.  The
+    couplings of a flow are guided in the same way (`bijectors.ask`), on tensors.
     """
     return (1 - weight) * unconditional + weight * conditional
 

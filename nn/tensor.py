@@ -106,11 +106,12 @@ class Tensor:
         self.node.receive(self.output_index, grad)
         while order:  # popped, so that a node's arrays are free as soon as it has been used
             node = order.pop()
-            for tensor, need, gradient in zip(node.inputs, node.needs, node.pull_back(), strict=True):
+            gradients = node.pull_back()
+            for position, (tensor, need, gradient) in enumerate(zip(node.inputs, node.needs, gradients, strict=True)):
                 if not need or gradient is None:
                     continue
                 if gradient.shape != tensor.data.shape:
-                    _check_broadcast(node, gradient.shape, tensor.data.shape)
+                    _check_broadcast(node, position, gradient.shape, tensor.data.shape)
                     gradient = unbroadcast(gradient, tensor.data.shape)
                 if tensor.node is None:
                     _add_to_leaf(tensor, gradient)
@@ -244,7 +245,7 @@ def unbroadcast(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return grad.sum(axis=tuple(range(added)) + stretched).reshape(shape)
 
 
-def _check_broadcast(node: Function, given: tuple[int, ...], shape: tuple[int, ...]) -> None:
+def _check_broadcast(node: Function, position: int, given: tuple[int, ...], shape: tuple[int, ...]) -> None:
     """Raises ValueError unless an input of this shape broadcasts to the shape of its gradient."""
     try:
         fits = np.broadcast_shapes(given, shape) == given
@@ -252,8 +253,9 @@ def _check_broadcast(node: Function, given: tuple[int, ...], shape: tuple[int, .
         fits = False
     if not fits:
         raise ValueError(
-            f"{type(node).__name__}.backward returned a gradient of shape {given} for an input of shape {shape}; "
-            "it must have the input's shape, or one that the input broadcasts to"
+            f"{type(node).__name__}.backward returned a gradient of shape {given} for input {position} "
+            f"(of {len(node.inputs)}, counted from 0), which has shape {shape}; a gradient has that shape, or one "
+            "to which the input broadcasts"
         )
 
 

@@ -111,15 +111,15 @@ def test_a_gradient_of_another_shape_is_refused(given):
 
     class Wrong(Function):
         @staticmethod
-        def forward(ctx, x):
-            return x
+        def forward(ctx, a, b):
+            return a + b
 
         @staticmethod
         def backward(ctx, grad):
-            return np.ones(given)
+            return grad, np.ones(given)
 
-    y = Wrong.apply(leaf(2, 3))
-    with pytest.raises(ValueError, match=r"Wrong.backward returned a gradient of shape .* for an input"):
+    y = Wrong.apply(leaf(2, 3), leaf(2, 3))
+    with pytest.raises(ValueError, match=r"Wrong.backward returned a gradient of shape .* for input 1 \(of 2"):
         y.backward(np.ones((2, 3)))
 
 
