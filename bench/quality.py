@@ -12,6 +12,7 @@ what is done is only measured again. The results are a table, JSON, and a page w
 
 import argparse
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import datasets
 from bench.arena import torch_is_installed
 from bench.kept import trained
 from bench.peers import kept as twins
-from generators import pictures, runs
+from generators import ddpm, pictures, runs
 from generators.classifier import Classifier
 from generators.evaluate import Reference, draw, evaluate, summary
 from generators.gallery import Page
@@ -34,6 +35,7 @@ HEADLINE = "ddpm"
 PEER = f"{HEADLINE} in PyTorch"
 TRAINING_MINUTES = (1, 2, 5, 10, 20)
 SAMPLING_STEPS = (4, 10, 25, 50, 250)
+AXES = {"minutes": "minutes of training", "steps": "steps of sampling"}
 COLUMNS = {
     "parameters": "{:,}", "train_minutes": "{:.1f}", "sampling_seconds": "{:.0f}", "fid": "{:.3f}",
     "fid_ratio": "{:.1f}", "precision": "{:.3f}", "recall": "{:.3f}", "variety": "{:.2f}",
@@ -75,8 +77,11 @@ def main(arguments: list[str] | None = None) -> int:
         _report(PEER, results["peer"])
         print(_comparison(results["peer"]))
     if options.sweep and HEADLINE in models:
-        results["sweeps"] = _sweep(models[HEADLINE], keep, measure, options)
-        _save(results, json_path)
+        results["sweeps"] = {"minutes": [], "steps": []}
+        for axis, x, fid in _sweep(models[HEADLINE], results["families"][HEADLINE]["fid"], keep, measure, options):
+            results["sweeps"][axis].append([x, fid])
+            _save(results, json_path)
+            print(f"{HEADLINE}, {x:g} {AXES[axis]}: FID {fid:.3f}", flush=True)
     page = build_page(results, models, test, options.seed, threads)
     page.write(out / "index.html")
     print(f"Judge {judge.weights_hash()}. Pictures and figures: {out / 'index.html'}, {json_path}")
@@ -109,15 +114,17 @@ def _comparison(peer: dict) -> str:
     )
 
 
-def _sweep(model: Family, keep, measure, options) -> dict:
-    """FID of the headline family against minutes of training and against steps of sampling: [[x, FID], ...] each."""
-    minutes = [m for m in TRAINING_MINUTES if m <= options.minutes]
-    by_minutes = []
-    for budget in minutes:
-        briefly, _ = keep(HEADLINE, budget, options.seed)
-        by_minutes.append([budget, measure(briefly, options.seed)["fid"]])
-    by_steps = [[steps, measure(model, options.seed, steps=steps)["fid"]] for steps in SAMPLING_STEPS]
-    return {"minutes": by_minutes, "steps": by_steps}
+def _sweep(model: Family, fid: float, keep, measure, options) -> Iterator[tuple[str, float, float]]:
+    """FID of the headline family against minutes of training and against steps of sampling: (axis, x, FID) each.
+
+    fid: of `model`, which was trained for all the minutes and paints in the default number of steps
+    """
+    for minutes in TRAINING_MINUTES:
+        if minutes < options.minutes:
+            yield "minutes", minutes, measure(keep(HEADLINE, minutes, options.seed)[0], options.seed)["fid"]
+    yield "minutes", options.minutes, fid
+    for steps in SAMPLING_STEPS:
+        yield "steps", steps, fid if steps == ddpm.STEPS else measure(model, options.seed, steps=steps)["fid"]
 
 
 def _save(results: dict, path: str | Path) -> None:
@@ -163,7 +170,7 @@ def build_page(results: dict, models: dict[str, Family], test, seed: int, thread
         page.table(["figure", name, "real images"], summary(figures | real))
     for key, points in results.get("sweeps", {}).items():
         x, y = np.array(points, float).T
-        label = "minutes of training" if key == "minutes" else "steps of sampling"
+        label = AXES[key]
         page.chart({HEADLINE: (x, y)}, f"FID against {label}.", x_label=label, y_label="FID", log_x=True, log_y=True)
     return page
 

@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from bench import __main__ as program
 from bench import quality
 from bench.arena import Failed
 from bench.peers import kept
-from generators import runs
+from generators import ddpm, runs
 from generators.registry import build, config_to_json
 from nn import checkpoint
 from nn.parallel import derive_rng
@@ -141,3 +142,22 @@ def test_the_twin_stands_beside_ours(monkeypatch, tmp_path):
     assert peer["fid_ours_over_peer"] == 0.5 and peer["train_minutes"] == 0.7 and "sampling_seconds" not in peer
     page = (tmp_path / "index.html").read_text()
     assert quality.PEER in page and "its PyTorch twin" in page and "0.50" in page
+
+
+def test_a_sweep_measures_what_is_not_measured_yet():
+    """Catches: longer training than was asked for, a point left out, the known one drawn and judged again."""
+    models, measured = {}, []
+
+    def keep(name, minutes, seed):
+        models[minutes] = f"{name} after {minutes}"
+        return models[minutes], minutes
+
+    def measure(model, seed, steps=None):
+        measured.append((model, steps))
+        return {"fid": float(steps or len(measured))}
+
+    points = list(quality._sweep("the trained one", 7.5, keep, measure, Namespace(minutes=5.0, seed=3)))
+    assert list(models) == [1, 2]
+    assert points[:3] == [("minutes", 1, 1.0), ("minutes", 2, 2.0), ("minutes", 5.0, 7.5)]
+    assert points[3:] == [("steps", steps, 7.5 if steps == ddpm.STEPS else steps) for steps in (4, 10, 25, 50, 250)]
+    assert measured[2:] == [("the trained one", steps) for steps in (4, 10, 25, 250)]
