@@ -28,10 +28,11 @@ def main(arguments: list[str]) -> int:
         return 130
     except ValueError as error:
         from datasets import DataError
+        from generators.metrics import MetricError
         from generators.runs import RunError
         from nn.checkpoint import CheckpointError
 
-        if not isinstance(error, DataError | RunError | CheckpointError):
+        if not isinstance(error, DataError | MetricError | RunError | CheckpointError):
             raise
         print(f"bench: {error}", file=sys.stderr)
         return 2

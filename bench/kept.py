@@ -14,9 +14,10 @@ from nn.parallel import Threads
 
 def trained(
     out: Path, config: FamilyConfig, name: str, dataset: Dataset, data: str, minutes: float, seed: int, threads: Threads
-) -> tuple[Family, float]:
-    """(model with averaged weights, minutes that its training took), from its folder below `out` as far as it is there.
+) -> tuple[Family, dict]:
+    """(model with averaged weights, how it was trained), from its folder below `out` as far as it is there.
 
+    How: {"steps": .., "train_minutes": .., as long as they took}.
     data: what the plan calls the data set. Raises RunError if the folder holds another run, KeyboardInterrupt if this
     one was stopped: it is not to be measured half-trained.
     """
@@ -38,4 +39,4 @@ def trained(
     if run.trainer.step_number < run.plan.steps:
         raise KeyboardInterrupt
     run.model.load_state(run.trainer.averaged_state())
-    return run.model, run.seconds / 60
+    return run.model, {"steps": run.plan.steps, "train_minutes": run.seconds / 60}

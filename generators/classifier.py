@@ -230,13 +230,14 @@ def train_classifier(
 
 
 def accuracy_score(
-    images: np.ndarray, labels: np.ndarray, test: Dataset, threads: Threads, steps: int = 800, seed: int = 0
+    images: np.ndarray, labels: np.ndarray, test: Dataset, threads: Threads, steps: int, seed: int = 0, progress=iter
 ) -> float:
     """Classification accuracy score (Ravuri and Vinyals 2019): learn the class from generated images, read real ones.
 
     A generator that paints well but never paints some kinds of a class is found out here. images uint8 (N, H, W, C),
-    labels (N,). To be read beside the same score of as many real images.
+    labels (N,). `progress` wraps the steps. To be read beside the same score of as many real images.
     """
     silent = {"attributes": {}, "attribute_values": {}, "vocabulary": test.classes}
-    model = train_classifier(dataclasses.replace(test, images=images, labels=labels, **silent), steps, seed, threads)
+    samples = dataclasses.replace(test, images=images, labels=labels, **silent)
+    model = train_classifier(samples, steps, seed, threads, progress=progress)
     return accuracy(model, dataclasses.replace(test, **silent), threads)["class"]

@@ -172,37 +172,47 @@ def _add_pictures(commands) -> None:
         help="how far to go in the direction: 1 as far as from thin to bold, say, below 0 the other way (default: 1; "
         "realnvp: 1.6)",
     )  # fmt: skip
-    for command in (sample, denoise):
-        command.add_argument("--sample-steps", type=_positive(int), metavar="N", help="ddpm: denoising steps")
-    for command, default in (
-        (sample, "realnvp 2; ddpm 2, or 5 for ink"),
-        (denoise, "2, or 5 for ink"),
-        (edit, "ddpm 3, or 5 for ink; realnvp 1.5 to read the image and 2.5 to paint it"),
-    ):
-        command.add_argument(
-            "--guidance",
-            type=_between(-100, 100),
-            metavar="W",
-            help="ddpm, realnvp: how strictly to obey the caption: 0 not at all, 1 as learned from the data, above 1 "
-            f"more strictly than that (default: {default})",
-        )
-    sample.add_argument(
+    _sampler(sample)
+    _steps(denoise)
+    _guidance(denoise, "2, or 5 for ink")
+    _guidance(edit, "ddpm 3, or 5 for ink; realnvp 1.5 to read the image and 2.5 to paint it")
+    for command in (reconstruct, interpolate, edit):
+        command.add_argument("--data", help="where the images come from (default: the test images of the model's data)")
+    interpolate.add_argument(
+        "--frames", type=_positive(int, 1000), default=12, metavar="N", help="pictures on the way (default: 12)"
+    )
+
+
+def _sampler(command) -> None:
+    """All options that the samplers of the families have between them."""
+    _steps(command)
+    _guidance(command, "realnvp 2; ddpm 2, or 5 for ink")
+    command.add_argument(
         "--eta",
         type=_between(0, 1),
         metavar="E",
         help="ddpm: fresh noise in each step, from 0 (none) to 1 (ancestral sampling)",
     )
-    sample.add_argument(
+    command.add_argument(
         "--temperature",
         type=_between(0, 100),
         metavar="T",
         help="vae, realnvp: scale of the noise; below 1 is safer and duller, 0 one picture for each caption "
         "(default: 1; realnvp of ink: 0.4)",
     )
-    for command in (reconstruct, interpolate, edit):
-        command.add_argument("--data", help="where the images come from (default: the test images of the model's data)")
-    interpolate.add_argument(
-        "--frames", type=_positive(int, 1000), default=12, metavar="N", help="pictures on the way (default: 12)"
+
+
+def _steps(command) -> None:
+    command.add_argument("--sample-steps", type=_positive(int), metavar="N", help="ddpm: denoising steps (default: 50)")
+
+
+def _guidance(command, default: str) -> None:
+    command.add_argument(
+        "--guidance",
+        type=_between(-100, 100),
+        metavar="W",
+        help="ddpm, realnvp: how strictly to obey the caption: 0 not at all, 1 as learned from the data, above 1 more "
+        f"strictly; ddpm swells to W in the middle of the noise and asks for 1 at its ends (default: {default})",
     )
 
 
@@ -217,6 +227,7 @@ def _add_evaluate(commands) -> None:
         "-n", type=_positive(int, 100_000), default=10_000, metavar="N", help="samples to draw (default: 10000)"
     )
     evaluate.add_argument("--seed", type=_seed, default=0)
+    _sampler(evaluate)
     evaluate.add_argument("--json", metavar="FILE", help="also write the figures there")
     _threads(evaluate)
 

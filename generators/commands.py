@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,12 @@ from tqdm import tqdm
 
 import datasets
 from datasets import captions as language
-from generators import pictures, runs
+from generators import evaluate as evaluation
+from generators import metrics, pictures, runs
+from generators.classifier import Classifier
 from generators.cli import UsageError
 from generators.editing import Directions
+from generators.evaluate import Reference, captions_of, draw, summary
 from generators.registry import FAMILIES, open_run
 from generators.training import Family
 from nn import checkpoint
@@ -96,12 +100,10 @@ def sample(options: Namespace) -> int:
     model, meta = _open(options.run, "sample")
     captions, labels = _captions(options, model, meta)
     extras = _sampler_options(options, model)
-    rng = derive_rng(options.seed, "sample")
     pictures.check_ending(options.out)
+    with_threads(options)
     with refusals():
-        images = in_blocks(
-            lambda part: model.sample(captions[part], rng, threads=options.pool, **extras), len(captions), options
-        )
+        images = draw(model, captions, options.seed, options.pool, extras, progress)
     _write(options.out, images, captions, labels)
     return 0
 
@@ -206,9 +208,37 @@ def denoise(options: Namespace) -> int:
 
 
 def evaluate(options: Namespace) -> int:
-    from generators import evaluate as evaluation
-
-    return evaluation.command(options)
+    """The figures as a table, and as JSON where asked."""
+    family, meta = open_run(options.run)
+    if not hasattr(family, "sample"):
+        raise UsageError(f"{options.run} holds a {family.name}, which makes no images to evaluate")
+    data = data_name(meta)
+    judge = _judge(options.judge or f"runs/classifier-{Path(data).name}", data, family)
+    extras = _sampler_options(options, family)
+    with_threads(options)
+    training, test = datasets.load(data, "train"), datasets.load(data, "test")
+    unseen = datasets.load(data, "unseen") if data == "digits" else None
+    if options.n > len(test):
+        print(f"There are {len(test):,} test images, so as many samples are drawn, not {options.n:,}.")
+    plan = meta.get("plan")
+    limit = plan.get("limit") if isinstance(plan, dict) else None
+    reference = Reference(
+        judge, training, test, unseen, options.pool,
+        min(options.n, len(test)), limit if type(limit) is int and limit > 0 else None, progress,
+    )  # fmt: skip
+    try:
+        with refusals():
+            figures = evaluation.evaluate(family, reference, options.seed, extras)
+    except metrics.MetricError as error:
+        raise UsageError(f"{options.run} cannot be evaluated: {error}") from error
+    lines = [("", family.name, "real images"), *summary(figures)]
+    width = max(len(name) for name, *_ in lines)
+    for name, value, real in lines:
+        print(f"{name:<{width}}  {value:>12}  {real:>12}")
+    print(f"\n{reference.about_the_judge()} Pure noise has an FID of {figures['fid_noise']:,.0f}.")
+    if options.json:
+        pictures.write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())
+    return 0
 
 
 def demo(options: Namespace) -> int:
@@ -224,12 +254,9 @@ def with_threads(options: Namespace) -> None:
     options.pool = Threads(options.threads)
 
 
-def in_blocks(function, count: int, options: Namespace, block: int = 512) -> np.ndarray:
-    """`function(slice)` over blocks of the images, with a progress bar if there are several."""
-    with_threads(options)
-    starts = range(0, count, block)
-    bar = tqdm(starts, desc="sampling", unit="block", disable=len(starts) == 1)
-    return np.concatenate([function(slice(start, min(start + block, count))) for start in bar])
+def progress(rounds: Iterable, what: str, count: int) -> Iterable:
+    """A bar, where there are several rounds."""
+    return tqdm(rounds, desc=what, total=count, leave=False, disable=count == 1)
 
 
 def _open(run: str, verb: str) -> tuple[Family, dict]:
@@ -238,6 +265,19 @@ def _open(run: str, verb: str) -> tuple[Family, dict]:
         able = [name for name in FAMILIES if _can(name, verb)]
         raise UsageError(f"{run} holds a {model.name}, which cannot {verb}; {', '.join(able)} can")
     return model, meta
+
+
+def _judge(folder: str | Path, data: str, family: Family) -> Classifier:
+    """The trained classifier in a folder, if it can judge what this family paints."""
+    if not Path(folder).exists():
+        advice = f"inkling train classifier --data {data} --out {folder}"
+        raise UsageError(f"there is no judge in {folder}; train one first: {advice}")
+    judge, _ = open_run(folder)
+    if not isinstance(judge, Classifier):
+        raise UsageError(f"{folder} holds a {judge.name}, not a classifier, so it cannot judge")
+    if judge.image_shape != family.image_shape:
+        raise UsageError(f"the judge in {folder} reads images of {judge.image_shape}, not {family.image_shape}")
+    return judge
 
 
 def _can(name: str, verb: str) -> bool:
@@ -286,14 +326,16 @@ def data_name(meta: dict) -> str:
 
 
 def _captions(options: Namespace, model: Family, meta: dict) -> tuple[list[str], np.ndarray]:
-    """The captions to paint, and labels for the file: as asked, or with the frequencies of the data."""
+    """The captions to paint, and labels for the file: as asked, or those of the test images."""
     if options.caption:
         captions = [options.caption[i % len(options.caption)] for i in range(options.n)]
         model.vocabulary.encode(captions[: len(options.caption)])  # complain before any work
         return captions, np.full(options.n, -1)
-    dataset = datasets.load(data_name(meta), split="train", limit=max(options.n, 1000))
-    chosen = derive_rng(options.seed, "captions").integers(0, len(dataset), options.n)
-    return dataset.captions(chosen), dataset.labels[chosen]
+    try:
+        dataset = datasets.load(data_name(meta), split="test", limit=options.n)
+    except datasets.DataError:  # a folder of few pictures may have none for testing
+        dataset = datasets.load(data_name(meta), split="train", limit=options.n)
+    return captions_of(dataset, options.n)
 
 
 def _test_images(options: Namespace, model: Family, meta: dict) -> tuple[np.ndarray, list[str], np.ndarray]:

@@ -197,8 +197,8 @@ class DDPM(Family):
         """One new image per caption, (N, H, W, C) in [0, 1].
 
         steps: how many times the network is used, up to T (None: see `times`)
-        guidance: how strictly the caption is followed, where the noise leaves a choice (see `weight_at`; None: as the
-            config says)
+        guidance: how strictly the caption is followed, where the noise leaves a choice: above 1 the most that
+            `weight_at` rises to, not a constant (None: as the config says)
         eta: how much of the noise is drawn anew at each step: 0 none (DDIM, here with second-order steps), 1 as much
              as the noising itself would have (the ancestral sampler of Ho et al. 2020)
         """

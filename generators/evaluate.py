@@ -1,38 +1,35 @@
 """All figures of a trained family, by one protocol: for `inkling evaluate` and `python -m bench quality`.
 
 The judge learnt from the first half of the training images (30,000 of 60,000). The next ones, which it never saw, say
-what real images score: the floor of each figure. As many samples as there are test images are drawn, under captions
-with the frequencies of the data, and rounded to bytes before anything is measured; besides some under full captions,
-and some under the name of each class alone. Where fewer are drawn, the floor is that of as many real images: the
-smaller two clouds of the same kind, the larger the distance between them.
+what real images score: the floor of each figure. One sample is drawn for each test image, under its fullest caption,
+and rounded to bytes before anything is measured: captions have the frequencies of the data, and the samples are the
+very ones that `inkling sample RUN -n 10000 --out x.npz` writes, for other judges to look at. Besides, some are drawn
+under combinations never trained on, and some under the name of each class alone. Where fewer are drawn, the floor is
+that of as many real images: the smaller two clouds of the same kind, the larger the distance between them.
 
     reference = Reference(judge, training, test, unseen)     # once for each data set
     figures = evaluate(family, reference, seed=0)
 """
 
-import json
 import time
-from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
-from pathlib import Path
+from functools import cached_property, partial
 
 import numpy as np
-from tqdm import tqdm
 
-import datasets
 from datasets.dataset import Dataset
 from generators import metrics
 from generators.classifier import Classifier, Reading, accuracy, accuracy_score, cut, judged_count
-from generators.pictures import to_uint8, write_atomically
-from generators.registry import open_run
+from generators.pictures import to_uint8
 from generators.training import Family
 from nn.parallel import Threads, derive_rng
 
 CHUNK = 500  # samples drawn at a time, to bound memory
-FULL = 2000  # samples drawn under full captions, and as many under combinations never trained on
-DRAWS = 40  # of each class's name, to see how they vary; fewer where there are many classes
+UNSEEN = 2000  # samples drawn under combinations never trained on
+DRAWS, NAMED = 40, 2000  # of each class's name, to see how they vary; fewer where the classes would need more in all
+SCORE_STEPS = 800  # of the classifier that learns from samples alone
+Progress = Callable[[Iterable, str, int], Iterable]  # wraps a loop of so many rounds, and says what it does
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,7 @@ class Reference:
     threads: Threads | None = None
     count: int | None = None  # samples to be drawn of a generator; None: as many as there are test images
     limit: int | None = None  # training images, the first ones, that the generators saw; None: all
+    progress: Progress = lambda rounds, what, count: rounds  # for what takes long, if it is to be seen
 
     @property
     def samples(self) -> int:
@@ -102,22 +100,30 @@ class Reference:
             **({"variety_real": self.mean_variety(self.test.images, self.test.labels)} if len(self.common) else {}),
         }
 
+    def about_the_judge(self) -> str:
+        """A sentence to stand beside every figure."""
+        (name, share), *_ = self.figures["match_ceiling"].items()
+        return f"Judge {self.figures['judge']}: reads the {name} of {share:.2%} of the test images rightly."
+
     @cached_property
     def common(self) -> np.ndarray:
         """The labels of which there are two test images or more, and so a distance between them."""
         labels, counts = np.unique(self.test.labels, return_counts=True)
         return labels[counts > 1]
 
+    def score(self, images: np.ndarray, labels: np.ndarray, what: str) -> float:
+        """The accuracy score of these images."""
+        watched = partial(self.progress, what=what, count=SCORE_STEPS)
+        return accuracy_score(images, labels, self.test, self.threads or Threads(), SCORE_STEPS, progress=watched)
+
+    @cached_property
+    def real_score(self) -> float:
+        """The accuracy score of as many real images, which the judge has not seen."""
+        return self.score(self.fresh.images, self.fresh.labels, "learning from real images")
+
     def mean_variety(self, images: np.ndarray, labels: np.ndarray) -> float:
         """`metrics.variety` of the images of one class, the mean over the common classes."""
         return float(np.mean([metrics.variety(images[labels == label]) for label in self.common]))
-
-
-@lru_cache(maxsize=8)
-def real_score(reference: Reference, count: int) -> float:
-    """The accuracy score of `count` real images that the judge has not seen."""
-    fresh = cut(reference.fresh, 0, count)
-    return accuracy_score(fresh.images, fresh.labels, reference.test, reference.threads or Threads())
 
 
 def evaluate(
@@ -125,24 +131,18 @@ def evaluate(
     reference: Reference,
     seed: int = 0,
     options: Mapping | None = None,
-    score: bool = False,
-    progress: Callable = iter,
+    score: bool = True,
 ) -> dict:
     """Every figure that a family can be given, as a dict of JSON values; those of `reference.figures` are beside them.
 
-    options: for the family's `sample`. score: also the classification accuracy score, which trains a classifier.
-    progress: wraps the loop over chunks of samples.
+    options: for the family's `sample`. score: also the classification accuracy score, which trains a classifier or two.
     """
     test, judge, count = reference.test, reference.judge, reference.samples
-    rng = derive_rng(seed, "evaluate")
-    # Every test image's caption once, or as evenly as the count allows: the frequencies are the data's own.
-    indices = np.concatenate([rng.permutation(len(test)) for _ in range(-(-count // len(test)))])[:count]
-    captions = test.captions(indices, rng)
+    captions, labels = captions_of(test, count)
     start = time.perf_counter()
-    images = draw(family, captions, seed, reference.threads, options, progress)
+    images = draw(family, captions, seed, reference.threads, options, reference.progress)
     seconds = time.perf_counter() - start
     reading = judge.judge(images, reference.threads)
-    asked = judge.asked(captions)
     precision, recall = metrics.precision_recall(
         reference.reading.features, reading.features, threads=reference.workers
     )
@@ -160,27 +160,32 @@ def evaluate(
         **metrics.copying(
             metrics.nearest(images, reference.seen, reference.workers)[0], reference.test_distances
         ),
-        "match": metrics.caption_match(reading.values, asked),
+        "match": metrics.caption_match(reading.values, judge.asked(captions)),
     }
-    for name, dataset in (("match_full", test), ("match_unseen", reference.unseen)):
-        if dataset is not None and dataset.attributes:
-            full = dataset.captions(np.arange(min(FULL, count, len(dataset))))
-            painted = draw(family, full, seed + 1, reference.threads, options, progress)
-            figures[name] = metrics.caption_match(judge.judge(painted, reference.threads).values, judge.asked(full))
+    if reference.unseen is not None:
+        new, _ = captions_of(reference.unseen, min(UNSEEN, count))
+        painted = draw(family, new, seed + 1, reference.threads, options, reference.progress)
+        values = judge.judge(painted, reference.threads).values
+        figures["match_unseen"] = metrics.caption_match(values, judge.asked(new))
     if len(reference.common):
-        labels = np.repeat(reference.common, max(2, min(DRAWS, FULL // len(reference.common))))
-        names = [test.classes[label] for label in labels]
-        painted = draw(family, names, seed + 2, reference.threads, options, progress)
-        figures["variety"] = reference.mean_variety(painted, labels)
+        named = np.repeat(reference.common, max(2, min(DRAWS, NAMED // len(reference.common))))
+        names = [test.classes[label] for label in named]
+        painted = draw(family, names, seed + 2, reference.threads, options, reference.progress)
+        figures["variety"] = reference.mean_variety(painted, named)
     if hasattr(family, "likelihood_figures"):
         figures |= family.likelihood_figures(test, seed, reference.threads)
-    labels = asked[judge.config.names[0]]
-    named = np.flatnonzero(labels >= 0)[: len(reference.fresh)]  # some captions leave the class open
-    if score and len(named):
-        threads = reference.threads or Threads()
-        figures["accuracy_score"] = accuracy_score(images[named], labels[named], test, threads)
-        figures["accuracy_score_real"] = real_score(reference, len(named))
+    if score:
+        few = min(count, len(reference.fresh))  # as many as there are real ones to compare with
+        figures["accuracy_score"] = reference.score(images[:few], labels[:few], f"learning from {family.name}")
+        figures["accuracy_score_real"] = reference.real_score
+        figures["accuracy_score_ratio"] = figures["accuracy_score"] / reference.real_score
     return figures | reference.figures
+
+
+def captions_of(dataset: Dataset, count: int) -> tuple[list[str], np.ndarray]:
+    """`count` captions and their labels: the fullest of each image in turn, from the first on, over and over."""
+    indices = np.arange(count) % len(dataset)
+    return dataset.captions(indices), dataset.labels[indices]
 
 
 def draw(
@@ -189,15 +194,13 @@ def draw(
     seed: int,
     threads: Threads | None = None,
     options: Mapping | None = None,
-    progress: Callable = iter,
+    progress: Progress = lambda rounds, what, count: rounds,
 ) -> np.ndarray:
     """One sample for each caption, uint8 (N, H, W, C), drawn in chunks with a generator each."""
-    chunks = [
-        to_uint8(
-            family.sample(captions[start : start + CHUNK], derive_rng(seed, "samples", start), threads, **options or {})
-        )
-        for start in progress(range(0, len(captions), CHUNK))
-    ]
+    starts, chunks = range(0, len(captions), CHUNK), []
+    for start in progress(starts, f"sampling {family.name}", len(starts)):
+        rng = derive_rng(seed, "samples", start)
+        chunks.append(to_uint8(family.sample(captions[start : start + CHUNK], rng, threads, **options or {})))
     return np.concatenate(chunks)
 
 
@@ -214,7 +217,7 @@ def summary(figures: Mapping) -> list[tuple[str, str, str]]:
     ]
     if "variety" in figures:
         lines.append(("variety of a class", f"{figures['variety']:.2f}", f"{figures['variety_real']:.2f}"))
-    titles = {"match": "caption match", "match_full": "full captions", "match_unseen": "never seen"}
+    titles = {"match": "caption match", "match_unseen": "never seen"}
     for key, title in titles.items():
         ceiling = figures.get("match_unseen_ceiling" if key == "match_unseen" else "match_ceiling", {})
         shares = figures.get(key, {})
@@ -222,54 +225,12 @@ def summary(figures: Mapping) -> list[tuple[str, str, str]]:
             if name == "all" and len(shares) == 2:
                 continue  # of a single thing to read, all is that thing
             lines.append((f"{title}: {name}", f"{share:.1%}", f"{ceiling[name]:.1%}" if name in ceiling else ""))
-    for key, title in (("bits_per_dimension", "bits per dimension"), ("nats", "log-likelihood bound, nats")):
-        if key in figures:
-            lines.append((title, f"{figures[key]:.3f}", ""))
+    likelihoods = {
+        "bits_per_dimension": "bits per dimension, given the caption",
+        "bits_per_dimension_8": "the same, by 8 draws of the noise",
+        "nats": "log-likelihood bound, nats",
+    }
+    lines += [(title, f"{figures[key]:.3f}", "") for key, title in likelihoods.items() if key in figures]
     if "accuracy_score" in figures:
         lines.append(("accuracy score", f"{figures['accuracy_score']:.1%}", f"{figures['accuracy_score_real']:.1%}"))
     return lines
-
-
-def command(options: Namespace) -> int:
-    """`inkling evaluate RUN`: the figures as a table, and as JSON where asked."""
-    from generators.cli import UsageError
-    from generators.commands import data_name
-
-    family, meta = open_run(options.run)
-    if not hasattr(family, "sample"):
-        raise UsageError(f"{options.run} holds a {family.name}, which makes no images to evaluate")
-    data = data_name(meta)
-    folder = Path(options.judge or f"runs/classifier-{Path(data).name}")
-    if not folder.exists():
-        advice = f"inkling train classifier --data {data} --out {folder}"
-        raise UsageError(f"there is no judge in {folder}; train one first: {advice}")
-    judge, _ = open_run(folder)
-    if not isinstance(judge, Classifier):
-        raise UsageError(f"{folder} holds a {judge.name}, not a classifier, so it cannot judge")
-    if judge.image_shape != family.image_shape:
-        raise UsageError(f"the judge in {folder} reads images of {judge.image_shape}, not {family.image_shape}")
-    threads = Threads(options.threads)
-    training, test = datasets.load(data, "train"), datasets.load(data, "test")
-    unseen = datasets.load(data, "unseen") if data == "digits" else None
-    if options.n > len(test):
-        print(f"There are {len(test):,} test images, so as many samples are drawn, not {options.n:,}.")
-    plan = meta.get("plan")
-    limit = plan.get("limit") if isinstance(plan, dict) else None
-    reference = Reference(
-        judge, training, test, unseen, threads,
-        count=min(options.n, len(test)), limit=limit if type(limit) is int and limit > 0 else None,
-    )  # fmt: skip
-    progress = partial(tqdm, desc="sampling", unit="block", leave=False)
-    try:
-        figures = evaluate(family, reference, options.seed, progress=progress)
-    except metrics.MetricError as error:
-        raise UsageError(f"{options.run} cannot be evaluated: {error}") from error
-    lines = [("", family.name, "real images"), *summary(figures)]
-    width = max(len(name) for name, *_ in lines)
-    for name, value, real in lines:
-        print(f"{name:<{width}}  {value:>12}  {real:>12}")
-    reading = figures["match_ceiling"][judge.config.names[0]]
-    print(f"\nJudge {figures['judge']}: reads {reading:.2%} of the test images rightly.")
-    if options.json:
-        write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())
-    return 0

@@ -21,25 +21,28 @@ from generators import runs
 from generators.registry import open_run
 from generators.training import Family, FamilyConfig
 from nn import checkpoint
+from nn.parallel import Threads
 
 WAYS = ("eager", "channels_last", "compile")
 PATIENCE = 600.0  # seconds until a way is given up whose speed is not known yet: torch.compile may take minutes
 
 
 def trained(
-    out: Path, config: FamilyConfig, name: str, dataset: Dataset, data: str, minutes: float, seed: int, threads: int,
-    ways: list[str],
+    out: Path, config: FamilyConfig, name: str, dataset: Dataset, data: str, minutes: float, seed: int,
+    threads: Threads, ways: list[str], our_steps: int,
 ) -> tuple[Family, dict]:  # fmt: skip
     """(a model of ours with the twin's averaged weights, how it was trained), from its folder below `out` if there.
 
-    How: {"way": the fastest, "milliseconds": {way: of a step, None where it failed}, "steps": .., "train_minutes": ..}.
+    our_steps: of our run; the twin makes as many as it has time for while ours makes these, by both speeds measured now
+    How: {"way": the fastest, "milliseconds": {way: of a step, None where it failed}, "ours_milliseconds": {way: of our
+    steps just before and after}, "steps": .., "train_minutes": ..}.
     Raises RunError if the folder holds another run or if PyTorch cannot do it.
     """
     folder = out / f"{name}-twin-{minutes:g}-minutes-seed-{seed}"
     wanted = runs.Plan(name, data, seed, 1, config, runs.fingerprint(dataset))  # the number of steps is found below
     with checkpoint.lock(folder):
         if not (folder / "checkpoint.npz").exists():
-            _make(folder, wanted, minutes, threads, ways)
+            _make(folder, wanted, dataset, threads, ways, our_steps)
         model, meta = open_run(folder)
     how = meta.get("twin", {})
     found = replace(runs.Plan.from_json(meta.get("plan", {})), steps=1)
@@ -51,18 +54,27 @@ def trained(
     return model, how
 
 
-def _make(folder: Path, plan: runs.Plan, minutes: float, threads: int, ways: list[str]) -> None:
-    """Train the twin in its fastest way for so many steps as fit into `minutes`."""
-    seconds = {way: _seconds_per_step(plan, threads, way) for way in ways}
-    done = {way: found for way, found in seconds.items() if found}
-    if not done:
+def _make(folder: Path, plan: runs.Plan, dataset: Dataset, threads: Threads, ways: list[str], our_steps: int) -> None:
+    """Train the twin in the way that is fastest beside ours, for as long as ours takes for its steps.
+
+    The machine may be faster in one minute than in the next, so our own steps are timed before and after each way.
+    """
+    seconds, ours = {}, [runs.seconds_per_step(plan.family, dataset, plan.config, threads)]
+    for way in ways:
+        seconds[way] = _seconds_per_step(plan, threads.count, way)
+        ours.append(runs.seconds_per_step(plan.family, dataset, plan.config, threads))
+    beside = {way: (before + after) / 2 for way, before, after in zip(ways, ours, ours[1:], strict=False)}
+    ratios = {way: found / beside[way] for way, found in seconds.items() if found}
+    if not ratios:
         raise runs.RunError(f"PyTorch made no training step in any of its ways ({', '.join(ways)})")
-    way = min(done, key=done.get)
-    steps = max(1, round(60 * minutes / done[way]))
-    milliseconds = {way: found and 1e3 * found for way, found in seconds.items()}
-    plan = replace(plan, steps=steps)
+    way = min(ratios, key=ratios.get)
+    plan = replace(plan, steps=max(1, round(our_steps / ratios[way])))
+    how = {
+        "milliseconds": {way: found and 1e3 * found for way, found in seconds.items()},
+        "ours_milliseconds": {way: 1e3 * found for way, found in beside.items()},
+    }
     try:
-        _ask({"do": "train", "folder": str(folder), "milliseconds": milliseconds}, plan, threads, way)
+        _ask({"do": "train", "folder": str(folder), "how": how}, plan, threads.count, way)
     except Failed as failure:
         raise runs.RunError(f"the PyTorch twin was not trained: {failure}") from failure
 

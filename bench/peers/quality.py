@@ -106,7 +106,7 @@ def main() -> int:
     if request["do"] == "time":
         print(json.dumps({"seconds": seconds_per_step(trainer)}))
         return 0
-    how = {"way": way, "milliseconds": request["milliseconds"], "steps": plan.steps}
+    how = request["how"] | {"way": way, "steps": plan.steps}
     how["train_minutes"] = train(trainer, request["asker"]) / 60
     give_back(trainer, ours)
     save(Path(request["folder"]), plan, ours, how)

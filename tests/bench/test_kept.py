@@ -33,10 +33,10 @@ def bits(model):
 
 def test_a_finished_run_is_used_again_but_not_for_another(keep, monkeypatch):
     """Catches a run of other minutes, another seed, data or settings taken for the one that was asked for."""
-    first, minutes = keep()
+    first, how = keep()
     monkeypatch.setattr(runs, "start", None)
     again, same = keep()
-    assert bits(again) == bits(first) and minutes == same > 0
+    assert bits(again) == bits(first) and how == same and how["steps"] == 2 and how["train_minutes"] > 0
     for other in ({"config": replace(SMALL, beta=2.0)}, {"data": "mnist"}, {"dataset": toy_data(39)}):
         with pytest.raises(runs.RunError, match="another|not the one"):
             keep(**other)

@@ -14,7 +14,7 @@ from bench.peers import kept
 from generators import ddpm, runs
 from generators.registry import build, config_to_json
 from nn import checkpoint
-from nn.parallel import derive_rng
+from nn.parallel import Threads, derive_rng
 from tests.generators.toys import toy_data
 
 DATA = toy_data(24)
@@ -34,25 +34,31 @@ def asked(monkeypatch):
                 raise Failed("it found no compiler")
             return {"seconds": SECONDS[way]}
         model = build(plan.family, plan.config, derive_rng(plan.seed, "weights"))
-        how = {"way": way, "milliseconds": request["milliseconds"], "steps": plan.steps, "train_minutes": 1.0}
+        how = request["how"] | {"way": way, "steps": plan.steps, "train_minutes": 1.0}
         meta = {"family": "ddpm", "config": config_to_json(plan.config), "plan": plan.to_json(), "twin": how}
         arrays = {f"ema/{name}": array for name, array in model.state().items()}
         checkpoint.save(f"{request['folder']}/checkpoint.npz", arrays, meta)
         return how
 
     monkeypatch.setattr(kept, "_ask", ask)
+    ours = iter([0.1] * 2 + [0.3, 0.1] * 100)
+    monkeypatch.setattr(runs, "seconds_per_step", lambda *arguments: next(ours))
     return requests
 
 
 def trained(out, config=SMALL, data="digits", dataset=DATA, seed=0, ways=kept.WAYS):
-    return kept.trained(out, config, "ddpm", dataset, data, 1.0, seed, 2, ways)
+    return kept.trained(out, config, "ddpm", dataset, data, 1.0, seed, Threads(1), ways, 600)
 
 
-def test_the_fastest_way_trains_for_the_minutes(asked, tmp_path, capsys):
-    """Catches: the slowest way taken, a failed one taken or unmentioned, steps that do not fit the minutes."""
+def test_the_fastest_way_trains_for_as_long_as_ours(asked, tmp_path, capsys):
+    """Catches: the slowest way taken, a failed one taken or unmentioned, another time than ours takes for its steps.
+
+    A way counts by the speed of ours just before and after it: the machine is half as fast during the second.
+    """
     _, how = trained(tmp_path)
-    assert asked == [("time", way, 1) for way in kept.WAYS] + [("train", "channels_last", 300)]
-    assert how["milliseconds"] == {"eager": 300.0, "channels_last": 200.0, "compile": None} and how["steps"] == 300
+    assert asked == [("time", way, 1) for way in kept.WAYS] + [("train", "channels_last", 600)]
+    assert how["milliseconds"] == {"eager": 300.0, "channels_last": 200.0, "compile": None} and how["steps"] == 600
+    assert how["ours_milliseconds"] == pytest.approx({"eager": 100.0, "channels_last": 200.0, "compile": 200.0})
     assert "compile: left out, for it found no compiler" in capsys.readouterr().out
 
 
@@ -105,43 +111,57 @@ def test_without_pytorch_a_sentence(monkeypatch, capsys):
     assert stopped.value.code == 2
 
 
-def test_the_twin_stands_beside_ours(monkeypatch, tmp_path):
-    """Catches: a ratio upside down; a sampling time of ours passed off as PyTorch's; a twin missing on the page."""
+def test_the_twin_stands_beside_ours(monkeypatch, tmp_path, capsys):
+    """Catches: a ratio upside down; a sampling time of ours passed off as PyTorch's; a twin missing on the page; seeds
+    that are all the same, or of which one alone is told; a judge that reads badly and is believed."""
     fid = {"ours": 2.0, "twin": 4.0}
 
     class Reference:
         figures = {
-            "judge": "abc", "fid_floor": 1.0, "precision_real": 0.9, "recall_real": 0.9, "sharpness_real": 0.1,
-            "variety_real": 5.0,
-            "match_ceiling": {"digit": 0.99, "all": 0.99},
+            "judge": "abc", "fid_floor": 1.0, "fid_noise": 99.0, "precision_real": 0.9, "recall_real": 0.9,
+            "sharpness_real": 0.1, "variety_real": 5.0, "match_ceiling": {"digit": 0.9, "all": 0.9},
         }  # fmt: skip
 
-        def __init__(self, *arguments):
-            pass
+        def __init__(self, judge, *arguments, **options):
+            self.judge = judge
 
-    def evaluate(model, *rest):
-        value = fid["twin" if model is twin else "ours"]
+        def about_the_judge(self):
+            return "Judge abc reads well."
+
+    def evaluate(model, reference, seed, *rest):
+        value = fid["twin" if model is twin else "ours"] + seed
         names = ("precision", "recall", "sharpness", "variety", "nearest_mean", "nearest_mean_test", "copies")
         shares = dict.fromkeys(names, 0.5)
-        return shares | {"fid": value, "fid_ratio": value, "sampling_seconds": 9.0} | Reference.figures
+        figures = {"fid": value, "fid_ratio": value, "sampling_seconds": 9.0, "match": {"class": 0.9, "all": 0.9}}
+        return shares | figures | Reference.figures
 
     ours, twin = (build("ddpm", SMALL, derive_rng(seed, "weights")) for seed in (0, 1))
     judge = build("classifier", runs.default_config("classifier", DATA), derive_rng(0, "weights"))
     how = {"way": "eager", "milliseconds": {"eager": 700.0}, "steps": 60, "train_minutes": 0.7}
+    how["ours_milliseconds"] = {"eager": 350.0}
     monkeypatch.setattr(quality, "torch_is_installed", lambda: True)
     models = {"classifier": judge, "ddpm": ours}
-    monkeypatch.setattr(quality, "trained", lambda out, config, name, *rest: (models[name], 1.0))
+
+    def trained(out, config, name, dataset, data, minutes, seed, threads):
+        seeds.append((name, seed))
+        return models[name], {"steps": 90, "train_minutes": 1.0}
+
+    seeds = []
+    monkeypatch.setattr(quality, "trained", trained)
     monkeypatch.setattr(quality.twins, "trained", lambda *arguments: (twin, how))
     monkeypatch.setattr(quality, "Reference", Reference)
     monkeypatch.setattr(quality, "evaluate", evaluate)
     monkeypatch.setattr(quality.datasets, "load", lambda *names: DATA)
     monkeypatch.setattr(quality, "draw", lambda model, captions, *rest: DATA.images[: len(captions)])
-    options = ["--peer", "--families", "ddpm", "--seeds", "1", "--out", str(tmp_path), "--threads", "1"]
+    options = ["--no-sweep", "--families", "ddpm", "--seeds", "2", "--out", str(tmp_path), "--threads", "1"]
     assert quality.main(options) == 0
     peer = json.loads((tmp_path / "quality.json").read_text())["peer"]
+    assert seeds == [("classifier", 0), ("ddpm", 0), ("ddpm", 1)]
+    told = capsys.readouterr().out
+    assert "2 seeds: 2.0, 3.0; mean 2.5" in told and "Judge abc reads well." in told and "too little" in told
     assert peer["fid_ours_over_peer"] == 0.5 and peer["train_minutes"] == 0.7 and "sampling_seconds" not in peer
     page = (tmp_path / "index.html").read_text()
-    assert quality.PEER in page and "its PyTorch twin" in page and "0.50" in page
+    assert "mean 2.5" in page and quality.PEER in page and "its PyTorch twin" in page and "0.50" in page
 
 
 def test_a_sweep_measures_what_is_not_measured_yet():

@@ -60,6 +60,14 @@ def test_frechet_distance_of_equal_and_of_flat_clouds():
     assert metrics.frechet_distance(points, points + 1) == pytest.approx(20)
 
 
+def test_single_precision_features_are_summed_in_double():
+    """Catches: means, covariances and distances in float32, which far from zero has no digits left for differences."""
+    a, b = (np.float32(3e3 + np.random.default_rng(seed).standard_normal((400, 6))) for seed in (0, 1))
+    assert metrics.frechet_distance(a, b) == metrics.frechet_distance(a.astype(float), b.astype(float))
+    near = b - np.float32(3e3) + a.mean(axis=0)
+    assert metrics.precision_recall(a, near) == metrics.precision_recall(a.astype(float), near.astype(float))
+
+
 def test_precision_and_recall_of_constructed_clouds():
     rng = np.random.default_rng(0)
     real = rng.normal(size=(800, 3))

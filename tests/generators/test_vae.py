@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from generators import vae
 from generators.blocks import soft_clip
 from generators.training import OptimiserConfig, Shard, Trainer
 from generators.vae import (
@@ -203,6 +204,16 @@ def test_the_likelihood_suits_the_images():
 def test_configs_that_cannot_be(wrong):
     with pytest.raises(ValueError, match="vae: "):
         VAE(VAEConfig(**wrong), np.random.default_rng(0))
+
+
+def test_the_likelihood_is_that_of_the_fullest_captions(monkeypatch):
+    """Catches: empty or mixed captions, another number of draws than was asked for, other images than the first."""
+    asked = []
+    monkeypatch.setattr(vae, "importance_weighted_bound", lambda *a: asked.append(a) or np.array([-200.0]))
+    small(likelihood="logistic").likelihood_figures(DATA, 0, count=3, k=7)
+    ((_, images, captions, k, *_),) = asked
+    assert captions == DATA.captions(np.arange(3)) and k == 7
+    np.testing.assert_allclose(images * 255, DATA.images[:3], atol=1e-4)
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "logistic"])

@@ -23,7 +23,8 @@ from bench.peers.blocks import Recorder, Replayed  # noqa: E402
 DATA, STEPS = toy_data(24), 5
 CONFIG = runs.default_config("ddpm", DATA)
 CONFIG = replace(
-    CONFIG, widths=(16, 24), features=8, blocks=1, heads=2, batch_size=6, shard_size=6, ema_decay=0.7,
+    CONFIG, widths=(16, 24), features=8, blocks=1, heads=2, batch_size=6, shard_size=6,
+    ema_decay=0.2,  # so that it tells already in the first steps, when no average reaches far back
     optimiser=replace(CONFIG.optimiser, warmup_steps=2, clip_norm=0.3, weight_decay=0.1),
 )  # fmt: skip
 PLAN = runs.Plan("ddpm", "digits", 3, STEPS, CONFIG, runs.fingerprint(DATA), limit=len(DATA))
@@ -106,10 +107,11 @@ def test_asked_as_the_bench_asks(monkeypatch, tmp_path, capsys):
         return json.loads(capsys.readouterr().out.splitlines()[-1])
 
     monkeypatch.setattr(kept, "_ask", answer)
-    monkeypatch.setattr(quality, "seconds_per_step", lambda trainer: 60 / STEPS)
+    monkeypatch.setattr(quality, "seconds_per_step", lambda trainer: 0.1)
+    monkeypatch.setattr(runs, "seconds_per_step", lambda *arguments: 0.1)
     monkeypatch.setattr(datasets, "load", lambda *names, **options: DATA)
-    model, how = kept.trained(tmp_path, CONFIG, "ddpm", DATA, "digits", 1.0, 3, 1, ["eager"])
-    assert how["way"] == "eager" and how["steps"] == STEPS and how["milliseconds"] == {"eager": 60e3 / STEPS}
+    model, how = kept.trained(tmp_path, CONFIG, "ddpm", DATA, "digits", 1.0, 3, Threads(1), ["eager"], STEPS)
+    assert how["way"] == "eager" and how["steps"] == STEPS and how["milliseconds"] == {"eager": 100.0}
     _, trainer = quality.make_trainer(replace(PLAN, limit=None), DATA, "eager")
     quality.train(trainer, os.getppid())
     with pytest.raises(SystemExit):  # a bench that is no more
