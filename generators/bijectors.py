@@ -81,6 +81,9 @@ class Logit(Bijector):
 
     A Gaussian lives on the whole line, pixels do not; the margin keeps pixels at the ends finite (Dinh et al. 2017,
     section 4.1).  dz/dx = (1 - 2 margin) / (p (1 - p)).
+
+    x -> z -> x is exact to the last digits; z -> x -> z only as far as x can tell: near 1 a number in single precision
+    is known to 6e-8, a thousandth of a margin of 1e-4, and all z beyond some 17 are one and the same white.
     """
 
     def __init__(self, margin: float):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import datasets
-from generators.bijectors import Bijector, CaptionAffine
+from generators.bijectors import Bijector, CaptionAffine, Composition
 from generators.blocks import log_mean_exp, squeeze, unsqueeze
 from generators.realnvp import (
     RealNVP,
@@ -328,6 +328,23 @@ def test_after_training_the_inverse_holds_to_1e_4_in_float32_and_images_come_bac
     assert z.dtype == np.float32
     np.testing.assert_allclose(model.flow.inverse(z, condition).data, x, rtol=0, atol=1e-4)
     np.testing.assert_array_equal(model.reconstruct(images, captions, Threads(2)), images)
+
+
+def test_after_training_noise_comes_back_to_1e_4_in_float32():
+    """Catches: layers that lose digits on the way from noise.  Only the logit may: x tells no more (see `Logit`)."""
+    model, dataset, _ = trained()
+    images, captions = some(dataset, 32)
+    condition = model.told(model.vocabulary.encode(captions))
+    logit, *links = model.flow.links
+    behind, rng = Composition(*links), np.random.default_rng(1)
+    for temperature in (0.4, 1.0):
+        z = Tensor(np.float32(temperature * rng.standard_normal((32, 784))))
+        v = behind.inverse(z, condition)
+        np.testing.assert_allclose(behind.forward(v, condition)[0].data, z.data, rtol=0, atol=1e-4)
+    within = Tensor(np.linspace(-9, 5, 1000, dtype=np.float32))  # 1 - x is 0.007 or more
+    np.testing.assert_allclose(
+        logit.forward(logit.inverse(within.reshape(1, -1), None), None)[0].data[0], within.data, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_samples_are_8_bit_images_that_depend_on_the_seed_the_caption_and_the_temperature():
