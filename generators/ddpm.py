@@ -220,8 +220,8 @@ class DDPM(Family):
         self,
         captions: list[str],
         rng: np.random.Generator,
-        steps: int | None = None,
         threads: Threads | None = None,
+        steps: int | None = None,
         guidance: float | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The film of `sample` with eta = 0: the noisy images, and what the network took them for.

@@ -13,6 +13,7 @@ import numpy as np
 
 import datasets
 from datasets import captions as language
+from datasets.glyphs import VARIANTS_OF
 from generators import metrics, pictures, runs
 from generators.charts import line_chart
 from generators.editing import Directions
@@ -26,6 +27,7 @@ CAPTIONS = [
     "five, slanting left", "a bold zero", "six",
 ]  # fmt: skip
 EIGHT_OF = "seven"
+CHANGES = ("bold", "slanting right", "with a bar")
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,19 @@ class Trained:
     plan: runs.Plan
     losses: dict[str, tuple[np.ndarray, np.ndarray]]
     minutes: float
+    raw: dict[str, np.ndarray]  # the weights of the last step; the model has their moving average
 
     def sample(self, captions: list[str], rng: np.random.Generator, threads: Threads) -> np.ndarray:
         return self.model.sample(captions, rng, threads=threads, **OPTIONS.get(self.entry.family, {}))
+
+    def sample_raw(self, captions: list[str], rng: np.random.Generator, threads: Threads) -> np.ndarray:
+        """The same by the weights of the last step."""
+        averaged = {name: array.copy() for name, array in self.model.state().items()}
+        self.model.load_state(self.raw)
+        try:
+            return self.sample(captions, rng, threads)
+        finally:
+            self.model.load_state(averaged)
 
 
 def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
@@ -114,8 +126,9 @@ def _train(entry: Entry, folder: Path, dataset, minutes: float, seed: int, threa
                     pass
         if run.trainer.step_number < run.plan.steps:
             return None
+        raw = {name: array.copy() for name, array in run.model.state().items()}
         run.model.load_state(run.trainer.averaged_state())
-        return Trained(entry, run.model, run.plan, runs.losses(folder), run.seconds / 60)
+        return Trained(entry, run.model, run.plan, runs.losses(folder), run.seconds / 60, raw)
 
 
 class Show:
@@ -202,20 +215,25 @@ class Show:
             "one is sharp.",
         )
         short = list(self.train_set.classes)
-        painted = {
-            label: self.models[key].sample(short, self.rng("blur"), threads=self.threads)
-            for key, label in (("regression", "regression"), ("gan-no-noise", "GAN, no noise"))
-        }
-        self.picture("blur", painted, columns=short)
-        real = self.train_set.images[:5000]
+        said = short + [f"a {word} {digit}" for digit in short for word in ("thin", "bold", "small", "large")]
+        rows, figures, real = {}, [], self.train_set.images[:5000]
+
+        def measure(name: str, images: np.ndarray) -> None:
+            distance = np.mean(metrics.nearest(images, real)[0])
+            figures.append((name, f"{metrics.sharpness(images):.3f}", f"{distance:.2f}"))
+
+        measure("real digits", self.test_set.images[:1000])
+        for t in self.some_of("regression", "gan-no-noise"):
+            for weights, sample in (("averaged weights", t.sample), ("last weights", t.sample_raw)):
+                name = f"{t.entry.label}, {weights}"
+                measure(name, sample(said, self.rng("blur"), self.threads))
+                rows[name] = sample(short, self.rng("blur"), self.threads)
+        self.picture("blur", rows, columns=short)
         self.page.table(
-            ["", "sharpness", "distance to the nearest real digit"],
-            [
-                (name, f"{metrics.sharpness(images):.3f}", f"{np.mean(metrics.nearest(images, real)[0]):.2f}")
-                for name, images in {"real digits": self.test_set.images[:1000], **painted}.items()
-            ],
-            "Sharpness: the root mean square difference of neighbouring pixels. Nearest among 5,000 training images.",
-        )
+            ["", "sharpness", "distance to the nearest real digit"], figures,
+            f"Of {len(said)} short captions. Sharpness: the root mean square step to the next pixel. Nearest: "
+            "of 5,000 training images. A run keeps the weights of the last step and their moving average.",
+        )  # fmt: skip
 
     def round_trips(self) -> None:
         self.page.section(
@@ -257,26 +275,33 @@ class Show:
     def edits(self) -> None:
         self.page.section(
             "Same noise, another caption",
-            "Keep what the caption leaves out and change what it says: the hand stays, the digit obeys.",
+            "Keep what the caption leaves out and change what it says: the hand stays, the digit obeys. Or let the "
+            "caption stay silent, so that the noise has to hold the attribute, and go in a direction in the flow's "
+            "noise: the mean difference between the noise of images that have it and of images that have not.",
         )
-        thin = np.flatnonzero(self.test_set.attributes["stroke"] == 0)
-        chosen = self.rng("edits").choice(thin, 8, replace=False)
+        rng, changes = self.rng("edits"), [change for change in CHANGES for _ in range(4)]
+        chosen = np.concatenate([rng.choice(self.changeable(change), 4, replace=False) for change in CHANGES])
         images, captions = self.test_set.images[chosen].astype(np.float32) / 255, self.test_set.captions(chosen)
-        wanted = [caption.replace("thin", "bold") for caption in captions]
+        pairs = zip(captions, changes, strict=True)
+        wanted = [language.change(caption, change, self.test_set.vocabulary) for caption, change in pairs]
         rows = {"image": images}
         for t in self.some_of("vae", "realnvp", "ddpm"):
-            rows[f"{t.entry.label}: bold"] = t.model.edit(images, captions, wanted, threads=self.threads)
-        self.picture("edits", rows, columns=captions)
-        self.page.text(
-            "Below, the caption stays silent, and a direction in the flow's noise does the work: the mean difference "
-            "between the noise of images that have an attribute and of images that have not."
-        )
-        directions, rows = Directions(self.models["realnvp"], self.train_set, self.threads), {"image": images}
-        for change in ("bold", "slanting right", "small"):
-            wanted = [language.change(caption, change, self.test_set.vocabulary) for caption in captions]
-            rows[f"flow: + {change}"] = directions.edit(images, captions, wanted)
-        short = [self.test_set.classes[label] for label in self.test_set.labels[chosen]]
-        self.picture("directions", rows, columns=short)
+            rows[f"{t.entry.label}, by caption"] = t.model.edit(images, captions, wanted, threads=self.threads)
+        directions = Directions(self.models["realnvp"], self.train_set, self.threads)
+        rows["flow, by direction"] = directions.edit(images, captions, wanted)
+        digits = [self.test_set.classes[label] for label in self.test_set.labels[chosen]]
+        columns = [f"{digit}, now {change}" for digit, change in zip(digits, changes, strict=True)]
+        self.picture("edits", rows, columns=columns)
+
+    def changeable(self, change: str) -> np.ndarray:
+        """The test images that lack what a change says, and with it are of a kind that the models have met."""
+        fits = []
+        for index in range(len(self.test_set)):
+            before = self.test_set.describe(index)
+            after = before | language.parse(change)
+            if after != before and after["variant"] in VARIANTS_OF[after["digit"]] and not language.held_out(after):
+                fits.append(index)
+        return np.array(fits)
 
     def denoising(self) -> None:
         self.page.section(
