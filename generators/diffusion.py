@@ -292,8 +292,8 @@ def slerp(first: np.ndarray, second: np.ndarray, fraction: float) -> np.ndarray:
     """The point at `fraction` of the way from first to second (N, ...) along the great circle (Shoemake 1985).
 
     Gaussian noise in many dimensions lies close to a sphere; a straight line between two such points would cut
-    through its inside, where no noise is, and the denoiser has met none.  (A VAE and a flow paint from there, too, as at
-    a lower temperature, so they walk straight.)
+    through its inside, where no noise is, and the denoiser has met none.  (A VAE and a flow paint from there, too, as
+    at a lower temperature, so they walk straight.)
     """
     shape = (-1,) + (1,) * (first.ndim - 1)
     u, v = (x.reshape(len(x), -1).astype(np.float64) for x in (first, second))
