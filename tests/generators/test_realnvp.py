@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import datasets
-from generators.bijectors import Bijector, CaptionAffine, Composition
+from datasets.dataset import Dataset
+from generators.bijectors import Bijector, CaptionAffine, Composition, Coupling
 from generators.blocks import log_mean_exp, squeeze, unsqueeze
 from generators.realnvp import (
     RealNVP,
@@ -220,17 +221,19 @@ def test_every_parameter_and_every_caption_counts(dequantisation, sketch_weight)
     assert other[0] != log_p.data[0] and other[1] == log_p.data[1]
 
 
+@pytest.mark.parametrize("dropout", [0.0, 1.0])
 @pytest.mark.parametrize("sketch_weight", [0.0, 0.5])
-def test_the_loss_is_the_bits_and_the_error_of_a_sketch_that_lies_as_the_image_does(sketch_weight):
+def test_the_loss_is_the_bits_and_the_error_of_a_sketch_that_lies_as_the_image_does(sketch_weight, dropout):
     """Catches: a sketch laid out otherwise than a squeezed image, an error that is not weighted or not averaged over
-    the whole batch, a flow that is told less in training than when it is asked."""
-    config = replace(TINY, caption_dropout=0.0, dequantisation="uniform", sketch_weight=sketch_weight)
+    the whole batch, a flow that is told less in training than when it is asked, or a caption that was dropped."""
+    config = replace(TINY, caption_dropout=dropout, dequantisation="uniform", sketch_weight=sketch_weight)
     model, rng = random_model(config), np.random.default_rng(2)
     images, tokens = random_images(config, 3, rng), random_tokens(3, rng)
     shard = Shard(images, tokens, None, np.zeros(3, int), np.arange(3), batch_size=6)
     loss, metrics = model.loss(shard, np.random.default_rng(0))
     drawn = np.random.default_rng(0)
     drawn.random(3)  # which captions are dropped
+    tokens = 0 * tokens if dropout else tokens
     log_p = model.log_likelihood(images, model.told(tokens), uniform_noise(images.shape, drawn)).data
     np.testing.assert_allclose(metrics["bits_per_dimension"], bits_per_dimension(log_p, 64).sum() / 6, rtol=1e-9)
     error = 0.0
@@ -239,6 +242,46 @@ def test_the_loss_is_the_bits_and_the_error_of_a_sketch_that_lies_as_the_image_d
         error = np.mean((painted - (2 * images - 1)) ** 2) * 3 / 6
         np.testing.assert_allclose(metrics["sketch_error"], error, rtol=1e-9)
     np.testing.assert_allclose(loss.item(), metrics["bits_per_dimension"] + sketch_weight * error, rtol=1e-9)
+
+
+def test_captions_are_dropped_image_by_image():
+    """Catches a shard that is dropped or kept as a whole, and a share that nobody reads."""
+    config, rng = replace(TINY, caption_dropout=0.5, dequantisation="uniform"), np.random.default_rng(0)
+    model, dropped = random_model(config), []
+    told = model.told
+    model.told = lambda tokens: dropped.append((tokens == 0).all(axis=1)) or told(tokens)
+    images, tokens = random_images(config, 64, rng), np.ones((64, 1), np.int64)
+    for _ in range(10):
+        model.loss(Shard(images, tokens, None, np.zeros(64, int), np.arange(64), 64), rng)
+    shares = np.mean(dropped, axis=1)
+    assert 0.2 < shares.min() and shares.max() < 0.8
+    assert abs(shares.mean() - 0.5) < 4 * 0.5 / np.sqrt(64 * 10)  # four standard errors
+
+
+def test_the_first_two_couplings_change_a_colour_of_the_checkerboard_each():
+    """By what they see of the other colour alone.  Catches halves that are rows, and one half changed twice."""
+    model, rng = random_model(TINY), np.random.default_rng(0)
+    plain = rng.uniform(0.05, 0.95, (1, 8, 8, 1))
+    x = Tensor(np.concatenate([plain, plain + 0.01 * np.eye(64).reshape(64, 8, 8, 1)]))  # and each pixel changed
+    links, told = model.flow.links, model.told(np.ones((65, 1), np.int64))
+    first, second = [place for place, link in enumerate(links) if isinstance(link, Coupling)][:2]
+
+    def after(count):
+        return Composition(*links[:count]).forward(x, told)[0].data.reshape(65, 64)
+
+    def reached(z):
+        return z[1:] != z[0]  # (pixel, number)
+
+    assert (reached(after(first)).sum(axis=0) == 1).all()
+    colours = np.indices((8, 8)).sum(axis=0).ravel() % 2
+    colour = colours[reached(after(first)).argmax(axis=0)]  # of the pixel that each number stands for
+    changed = [after(place + 1)[0] != after(place)[0] for place in (first, second)]
+    np.testing.assert_array_equal(changed[0], colour == colour[changed[0]][0])
+    np.testing.assert_array_equal(changed[1], ~changed[0])
+    z = reached(after(first + 1))
+    seen = colours != colour[changed[0]][0]
+    assert (z[~seen].sum(axis=1) == 1).all() and (z[seen][:, ~changed[0]].sum(axis=1) == 1).all()
+    assert (z[seen][:, changed[0]].sum(axis=1) > 4).all()
 
 
 @pytest.mark.parametrize("size", [4, 2])
@@ -414,3 +457,21 @@ def test_likelihood_figures_name_one_draw_and_eight():
     test = replace(dataset, images=dataset.images[:64], labels=dataset.labels[:64])
     figures = model.likelihood_figures(test, seed=0)
     assert figures["bits_per_dimension_8"] <= figures["bits_per_dimension"] < 8
+
+
+def test_likelihood_figures_are_means_over_all_test_images_under_their_fullest_captions():
+    """Catches other numbers of draws, captions as training draws them, the images of the last block left out or
+    counted for more than the others."""
+    model, images = random_model(TINY), np.random.default_rng(0).integers(0, 256, (620, 8, 8, 1), np.uint8)
+    test, asked = Dataset("test", images, np.arange(620) % 3, WORDS, WORDS), []
+
+    def bits(images, captions, rng, samples=1, threads=None):
+        asked.append((captions, rng.random()))
+        return samples * images.mean(axis=(1, 2, 3))
+
+    model.bits = bits
+    mean = images.mean() / 255
+    expected = {"bits_per_dimension": mean, "bits_per_dimension_8": 8 * mean}
+    assert model.likelihood_figures(test, seed=0) == pytest.approx(expected)
+    assert sum((captions for captions, _ in asked), []) == 2 * test.captions(np.arange(620))
+    assert len({drawn for _, drawn in asked}) == len(asked)  # no block has the noise of another
