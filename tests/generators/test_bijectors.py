@@ -158,9 +158,34 @@ def test_coupling_formula():
     np.testing.assert_allclose(B.uncouple(z, Tensor(s), Tensor(t)).data, b, rtol=1e-9, atol=1e-12)
 
 
-def test_a_scale_is_bounded_whatever_the_network_says():
+def test_a_soft_clip_ends_at_its_bound_and_is_the_identity_near_0():
     raw = Tensor(np.array([-1e6, -1e-3, 0.0, 1e-3, 1e6]))
     np.testing.assert_allclose(soft_clip(raw, B.MOST).data, [-B.MOST, -1e-3, 0, 1e-3, B.MOST], rtol=1e-6)
+
+
+LOUD = {  # shapes of what goes in and of the network's answer, and the bijector with a network that answers so
+    "Coupling": ((2, 2, 4), (2, 2, 4), lambda answer: B.Coupling(lambda a, condition: answer * condition)),
+    "CaptionAffine": ((8,), (16,), lambda answer: B.CaptionAffine(lambda condition: answer * condition)),
+}
+
+
+@pytest.mark.parametrize("condition", [1.0, B.Guided(1.0, -1.0, 2.0)], ids=["plain", "guided"])
+@pytest.mark.parametrize("name", LOUD)
+@given(seed=seeds)
+def test_a_scale_is_bounded_whatever_the_network_says(name, condition, seed):
+    """Catches an answer that is taken as it is: then neither the noise nor the image is a number; and one that is
+    bounded before it is exaggerated."""
+    inside, answered, make = LOUD[name]
+    rng = np.random.default_rng(seed)
+    x, answer = Tensor(rng.standard_normal((3, *inside))), 1e6 * rng.choice([-1.0, 1.0], (3, *answered))
+    raw, _ = np.split(answer, 2, axis=-1)
+    raw[:2] = np.abs(raw[:2])
+    raw[1] *= -1  # all scales as large as can be, all as small, and a mixture
+    bijector = make(Tensor(answer))
+    z, log_det = bijector.forward(x, condition)
+    assert np.abs(log_det.data).max() <= raw[0].size * B.MOST * (1 + 1e-9)
+    assert log_det.data[0] * log_det.data[1] < 0
+    np.testing.assert_allclose(bijector.inverse(z, condition).data, x.data, rtol=0, atol=1e-6)
 
 
 @given(shape=shapes, seed=seeds)
