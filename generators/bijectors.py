@@ -13,7 +13,7 @@ Every bijector has
     inverse(z, condition) -> x
     prepare(x, condition) -> z                 like forward, but initialises from the data what wants to be
 on tensors; images are (N, H, W, C), and `condition` is what the networks inside are told of the captions: numbers
-(N, features), or whatever they understand (`generators/told.py`), or that with emphasis (`Guided`).
+(N, features), or whatever they understand (`generators/conditioning.py`), or that with emphasis (`Guided`).
 
 The art is in maps that are expressive and yet have a determinant that costs nothing.  A general map of 784 pixels
 has a Jacobian of 784 x 784, whose determinant takes 784^3 operations; each layer here has a triangular, diagonal

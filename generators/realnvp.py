@@ -19,10 +19,10 @@ narrowing onto them.  So noise fills the gap between a value and the next (`Dequ
 is a bound on the probability of the 8-bit image itself (`bits_per_dimension`).
 
 A likelihood counts every bit alike, and of the hundreds that an image costs, which digit it shows is three: captions
-are learned late.  So for ink the couplings are also shown a sketch of what the caption says (`told.Sketch`), and when
-the flow paints, what captions say is exaggerated (`bijectors.Guided`).
+are learned late.  So for ink the couplings are also shown a sketch of what the caption says (`conditioning.Sketch`),
+and when the flow paints, what captions say is exaggerated (`bijectors.Guided`).
 
-Read on: `told.py` (what the couplings see), `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale
+Read on: `conditioning.py` (what the couplings see), `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale
 architecture), `RealNVP.loss`, and what can be done with noise that is the image: `RealNVP.sample`, `encode`, `decode`,
 `interpolate`, `edit`; and, in `generators/editing.py`, what can be done to an image by adding to its noise.
 """
@@ -54,8 +54,8 @@ from generators.bijectors import (
     sum_per_example,
 )
 from generators.blocks import is_ink, log_mean_exp, soft_clip, squeeze, unsqueeze, where_asked
+from generators.conditioning import CaptionPrior, Conditioning, CouplingNetwork, Sketch
 from generators.text import TextEncoder, drop_captions
-from generators.told import CaptionPrior, CouplingNetwork, Sketch, Told
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
 from nn.modules import Module
@@ -129,7 +129,7 @@ class Dequantiser(Module):
             channels, 2 * channels, size, config.widths[0], 1, config.features, sketch_channels(config, size), rng
         )
 
-    def __call__(self, images: np.ndarray, noise: np.ndarray, condition: Told) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: np.ndarray, noise: np.ndarray, condition: Conditioning) -> tuple[Tensor, Tensor]:
         """-> numbers in [0, 1] (N, H, W, C), and log |det du/dnoise|, (N,)"""
         raw, shift = F.split(self.network(squeeze(Tensor(images * 2 - 1)), condition), 2, axis=-1)
         start, log_det_logit = Logit(0.0).forward(squeeze(Tensor(noise)), condition)
@@ -225,7 +225,7 @@ class RealNVP(Family):
     def prepare(self, images: np.ndarray, tokens: np.ndarray, rng: np.random.Generator) -> None:
         """Let every ActNorm initialise itself from the first batch."""
         with no_grad():
-            condition = self.told(tokens)
+            condition = self.conditioning(tokens)
             x, _ = self.spread(images, uniform_noise(images.shape, rng), condition)
             self.flow.prepare(x, condition)
 
@@ -234,7 +234,7 @@ class RealNVP(Family):
 
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """The negative log-likelihood, in bits per dimension; plus the weighted error of the sketch if there is one."""
-        condition = self.told(drop_captions(shard.tokens, self.config.caption_dropout, rng))
+        condition = self.conditioning(drop_captions(shard.tokens, self.config.caption_dropout, rng))
         log_p = self.log_likelihood(shard.images, condition, uniform_noise(shard.images.shape, rng))
         bits = F.sum(bits_per_dimension(log_p, self.dimensions)) * (1 / shard.batch_size)
         metrics = {"bits_per_dimension": bits.item()}
@@ -243,12 +243,12 @@ class RealNVP(Family):
         error = F.sum(self.sketch.error(condition.sketch, shard.images)) * (1 / shard.batch_size)
         return bits + self.config.sketch_weight * error, metrics | {"sketch_error": error.item()}
 
-    def told(self, tokens: np.ndarray) -> Told:
-        """What the flow is told of captions (N, L)."""
+    def conditioning(self, tokens: np.ndarray) -> Conditioning:
+        """What the flow is told of captions, tokens (N, L)."""
         words = self.text(tokens)
-        return Told(words, None if self.sketch is None else self.sketch(words))
+        return Conditioning(words, None if self.sketch is None else self.sketch(words))
 
-    def log_likelihood(self, images: np.ndarray, condition: Told, noise: np.ndarray) -> Tensor:
+    def log_likelihood(self, images: np.ndarray, condition: Conditioning, noise: np.ndarray) -> Tensor:
         """log p(x | caption) at a point x of each 8-bit image's interval, over the density of that point, (N,) nats.
 
         images (N, H, W, C) in [0, 1]; noise of the same shape, uniform in (0, 1), chooses the point.
@@ -257,7 +257,7 @@ class RealNVP(Family):
         z, log_det = self.flow.forward(x, condition)
         return gaussian_log_density(z) + log_det + log_slope
 
-    def spread(self, images: np.ndarray, noise: np.ndarray, condition: Told) -> tuple[Tensor, Tensor | float]:
+    def spread(self, images: np.ndarray, noise: np.ndarray, condition: Conditioning) -> tuple[Tensor, Tensor | float]:
         """A point in each 8-bit value's interval, and minus the log-density with which it was drawn there, (N,)."""
         if self.dequantiser is None:
             return Tensor(dequantise(images, noise)), 0.0
@@ -282,7 +282,7 @@ class RealNVP(Family):
         noise = uniform_noise((samples, *images.shape), rng).astype(images.dtype)
 
         def measure(part: slice) -> np.ndarray:
-            condition = self.told(tokens[part])
+            condition = self.conditioning(tokens[part])
             draws = [self.log_likelihood(images[part], condition, drawn[part]).data for drawn in noise]
             return bits_per_dimension(log_mean_exp(np.asarray(draws, np.float64)), self.dimensions)
 
@@ -305,11 +305,11 @@ class RealNVP(Family):
         """What the flow is told of those captions in a slice.  guidance: 1 as they were learned, 2 as far again."""
         tokens = self.vocabulary.encode(captions)
 
-        def tell(part: slice) -> Condition:
-            said = self.told(tokens[part])
-            return said if guidance == 1 else Guided(said, self.told(np.zeros_like(tokens[part])), guidance)
+        def of(part: slice) -> Condition:
+            said = self.conditioning(tokens[part])
+            return said if guidance == 1 else Guided(said, self.conditioning(np.zeros_like(tokens[part])), guidance)
 
-        return tell
+        return of
 
     def sample(
         self,
@@ -336,11 +336,11 @@ class RealNVP(Family):
 
         An 8-bit value counts as the median of the interval's noise: its middle, if that is uniform.
         """
-        tell, tokens = self.condition(captions, guidance), self.vocabulary.encode(captions)
+        condition, tokens = self.condition(captions, guidance), self.vocabulary.encode(captions)
 
         def read(part: slice) -> np.ndarray:
-            x, _ = self.spread(images[part], np.full_like(images[part], 0.5), self.told(tokens[part]))
-            return self.flow.forward(x, tell(part))[0].data
+            x, _ = self.spread(images[part], np.full_like(images[part], 0.5), self.conditioning(tokens[part]))
+            return self.flow.forward(x, condition(part))[0].data
 
         return map_shards(read, len(images), self.config.shard_size, threads)
 
@@ -348,10 +348,10 @@ class RealNVP(Family):
         self, z: np.ndarray, captions: list[str], threads: Threads | None = None, guidance: float = 1.0
     ) -> np.ndarray:
         """The images (N, H, W, C) that noise (N, D) becomes, in 8 bits: under equal guidance, `encode` undone."""
-        tell = self.condition(captions, guidance)
+        condition = self.condition(captions, guidance)
 
         def paint(part: slice) -> np.ndarray:
-            return self.flow.inverse(Tensor(z[part]), tell(part)).data
+            return self.flow.inverse(Tensor(z[part]), condition(part)).data
 
         return quantise(map_shards(paint, len(z), self.config.shard_size, threads))
 

@@ -11,7 +11,7 @@ from bench.peers.blocks import Fresh, drop_captions, squeeze, unsqueeze
 from bench.peers.layers import Layout, Linear, Twin
 from bench.peers.training import Batch, FamilyTwin, TwinPhase
 from generators.bijectors import MOST
-from generators.told import Told
+from generators.conditioning import Conditioning
 
 Flow = tuple[torch.Tensor, torch.Tensor | float]  # z and log |det dz/dx|, (N,) or the same number for all
 
@@ -25,53 +25,53 @@ def soft_clip(raw: torch.Tensor) -> torch.Tensor:
 
 
 class Composition(Twin):
-    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Conditioning) -> Flow:
         total = 0.0
         for link in self.links:
             x, log_det = link(x, condition)
             total = total + log_det
         return x, total
 
-    def inverse(self, z, condition: Told) -> torch.Tensor:
+    def inverse(self, z, condition: Conditioning) -> torch.Tensor:
         for link in reversed(self.links):
             z = link.inverse(z, condition)
         return z
 
 
 class Logit(Twin):
-    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Conditioning) -> Flow:
         log_p = torch.log(self.margin + (1 - 2 * self.margin) * x)
         log_q = torch.log((1 - self.margin) - (1 - 2 * self.margin) * x)
         return log_p - log_q, per_example(math.log(1 - 2 * self.margin) - log_p - log_q)
 
-    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         return (torch.sigmoid(z) - self.margin) * (1 / (1 - 2 * self.margin))
 
 
 class Squeeze(Twin):
-    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Conditioning) -> Flow:
         return squeeze(x), 0.0
 
-    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         return unsqueeze(z)
 
 
 class Checkerboard(Twin):
-    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Conditioning) -> Flow:
         a, b, c, d = x.chunk(4, dim=1)
         return torch.cat([a, d, b, c], dim=1), 0.0
 
-    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         a, d, b, c = z.chunk(4, dim=1)
         return torch.cat([a, b, c, d], dim=1)
 
 
 class ActNorm(Twin):
-    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Conditioning) -> Flow:
         z = torch.addcmul(self.shift[:, None, None], x, torch.exp(self.log_scale)[:, None, None])
         return z, self.log_scale.sum() * (x.shape[2] * x.shape[3])
 
-    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         return (z - self.shift[:, None, None]) * torch.exp(-self.log_scale)[:, None, None]
 
 
@@ -79,22 +79,22 @@ class ChannelMix(Twin):
     def layout(self, name: str, shape: tuple[int, ...]) -> Layout:
         return Layout(shape, (1, 0), shape)
 
-    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Conditioning) -> Flow:
         log_det = torch.linalg.slogdet(self.weight).logabsdet
         return F.conv2d(x, self.weight[:, :, None, None]), log_det * (x.shape[2] * x.shape[3])
 
-    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         return F.conv2d(z, torch.linalg.inv(self.weight)[:, :, None, None])
 
 
 class Coupling(Twin):
-    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Conditioning) -> Flow:
         a, b = self.halves(x)
         raw, shift = self.network(a, condition).chunk(2, dim=1)
         log_scale = soft_clip(raw)
         return self.join(a, torch.addcmul(shift, b, torch.exp(log_scale))), per_example(log_scale)
 
-    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         a, b = self.halves(z)
         raw, shift = self.network(a, condition).chunk(2, dim=1)
         return self.join(a, (b - shift) * torch.exp(-soft_clip(raw)))
@@ -110,12 +110,12 @@ class Coupling(Twin):
 class FactorOut(Twin):
     """Here z is (rest's z, b), not one flat array: nothing has to be copied together."""
 
-    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Conditioning) -> Flow:
         a, b = x.chunk(2, dim=1)
         z, log_det = self.rest(a, condition)
         return (z, b), log_det
 
-    def inverse(self, z, condition: Told) -> torch.Tensor:
+    def inverse(self, z, condition: Conditioning) -> torch.Tensor:
         rest, b = z
         return torch.cat([self.rest.inverse(rest, condition), b], dim=1)
 
@@ -123,10 +123,10 @@ class FactorOut(Twin):
 class Flatten(Twin):
     """Here nothing to do: z stays an image (N, C, H, W)."""
 
-    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Conditioning) -> Flow:
         return x, 0.0
 
-    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         return z
 
 
@@ -135,21 +135,21 @@ class CaptionAffine(Twin):
         """Scale and mean are images of this shape (C, H, W), since here nothing was flattened before."""
         self.network, self.image = CaptionPrior(ours.network, writes=image), image
 
-    def forward(self, x: torch.Tensor, condition: Told) -> Flow:
+    def forward(self, x: torch.Tensor, condition: Conditioning) -> Flow:
         log_scale, mean = self.scale_and_mean(condition)
         return (x - mean) * torch.exp(-log_scale), -per_example(log_scale)
 
-    def inverse(self, z: torch.Tensor, condition: Told) -> torch.Tensor:
+    def inverse(self, z: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         log_scale, mean = self.scale_and_mean(condition)
         return z * torch.exp(log_scale) + mean
 
-    def scale_and_mean(self, condition: Told) -> tuple[torch.Tensor, torch.Tensor]:
+    def scale_and_mean(self, condition: Conditioning) -> tuple[torch.Tensor, torch.Tensor]:
         raw, mean = self.network(condition).view(-1, 2, *self.image).unbind(1)
         return soft_clip(raw), mean
 
 
 class CaptionPrior(Linear):
-    def forward(self, condition: Told) -> torch.Tensor:
+    def forward(self, condition: Conditioning) -> torch.Tensor:
         return super().forward(condition.words)
 
 
@@ -169,7 +169,7 @@ class CouplingNetwork(Twin):
         height, width, channels = shape
         return Layout(shape, (2, 0, 1), (channels, height, width))  # `position`, the only parameter of its own
 
-    def forward(self, x: torch.Tensor, condition: Told) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         if condition.sketch is not None:
             sketch = condition.sketch
             x = torch.cat([x, sketch if sketch.shape[2] == self.size else squeeze(sketch)], dim=1)
@@ -181,7 +181,7 @@ class CouplingNetwork(Twin):
 
 
 class Dequantiser(Twin):
-    def forward(self, images: torch.Tensor, noise: torch.Tensor, condition: Told) -> Flow:
+    def forward(self, images: torch.Tensor, noise: torch.Tensor, condition: Conditioning) -> Flow:
         raw, shift = self.network(squeeze(images * 2 - 1), condition).chunk(2, dim=1)
         start = squeeze(noise)
         log_p, log_q = torch.log(start), torch.log(1 - start)
@@ -206,7 +206,7 @@ class RealNVP(FamilyTwin):
         return rng.uniform(len(batch.images), dtype=torch.float64), rng.uniform(*batch.images.shape)
 
     def loss(self, batch: Batch, uniform: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        condition = self.told(drop_captions(batch.tokens, self.config.caption_dropout, uniform))
+        condition = self.conditioning(drop_captions(batch.tokens, self.config.caption_dropout, uniform))
         noise = noise.clamp(1e-6, 1 - 1e-6)
         if self.dequantiser is None:
             x, log_slope = (torch.round(batch.images * 255) + noise) * (1 / 256), 0.0
@@ -220,9 +220,9 @@ class RealNVP(FamilyTwin):
             return bits
         return bits + self.config.sketch_weight * F.mse_loss(condition.sketch, squeeze(batch.images * 2 - 1))
 
-    def told(self, tokens: torch.Tensor) -> Told:
+    def conditioning(self, tokens: torch.Tensor) -> Conditioning:
         words = self.text(tokens)
-        return Told(words, None if self.sketch is None else self.sketch(words))
+        return Conditioning(words, None if self.sketch is None else self.sketch(words))
 
     def noise(self, count: int, rng) -> tuple[torch.Tensor, torch.Tensor]:
         half, quarter, channels = self.config.image_size // 2, self.config.image_size // 4, self.config.channels
@@ -235,7 +235,7 @@ class RealNVP(FamilyTwin):
         return tuple(torch.from_numpy(part).permute(0, 3, 1, 2) for part in nhwc)
 
     def sample(self, noise: tuple[torch.Tensor, torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
-        x = self.flow.inverse(noise, self.told(tokens))
+        x = self.flow.inverse(noise, self.conditioning(tokens))
         return torch.floor(x * 256).clamp(0, 255) / 255
 
 

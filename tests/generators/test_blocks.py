@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from generators.blocks import ResidualBlock, modulated_norm
-from generators.told import CouplingNetwork, Told
+from generators.conditioning import Conditioning, CouplingNetwork
 from nn import functional as F
 from nn.kernels.reference import norm as simple
 from nn.tensor import Tensor
@@ -47,7 +47,7 @@ def test_a_caption_modulates_every_norm_of_a_coupling_network_by_its_own_numbers
     for i, (norm, convolution) in enumerate(zip(network.norms, network.convolutions, strict=True)):
         h = h + convolution(Tensor(modulated(norm, h, said[:, 32 * i : 32 * (i + 1)]))).data
     expected = network.leave(Tensor(modulated(network.norm, h, said[:, 64:]))).data
-    assert_close(network(Tensor(x), Told(Tensor(words), None)).data, expected, 1e-10)
+    assert_close(network(Tensor(x), Conditioning(Tensor(words), None)).data, expected, 1e-10)
 
 
 @pytest.mark.parametrize("channels", [4, 8, 16, 24, 128])

@@ -1,8 +1,6 @@
 """The flow as a whole: exact inverse, exact likelihood, and what both are good for."""
-import itertools
 import math
 from dataclasses import replace
-from functools import cache
 from statistics import NormalDist
 
 import numpy as np
@@ -10,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import datasets
-from datasets.dataset import Dataset
 from generators.bijectors import Bijector, CaptionAffine, Composition, Coupling
 from generators.blocks import log_mean_exp, squeeze, unsqueeze
+from generators.conditioning import CaptionPrior, Conditioning, CouplingNetwork
 from generators.realnvp import (
     RealNVP,
     RealNVPConfig,
@@ -24,8 +21,7 @@ from generators.realnvp import (
     sketch_channels,
     uniform_noise,
 )
-from generators.told import CaptionPrior, CouplingNetwork, Told
-from generators.training import OptimiserConfig, Shard, Trainer
+from generators.training import Shard
 from nn.parallel import Threads
 from nn.tensor import Tensor
 
@@ -120,9 +116,9 @@ def test_learned_noise_stays_in_its_interval_and_knows_its_slope(seed):
     model = random_model(TINY, seed)
     images, tokens = random_images(TINY, 2, rng), random_tokens(2, rng)
     noise = rng.uniform(0.01, 0.99, images.shape)
-    x, log_slope = model.spread(images, noise, model.told(tokens))
+    x, log_slope = model.spread(images, noise, model.conditioning(tokens))
     assert (np.floor(x.data * 256) == np.rint(images * 255)).all()
-    up, down = (model.spread(images, noise + s, model.told(tokens))[0].data for s in (1e-6, -1e-6))
+    up, down = (model.spread(images, noise + s, model.conditioning(tokens))[0].data for s in (1e-6, -1e-6))
     slope = (up - down) / 2e-6 * 256
     np.testing.assert_allclose(log_slope.data, np.log(slope).sum(axis=(1, 2, 3)), rtol=1e-5, atol=1e-5)
 
@@ -132,7 +128,7 @@ def test_learned_noise_begins_as_uniform_noise():
     model = RealNVP(TINY, rng).astype(np.float64)
     images = random_images(TINY, 3, rng)
     noise = rng.uniform(0.01, 0.99, images.shape)
-    x, log_slope = model.spread(images, noise, model.told(random_tokens(3, rng)))
+    x, log_slope = model.spread(images, noise, model.conditioning(random_tokens(3, rng)))
     np.testing.assert_allclose(x.data, dequantise(images, noise), rtol=1e-12)
     np.testing.assert_allclose(log_slope.data, 0, atol=1e-9)
 
@@ -176,10 +172,11 @@ def test_log_likelihood_is_gaussian_plus_determinants():
     model, rng = random_model(TINY), np.random.default_rng(0)
     images, tokens = random_images(TINY, 3, rng), random_tokens(3, rng)
     noise = rng.uniform(0.01, 0.99, images.shape)
-    x, log_slope = model.spread(images, noise, model.told(tokens))
-    z, log_det = model.flow.forward(x, model.told(tokens))
+    x, log_slope = model.spread(images, noise, model.conditioning(tokens))
+    z, log_det = model.flow.forward(x, model.conditioning(tokens))
     expected = -0.5 * (z.data**2).sum(axis=1) - 32 * np.log(2 * np.pi) + log_det.data + log_slope.data
-    np.testing.assert_allclose(model.log_likelihood(images, model.told(tokens), noise).data, expected, rtol=1e-10)
+    log_p = model.log_likelihood(images, model.conditioning(tokens), noise).data
+    np.testing.assert_allclose(log_p, expected, rtol=1e-10)
 
 
 def test_many_draws_tighten_the_bound_and_both_noises_agree_on_the_probability():
@@ -193,7 +190,7 @@ def test_many_draws_tighten_the_bound_and_both_noises_agree_on_the_probability()
 
     def probability():
         many = np.repeat(images, 10, axis=0)
-        told = model.told(model.vocabulary.encode(["seven"] * len(many)))
+        told = model.conditioning(model.vocabulary.encode(["seven"] * len(many)))
         log_p = model.log_likelihood(many, told, rng.uniform(1e-6, 1 - 1e-6, many.shape))
         return bits_per_dimension(log_mean_exp(log_p.data), 16)
 
@@ -213,11 +210,12 @@ def test_every_parameter_and_every_caption_counts(dequantisation, sketch_weight)
     model, rng = random_model(config), np.random.default_rng(1)
     images, noise = random_images(config, 2, rng), rng.uniform(0.1, 0.9, (2, 8, 8, 1))
     said = model.vocabulary.encode(["seven bold", "thin"])
-    log_p = model.log_likelihood(images, model.told(said), noise)
+    log_p = model.log_likelihood(images, model.conditioning(said), noise)
     log_p.backward(np.array([1.0, 2.0]))
     idle = [name for name, p in model.named_parameters() if p.grad is None or not np.abs(p.grad).max() > 0]
     assert idle == []
-    other = model.log_likelihood(images, model.told(model.vocabulary.encode(["seven thin", "thin"])), noise).data
+    otherwise = model.conditioning(model.vocabulary.encode(["seven thin", "thin"]))
+    other = model.log_likelihood(images, otherwise, noise).data
     assert other[0] != log_p.data[0] and other[1] == log_p.data[1]
 
 
@@ -234,11 +232,11 @@ def test_the_loss_is_the_bits_and_the_error_of_a_sketch_that_lies_as_the_image_d
     drawn = np.random.default_rng(0)
     drawn.random(3)  # which captions are dropped
     tokens = 0 * tokens if dropout else tokens
-    log_p = model.log_likelihood(images, model.told(tokens), uniform_noise(images.shape, drawn)).data
+    log_p = model.log_likelihood(images, model.conditioning(tokens), uniform_noise(images.shape, drawn)).data
     np.testing.assert_allclose(metrics["bits_per_dimension"], bits_per_dimension(log_p, 64).sum() / 6, rtol=1e-9)
     error = 0.0
     if sketch_weight:
-        painted = unsqueeze(model.told(tokens).sketch).data
+        painted = unsqueeze(model.conditioning(tokens).sketch).data
         error = np.mean((painted - (2 * images - 1)) ** 2) * 3 / 6
         np.testing.assert_allclose(metrics["sketch_error"], error, rtol=1e-9)
     np.testing.assert_allclose(loss.item(), metrics["bits_per_dimension"] + sketch_weight * error, rtol=1e-9)
@@ -248,8 +246,8 @@ def test_captions_are_dropped_image_by_image():
     """Catches a shard that is dropped or kept as a whole, and a share that nobody reads."""
     config, rng = replace(TINY, caption_dropout=0.5, dequantisation="uniform"), np.random.default_rng(0)
     model, dropped = random_model(config), []
-    told = model.told
-    model.told = lambda tokens: dropped.append((tokens == 0).all(axis=1)) or told(tokens)
+    conditioning = model.conditioning
+    model.conditioning = lambda tokens: dropped.append((tokens == 0).all(axis=1)) or conditioning(tokens)
     images, tokens = random_images(config, 64, rng), np.ones((64, 1), np.int64)
     for _ in range(10):
         model.loss(Shard(images, tokens, None, np.zeros(64, int), np.arange(64), 64), rng)
@@ -263,7 +261,7 @@ def test_the_first_two_couplings_change_a_colour_of_the_checkerboard_each():
     model, rng = random_model(TINY), np.random.default_rng(0)
     plain = rng.uniform(0.05, 0.95, (1, 8, 8, 1))
     x = Tensor(np.concatenate([plain, plain + 0.01 * np.eye(64).reshape(64, 8, 8, 1)]))  # and each pixel changed
-    links, told = model.flow.links, model.told(np.ones((65, 1), np.int64))
+    links, told = model.flow.links, model.conditioning(np.ones((65, 1), np.int64))
     first, second = [place for place, link in enumerate(links) if isinstance(link, Coupling)][:2]
 
     def after(count):
@@ -295,7 +293,7 @@ def test_a_coupling_sees_the_sketch_where_its_pixels_are(size):
     marked = np.zeros((1, 8, 8, 1), np.float32)
     marked[0, 5, 2] = 1
     x, words = Tensor(np.zeros((1, size, size, 2), np.float32)), Tensor(np.zeros((1, config.features), np.float32))
-    plain, other = (network(x, Told(words, squeeze(Tensor(image)))).data for image in (0 * marked, marked))
+    plain, other = (network(x, Conditioning(words, squeeze(Tensor(image)))).data for image in (0 * marked, marked))
     changed = np.argwhere(np.abs(other - plain).max(axis=-1)[0] > 0)
     np.testing.assert_array_equal(changed, [[5 * size // 8, 2 * size // 8]])
 
@@ -307,7 +305,7 @@ def test_the_first_batch_comes_out_of_every_actnorm_with_mean_0_and_variance_1()
     images, tokens = random_images(config, 256, rng) ** 4, random_tokens(256, rng)
     model.prepare(images, tokens, np.random.default_rng(7))
     x = dequantise(images, uniform_noise(images.shape, np.random.default_rng(7)))
-    z = model.flow.forward(Tensor(x), model.told(tokens))[0].data
+    z = model.flow.forward(Tensor(x), model.conditioning(tokens))[0].data
     coarse = z[:, :32].reshape(-1, 8)  # what leaves last has just gone through an ActNorm: 4 pixels of 8 channels
     np.testing.assert_allclose(coarse.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(coarse.std(axis=0), 1, atol=1e-3)
@@ -336,142 +334,3 @@ def test_guidance_0_is_silence_and_1_the_caption_and_beyond_on_the_same_line():
 def test_a_config_that_cannot_work_is_refused_in_a_sentence(wrong):
     with pytest.raises(ValueError, match="realnvp: .*; given"):
         RealNVP(replace(TINY, **wrong), np.random.default_rng(0))
-
-
-# --- trained, in float32 ---
-
-
-@cache
-def trained():
-    dataset = datasets.load("digits", "train", limit=256)
-    config = RealNVPConfig(
-        vocabulary=dataset.vocabulary, steps=(1, 1), widths=(16, 16), depth=1, features=16, batch_size=64,
-        sketch_weight=1.0, optimiser=OptimiserConfig(rate=3e-2, warmup_steps=10),
-    )  # fmt: skip
-    trainer = Trainer(RealNVP(config, np.random.default_rng(0)), dataset, 0, 40, Threads(2))
-    losses = [trainer.step()["bits_per_dimension"] for _ in range(40)]
-    return trainer.family, dataset, losses
-
-
-def some(dataset, count):
-    return dataset.images[:count].astype(np.float32) / 255, dataset.captions(np.arange(count))
-
-
-def test_training_lowers_the_bits():
-    _, _, losses = trained()
-    assert losses[0] < 12 and np.mean(losses[-5:]) < losses[0] - 1
-
-
-def test_after_training_the_inverse_holds_to_1e_4_in_float32_and_images_come_back_exactly():
-    model, dataset, _ = trained()
-    images, captions = some(dataset, 32)
-    condition = model.told(model.vocabulary.encode(captions))
-    x = dequantise(images, uniform_noise(images.shape, np.random.default_rng(0)))
-    z, _ = model.flow.forward(Tensor(x), condition)
-    assert z.dtype == np.float32
-    np.testing.assert_allclose(model.flow.inverse(z, condition).data, x, rtol=0, atol=1e-4)
-    np.testing.assert_array_equal(model.reconstruct(images, captions, Threads(2)), images)
-
-
-def test_after_training_noise_comes_back_to_1e_4_in_float32():
-    """Catches: layers that lose digits on the way from noise.  Only the logit may: x tells no more (see `Logit`)."""
-    model, dataset, _ = trained()
-    images, captions = some(dataset, 32)
-    condition = model.told(model.vocabulary.encode(captions))
-    logit, *links = model.flow.links
-    behind, rng = Composition(*links), np.random.default_rng(1)
-    for temperature in (0.4, 1.0):
-        z = Tensor(np.float32(temperature * rng.standard_normal((32, 784))))
-        v = behind.inverse(z, condition)
-        np.testing.assert_allclose(behind.forward(v, condition)[0].data, z.data, rtol=0, atol=1e-4)
-    within = Tensor(np.linspace(-9, 5, 1000, dtype=np.float32))  # 1 - x is 0.007 or more
-    np.testing.assert_allclose(
-        logit.forward(logit.inverse(within.reshape(1, -1), None), None)[0].data[0], within.data, rtol=1e-4, atol=1e-5
-    )
-
-
-def test_samples_are_8_bit_images_that_depend_on_the_seed_the_caption_and_the_temperature():
-    model, _, _ = trained()
-
-    def draw(captions=("seven", "seven"), seed=0, **options):
-        return model.sample(list(captions), np.random.default_rng(seed), **options)
-
-    images = draw()
-    assert images.shape == (2, 28, 28, 1) and images.dtype == np.float32
-    np.testing.assert_array_equal(np.rint(images * 255) / np.float32(255), images)
-    assert 0 <= images.min() and images.max() <= 1
-    np.testing.assert_array_equal(draw(threads=Threads(1)), images)
-    assert (images[0] != images[1]).any() and (draw(seed=1) != images).any()
-    assert (draw(["zero", "zero"]) != images).any()
-    still = draw(temperature=0.0)
-    np.testing.assert_array_equal(still[0], still[1])
-    np.testing.assert_array_equal(draw(guidance=0.0), draw(["", ""], guidance=1.0))
-    assert (draw(guidance=1.0) != images).any()
-
-
-def test_temperature_and_sketch_suit_the_images_and_the_temperature_is_what_samples_have():
-    model, dataset, _ = trained()
-    gray = replace(dataset, images=np.random.default_rng(0).integers(0, 256, (256, 28, 28, 1)).astype(np.uint8))
-    other = RealNVP.suited(replace(model.config, temperature=0.5, sketch_weight=3.0), gray)
-    assert (other.temperature, other.sketch_weight) == (1, 0)
-    config = RealNVP.suited(replace(model.config, sketch_weight=0.0), dataset)
-    assert 0 < config.temperature < 1 and config.sketch_weight > 0
-
-    def draw(**options):
-        return model.sample(["seven"], np.random.default_rng(0), **options)
-
-    expected = draw(temperature=config.temperature)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "config", config)
-        np.testing.assert_array_equal(draw(), expected)
-    assert (draw() != expected).any()
-
-
-def test_interpolation_begins_and_ends_at_the_images():
-    model, dataset, _ = trained()
-    images, _ = some(dataset, 4)
-    frames = model.interpolate(images[:2], images[2:], ["", ""], 5, Threads(2))
-    assert frames.shape == (5, 2, 28, 28, 1)
-    np.testing.assert_array_equal(frames[0], images[:2])
-    np.testing.assert_array_equal(frames[-1], images[2:])
-    assert (frames[2] != frames[0]).any()
-
-
-def test_edits_change_the_image_and_no_edit_does_not():
-    model, dataset, _ = trained()
-    images, captions = some(dataset, 4)
-    for guidance in (1.0, 2.0, None):
-        np.testing.assert_array_equal(model.edit(images, captions, captions, guidance=guidance), images)
-        mixed = model.edit(images, captions, [*captions[:2], "zero", "zero"], guidance=guidance)
-        np.testing.assert_array_equal(mixed[:2], images[:2])
-        assert (mixed[2:] != images[2:]).any()
-    zeros = ["zero"] * 4
-    edited = [model.edit(images, captions, zeros, guidance=guidance) for guidance in (1.0, 2.0, None)]
-    assert all((a != b).any() for a, b in itertools.combinations([images, *edited], 2))
-    read = model.encode(images, captions, guidance=model.edit_guidance[0])
-    np.testing.assert_array_equal(model.decode(read, zeros, guidance=model.edit_guidance[1]), edited[2])
-
-
-def test_likelihood_figures_name_one_draw_and_eight():
-    model, dataset, _ = trained()
-    test = replace(dataset, images=dataset.images[:64], labels=dataset.labels[:64])
-    figures = model.likelihood_figures(test, seed=0)
-    assert figures["bits_per_dimension_8"] <= figures["bits_per_dimension"] < 8
-
-
-def test_likelihood_figures_are_means_over_all_test_images_under_their_fullest_captions():
-    """Catches other numbers of draws, captions as training draws them, the images of the last block left out or
-    counted for more than the others."""
-    model, images = random_model(TINY), np.random.default_rng(0).integers(0, 256, (620, 8, 8, 1), np.uint8)
-    test, asked = Dataset("test", images, np.arange(620) % 3, WORDS, WORDS), []
-
-    def bits(images, captions, rng, samples=1, threads=None):
-        asked.append((captions, rng.random()))
-        return samples * images.mean(axis=(1, 2, 3))
-
-    model.bits = bits
-    mean = images.mean() / 255
-    expected = {"bits_per_dimension": mean, "bits_per_dimension_8": 8 * mean}
-    assert model.likelihood_figures(test, seed=0) == pytest.approx(expected)
-    assert sum((captions for captions, _ in asked), []) == 2 * test.captions(np.arange(620))
-    assert len({drawn for _, drawn in asked}) == len(asked)  # no block has the noise of another

@@ -18,7 +18,7 @@ from nn.tensor import Parameter, Tensor
 
 
 @dataclass(frozen=True)
-class Told:
+class Conditioning:
     """words: the captions' embedding, (N, features); sketch: what they look like, (N, H/2, W/2, 4C), or None."""
 
     words: Tensor
@@ -55,8 +55,8 @@ class Sketch(Module):
 class CouplingNetwork(Module):
     """What a coupling asks about the half that stays: a small residual network of 3x3 convolutions.
 
-    x (N, size, size, inputs), Told -> (N, size, size, outputs).  The words modulate every norm.  The last layer begins
-    at zero, so that the coupling begins as the identity.
+    x (N, size, size, inputs), Conditioning -> (N, size, size, outputs).  The words modulate every norm.  The last layer
+    begins at zero, so that the coupling begins as the identity.
 
     sketch_channels: of the sketch at this size, which is put beside x; 0 if there is none.
     """
@@ -82,7 +82,7 @@ class CouplingNetwork(Module):
         self.leave = Linear(width, outputs, rng)
         self.leave.weight.data[...] = 0
 
-    def __call__(self, x: Tensor, condition: Told) -> Tensor:
+    def __call__(self, x: Tensor, condition: Conditioning) -> Tensor:
         if condition.sketch is not None:
             sketch = condition.sketch if condition.sketch.shape[1] == self.size else squeeze(condition.sketch)
             x = F.concat([x, sketch], axis=-1)
@@ -96,12 +96,12 @@ class CouplingNetwork(Module):
 class CaptionPrior(Linear):
     """What the last Gaussian asks the caption: log-scale and mean of every variable, both 0 at first.
 
-    Told -> (N, 2 * variables)
+    Conditioning -> (N, 2 * variables)
     """
 
     def __init__(self, features: int, variables: int, rng: np.random.Generator):
         super().__init__(features, 2 * variables, rng)
         self.weight.data[...] = 0
 
-    def __call__(self, condition: Told) -> Tensor:
+    def __call__(self, condition: Conditioning) -> Tensor:
         return super().__call__(condition.words)
