@@ -17,7 +17,7 @@ from generators.cli import main
 from generators.ddpm import DDPM
 
 TINY = fuzz.TINY | {
-    "ddpm": ("widths=[8,8]", "blocks=1", "heads=2", "features=8", "time_steps=12"),
+    "ddpm": ("widths=[8,8]", "squeezed=true", "blocks=1", "heads=2", "features=8", "time_steps=12"),
     "regression": ("width=8", "text=8"),
 }
 EXACT = ("realnvp", "ddpm")  # whose way into noise and back ends where it began, to so many of 255 levels of gray:
