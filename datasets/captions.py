@@ -130,13 +130,17 @@ def full(codes) -> str:
 def change(text: str, wanted: str, vocabulary) -> str:
     """The caption `text` with what `wanted` says in the place of what it said of the same attributes.
 
-    A variant goes with its digit unless the new one has it too. In another language than the digits' a caption is a
-    single name, and the answer is `wanted`. CaptionError as from `parse`.
+    A caption that says it already comes back word for word. A variant goes with its digit unless the new one has it
+    too. In another language than the digits' a caption is a single name, and the answer is `wanted`. CaptionError as
+    from `parse`.
     """
     check(wanted, vocabulary)
     if set(vocabulary) != set(VOCABULARY):
         return wanted
-    said = parse(text) | parse(wanted)
+    before = parse(text)
+    said = before | parse(wanted)
+    if said == before:
+        return text
     if "digit" in said and said.get("variant") not in VARIANTS_OF[said["digit"]]:
         said.pop("variant", None)
     return _compose(said)

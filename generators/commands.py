@@ -186,7 +186,7 @@ def denoise(options: Namespace) -> int:
     extras = _sampler_options(options, model)
     with refusals():
         frames, clean = model.denoise(
-            captions, derive_rng(options.seed, "sample"), threads=options.pool, **extras
+            captions, derive_rng(options.seed, "samples", 0), threads=options.pool, **extras  # as `draw` has it
         )
     if ending == ".npz":
         _write(options.out, frames[-1], captions, labels)

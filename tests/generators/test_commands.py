@@ -84,12 +84,15 @@ def differ(images, others):
 @every_data
 @every_family
 def test_samples_are_of_the_captions_asked_for_in_turn(inkling, family, data):
-    """Catches captions that the model is not told, or not in this order, and noise drawn once for all."""
+    """Catches captions that the model is not told, or not in this order, and noise drawn once for all or without the
+    seed."""
     told = [f"--caption={caption}" for caption in SAID[data]]
     images, captions, labels = arrays(inkling("sample", family, data, "-n", "4", *told), 4)
     assert captions == (SAID[data] * 4)[:4] and labels == [-1] * 4
     assert differ(images[:2], images[2:]).all() == (family != "regression")  # which has no noise
-    once, _, _ = arrays(inkling("sample", family, data, "-n", "4", told[0]), 4)
+    another, *_ = arrays(inkling("sample", family, data, "-n", "4", "--seed", "1", *told), 4)
+    assert differ(another, images).all() == (family != "regression")
+    once, *_ = arrays(inkling("sample", family, data, "-n", "4", told[0]), 4)
     np.testing.assert_array_equal(once[::2], images[::2])
     if len(told) > 1:
         assert differ(once, images)[1::2].all()
@@ -165,6 +168,28 @@ def test_the_film_ends_with_what_sample_paints(inkling):
     film = arrays(inkling("denoise", "ddpm", "digits", *told), 3)
     for filmed, painted in zip(film, arrays(inkling("sample", "ddpm", "digits", *told), 3), strict=True):
         np.testing.assert_array_equal(filmed, painted)
+
+
+def test_of_the_film_the_arrays_are_its_end(inkling, monkeypatch):
+    """Catches its beginning, and captions, a seed or options that do not arrive."""
+    films, film = [], DDPM.denoise
+
+    def denoise(model, captions, rng, threads=None, **options):
+        films.append((captions, options, film(model, captions, rng, threads=threads, **options)[0]))
+        return films[-1][-1], 0 * films[-1][-1]
+
+    monkeypatch.setattr(DDPM, "denoise", denoise)
+    told = ["--caption=bold", "--caption=thin", "-n", "3", "--sample-steps", "4", "--guidance", "1.5"]
+    ends = []
+    for seed in ("5", "5", "6"):
+        images, captions, labels = arrays(inkling("denoise", "ddpm", "digits", *told, "--seed", seed), 3)
+        asked, options, frames = films[-1]
+        assert captions == asked == ["bold", "thin", "bold"] and labels == [-1] * 3
+        assert options == {"steps": 4, "guidance": 1.5} and len(frames) == 5
+        np.testing.assert_array_equal(images, pictures.to_uint8(frames[-1])[..., 0])
+        ends.append(images)
+    np.testing.assert_array_equal(ends[0], ends[1])
+    assert differ(ends[0], ends[2]).all()
 
 
 def test_of_the_film_the_upper_half_is_noise(inkling):
