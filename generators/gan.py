@@ -13,7 +13,8 @@ Any sharp picture that fits the caption is a good answer, so nothing pushes the 
 why the noise z can even be left out (`noise=0`): the generator then has one picture for each caption, and it is sharp.
 
 The loss compares in pairs (Goodfellow et al. 2014 in the relativistic form of Jolicoeur-Martineau 2019; with both
-penalties below local convergence is proven, Huang et al. 2024; `python -m bench modes` counts the modes that it finds):
+penalties below local convergence is proven, Huang et al. 2024; beside hinge and spectral normalisation it stands in
+docs/notebook.md, and `python -m bench modes` counts the modes that it finds):
 
     L_D = E softplus( D(fake, c) - D(real, c) ) + E softplus( D(real, c_false) - D(real, c) ) + gamma/2 (R1 + R2)
     L_G = E softplus( D(real, c) - D(fake, c) )
