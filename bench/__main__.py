@@ -27,12 +27,12 @@ def main(arguments: list[str]) -> int:
         print("bench: stopped", file=sys.stderr)
         return 130
     except ValueError as error:
-        from datasets import DataError
+        from datasets import CaptionError, DataError
         from generators.metrics import MetricError
         from generators.runs import RunError
         from nn.checkpoint import CheckpointError
 
-        if not isinstance(error, DataError | MetricError | RunError | CheckpointError):
+        if not isinstance(error, CaptionError | DataError | MetricError | RunError | CheckpointError):
             raise
         print(f"bench: {error}", file=sys.stderr)
         return 2

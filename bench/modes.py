@@ -60,8 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
     met, divergence = mode_coverage(modes_of(images, judge, threads), MODES)
     pictures.write_samples(out / "samples.png", images[:100])
     print(f"modes met: {met} of {MODES}; KL to uniform: {divergence:.3f} nats (a perfect generator: 0.019)")
-    generator, judged = model.generator.parameter_count(), model.discriminator.parameter_count()
-    print(f"parameters: generator {generator:,}, discriminator {judged:,}; pictures: {out / 'samples.png'}")
+    generator, discriminator = model.generator.parameter_count(), model.discriminator.parameter_count()
+    print(f"parameters: generator {generator:,}, discriminator {discriminator:,}; pictures: {out / 'samples.png'}")
     if options.json:
         figures = {"data": options.data, "minutes": options.minutes, "modes": met, "kl": divergence}
         pictures.write_atomically(options.json, json.dumps(figures, indent=2).encode())

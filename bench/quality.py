@@ -3,9 +3,10 @@
     python -m bench quality --data fashion --minutes 20 --json quality.json
 
 Each family trains for the same minutes and is measured by `generators/evaluate.py`; diffusion, whose figure is the
-headline, with three seeds. Diffusion is also measured against training time and against sampling steps, and so is, if
-PyTorch is installed, its twin: the same layers, weights, batches and schedule, in the fastest of PyTorch's ways and in
-as many minutes, not counting what it compiles. --no-sweep and --no-peer leave these hours out.
+headline, with three seeds. Diffusion is also measured against minutes of training and steps of sampling. If PyTorch is
+installed, so is its twin, once: the same layers, weights, batches and schedule, in the fastest of PyTorch's ways, for
+as many steps as it makes while ours makes its own, not counting what it compiles. --no-sweep and --no-peer leave these
+hours out.
 Runs are kept below --out, one folder for each budget and seed: what was interrupted goes on (the twin begins anew),
 what is done is only measured again. The results are a table, JSON, and a page with the pictures.
 """
@@ -13,12 +14,11 @@ what is done is only measured again. The results are a table, JSON, and a page w
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 import datasets
 from bench.arena import torch_is_installed
@@ -26,6 +26,7 @@ from bench.kept import trained
 from bench.peers import kept as twins
 from generators import ddpm, pictures, runs
 from generators.classifier import Classifier
+from generators.commands import progress
 from generators.evaluate import Reference, draw, evaluate, summary
 from generators.gallery import Page
 from generators.training import Family
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     judge, _ = keep("classifier", options.judge_minutes, 0)
     assert isinstance(judge, Classifier)
-    reference = Reference(judge, training, test, unseen, threads, options.n, progress=_bar)
+    reference = Reference(judge, training, test, unseen, threads, options.n, progress=progress)
     print(reference.about_the_judge(), flush=True)
     _warn_of_the_judge(reference.figures, options.data)
     measure = partial(_measure, reference)
@@ -101,10 +102,6 @@ def _measure(reference: Reference, model: Family, seed: int, score: bool = False
     if "match_unseen" in figures:
         shares["unseen_match"] = figures["match_unseen"]["all"]
     return figures | shares
-
-
-def _bar(rounds: Iterable, what: str, count: int) -> Iterable:
-    return tqdm(rounds, desc=what, total=count, leave=False)
 
 
 def _warn_of_the_judge(figures: dict, data: str) -> None:
@@ -229,10 +226,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     """The options, refused now rather than after an hour of training.  Raises RunError if PyTorch is missing."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    for name in ("minutes", "judge_minutes", "seeds", "n"):
+    for name, least in (("minutes", 0), ("judge_minutes", 0), ("seeds", 0), ("n", 3)):
         value = getattr(options, name)
-        if value is not None and not value > 0:
-            parser.error(f"--{name.replace('_', '-')} is more than 0; given {value:g}")
+        if value is not None and not value > least:
+            parser.error(f"--{name.replace('_', '-')} is more than {least}; given {value:g}")
     if (options.peer or options.sweep) and HEADLINE not in options.families:
         parser.error(f"--peer and --sweep are about {HEADLINE}, so --families must have it")
     if options.peer and not torch_is_installed():

@@ -178,7 +178,7 @@ def contradicting(codes: np.ndarray, captions: list[str], rng: np.random.Generat
     """For each picture a caption like the given one in form and extent, but false in one of the things it says.
 
     Half of them, where the given caption names the digit, name another; an empty caption becomes another digit's name.
-    No false caption describes what is held out of training: else a judge would learn that it is always false.
+    No false caption describes what is held out of training: else a discriminator would learn that it is always false.
     """
     subsets, orders, fronts = _partials(len(codes), rng)
     answers = []

@@ -38,11 +38,13 @@ def load(path: str | Path, split: str = "train", limit: int | None = None) -> Da
     if split not in ("train", "test"):
         raise DataError(f"a folder of pictures has no split {split!r}; choose train or test")
     own_splits = (root / "train").is_dir() and (root / "test").is_dir()
-    classes = _classes(root / split if own_splits else root)
-    if not own_splits:
+    if own_splits:  # a class may have pictures in one of them alone; both number their classes alike
+        parts = {part: _classes(root / part) for part in ("train", "test")}
+        classes = {name: parts[split].get(name, []) for name in sorted(parts["train"].keys() | parts["test"].keys())}
+    else:
         classes = {
             name: [file for place, file in enumerate(files) if (place % 10 == 9) == (split == "test")]
-            for name, files in classes.items()
+            for name, files in _classes(root).items()
         }
     images, labels, skipped = _read([*classes.values()], limit)
     if skipped:

@@ -237,7 +237,7 @@ def accuracy_score(
     A generator that paints well but never paints some kinds of a class is found out here. images uint8 (N, H, W, C),
     labels (N,). `progress` wraps the steps. To be read beside the same score of as many real images.
     """
-    silent = {"attributes": {}, "attribute_values": {}, "vocabulary": test.classes}
+    silent = {"attributes": {}, "attribute_values": {}}
     samples = dataclasses.replace(test, images=images, labels=labels, **silent)
     model = train_classifier(samples, steps, seed, threads, progress=progress)
     return accuracy(model, dataclasses.replace(test, **silent), threads)["class"]

@@ -150,7 +150,8 @@ def _add_pictures(commands) -> None:
     for command, count in ((sample, 16), (reconstruct, 10), (interpolate, 6), (edit, 10), (denoise, 4)):
         command.add_argument("run", help="the folder of a trained model")
         command.add_argument(
-            "-n", type=_positive(int, 100_000), default=count, metavar="N", help=f"how many images (default: {count})"
+            "-n", type=_positive(int, 500 if command is denoise else 100_000), default=count, metavar="N",
+            help=f"how many images (default: {count})",
         )
         command.add_argument(
             "--out", required=True, metavar="FILE", help="ending .png: a picture; .gif: a film; .npz: the arrays"
@@ -159,8 +160,9 @@ def _add_pictures(commands) -> None:
         _threads(command)
     for command in (sample, edit, denoise):
         what = "what to change" if command is edit else "what to paint"
+        instead = "" if command is edit else " (default: those of the first test images)"
         command.add_argument(
-            "--caption", action="append", metavar="TEXT", help=f"{what}; several are shared out in turn"
+            "--caption", action="append", metavar="TEXT", help=f"{what}; several are shared out in turn{instead}"
         )
     edit.add_argument(
         "--by", choices=("caption", "direction", "both"), default="caption",
@@ -228,6 +230,9 @@ def _add_evaluate(commands) -> None:
     )
     evaluate.add_argument("--seed", type=_seed, default=0)
     _sampler(evaluate)
+    evaluate.add_argument(
+        "--no-score", action="store_true", help="leave out the accuracy score, for which two classifiers are trained"
+    )
     evaluate.add_argument("--json", metavar="FILE", help="also write the figures there")
     _threads(evaluate)
 

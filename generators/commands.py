@@ -213,10 +213,17 @@ def evaluate(options: Namespace) -> int:
     if not hasattr(family, "sample"):
         raise UsageError(f"{options.run} holds a {family.name}, which makes no images to evaluate")
     data = data_name(meta)
-    judge = _judge(options.judge or f"runs/classifier-{Path(data).name}", data, family)
     extras = _sampler_options(options, family)
+    folder = options.judge or f"runs/classifier-{Path(data).name}"
+    judge = _judge(folder, data, family)
     with_threads(options)
+    with refusals():  # now rather than when all data are there
+        family.sample([""], derive_rng(options.seed, "rehearsal"), options.pool, **extras)
     training, test = datasets.load(data, "train"), datasets.load(data, "test")
+    if tuple(judge.config.values[0]) != tuple(test.classes) or (judge.config.names == ("class",) and test.attributes):
+        raise UsageError(f"the judge in {folder} reads other things than {data} shows; train one on {data}")
+    if len(test.classes) < 2:
+        print("All images are of one class, so the judge has learnt nothing: its features are random ones.")
     unseen = datasets.load(data, "unseen") if data == "digits" else None
     if options.n > len(test):
         print(f"There are {len(test):,} test images, so as many samples are drawn, not {options.n:,}.")
@@ -227,8 +234,7 @@ def evaluate(options: Namespace) -> int:
         min(options.n, len(test)), limit if type(limit) is int and limit > 0 else None, progress,
     )  # fmt: skip
     try:
-        with refusals():
-            figures = evaluation.evaluate(family, reference, options.seed, extras)
+        figures = evaluation.evaluate(family, reference, options.seed, extras, score=not options.no_score)
     except metrics.MetricError as error:
         raise UsageError(f"{options.run} cannot be evaluated: {error}") from error
     lines = [("", family.name, "real images"), *summary(figures)]
@@ -255,8 +261,8 @@ def with_threads(options: Namespace) -> None:
 
 
 def progress(rounds: Iterable, what: str, count: int) -> Iterable:
-    """A bar, where there are several rounds."""
-    return tqdm(rounds, desc=what, total=count, leave=False, disable=count == 1)
+    """A bar, where there are several rounds and somebody sees it."""
+    return tqdm(rounds, desc=what, total=count, leave=False, disable=True if count == 1 else None)
 
 
 def _open(run: str, verb: str) -> tuple[Family, dict]:
@@ -333,7 +339,10 @@ def _captions(options: Namespace, model: Family, meta: dict) -> tuple[list[str],
         return captions, np.full(options.n, -1)
     try:
         dataset = datasets.load(data_name(meta), split="test", limit=options.n)
-    except datasets.DataError:  # a folder of few pictures may have none for testing
+    except datasets.DataError:
+        if not Path(data_name(meta)).is_dir():
+            raise
+        # a folder of few pictures has none for testing
         dataset = datasets.load(data_name(meta), split="train", limit=options.n)
     return captions_of(dataset, options.n)
 

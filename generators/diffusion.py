@@ -22,9 +22,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 
+Answer = TypeVar("Answer")  # of a network: an array, or a tensor
 PredictClean = Callable[[np.ndarray, int], np.ndarray]  # (x_t, t) -> the guess of x_0
 Step = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, float]]  # -> mean and variance of x_s
 
@@ -185,7 +187,7 @@ def ddim_step(
     return math.sqrt(ab_s) * x0 + math.sqrt(max(0.0, 1 - ab_s - variance)) * eps, variance
 
 
-def guide(unconditional: np.ndarray, conditional: np.ndarray, weight: float) -> np.ndarray:
+def guide(unconditional: Answer, conditional: Answer, weight: float) -> Answer:
     """Classifier-free guidance: e_u + w (e_c - e_u) (Ho and Salimans 2022, eq. 6, with their w plus 1).
 
     From what the network says without the caption towards what it says with it, and for w > 1 beyond, so that the

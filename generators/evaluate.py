@@ -85,13 +85,16 @@ class Reference:
         """What real images and pure noise score, and how far the judge can be trusted."""
         shape = (self.samples, *self.test.images.shape[1:])
         noise = derive_rng(0, "noise").integers(0, 256, shape, dtype=np.uint8)
+        floor = metrics.frechet_distance(self.fresh_features, self.moments)
+        if not floor > 0:
+            raise metrics.MetricError("the real images are all alike, so there is no floor to compare with")
         precision, recall = metrics.precision_recall(self.reading.features, self.fresh_features, threads=self.workers)
         ceilings = {"match_ceiling": accuracy(self.judge, self.test, self.threads)}
         if self.unseen is not None:
             ceilings["match_unseen_ceiling"] = accuracy(self.judge, self.unseen, self.threads)
         return {
             "judge": self.judge.weights_hash(),
-            "fid_floor": metrics.frechet_distance(self.fresh_features, self.moments),
+            "fid_floor": floor,
             "fid_noise": metrics.frechet_distance(self.judge.judge(noise, self.threads).features, self.moments),
             "precision_real": precision,
             "recall_real": recall,
@@ -149,6 +152,8 @@ def evaluate(
     fid = metrics.frechet_distance(reading.features, reference.moments)
     figures = {
         "family": family.name,
+        "seed": seed,
+        "options": dict(options or {}),
         "parameters": family.parameter_count(),
         "samples": count,
         "sampling_seconds": seconds,
@@ -174,11 +179,10 @@ def evaluate(
         figures["variety"] = reference.mean_variety(painted, named)
     if hasattr(family, "likelihood_figures"):
         figures |= family.likelihood_figures(test, seed, reference.threads)
-    if score:
+    if score and len(test.classes) > 1:
         few = min(count, len(reference.fresh))  # as many as there are real ones to compare with
         figures["accuracy_score"] = reference.score(images[:few], labels[:few], f"learning from {family.name}")
         figures["accuracy_score_real"] = reference.real_score
-        figures["accuracy_score_ratio"] = figures["accuracy_score"] / reference.real_score
     return figures | reference.figures
 
 
@@ -222,7 +226,7 @@ def summary(figures: Mapping) -> list[tuple[str, str, str]]:
         ceiling = figures.get("match_unseen_ceiling" if key == "match_unseen" else "match_ceiling", {})
         shares = figures.get(key, {})
         for name, share in shares.items():
-            if name == "all" and len(shares) == 2:
+            if name == "all" and len(shares) <= 2:
                 continue  # of a single thing to read, all is that thing
             lines.append((f"{title}: {name}", f"{share:.1%}", f"{ceiling[name]:.1%}" if name in ceiling else ""))
     likelihoods = {
@@ -232,5 +236,8 @@ def summary(figures: Mapping) -> list[tuple[str, str, str]]:
     }
     lines += [(title, f"{figures[key]:.3f}", "") for key, title in likelihoods.items() if key in figures]
     if "accuracy_score" in figures:
-        lines.append(("accuracy score", f"{figures['accuracy_score']:.1%}", f"{figures['accuracy_score_real']:.1%}"))
+        ours, real = figures["accuracy_score"], figures["accuracy_score_real"]
+        lines.append(("accuracy score", f"{ours:.1%}", f"{real:.1%}"))
+        if real:
+            lines.append(("accuracy score / real", f"{ours / real:.3f}", "1"))
     return lines

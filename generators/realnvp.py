@@ -159,8 +159,9 @@ def build_flow(config: RealNVPConfig, rng: np.random.Generator) -> Bijector:
     fine, coarse = 4 * config.channels, 8 * config.channels
 
     def coupling(size: int, channels: int, width: int, swap: bool = False) -> Coupling:
-        told = (config.features, sketch_channels(config, size))
-        return Coupling(CouplingNetwork(channels // 2, channels, size, width, config.depth, *told, rng), swap)
+        sketch = sketch_channels(config, size)
+        network = CouplingNetwork(channels // 2, channels, size, width, config.depth, config.features, sketch, rng)
+        return Coupling(network, swap)
 
     def steps(count: int, size: int, channels: int, width: int) -> list[Bijector]:
         """One step of flow (Kingma and Dhariwal 2018, figure 2a), `count` times."""
@@ -301,7 +302,7 @@ class RealNVP(Family):
 
     # --- generating -----------------------------------------------------------------------------------------------
 
-    def condition(self, captions: list[str], guidance: float) -> Callable[[slice], Condition]:
+    def guided(self, captions: list[str], guidance: float) -> Callable[[slice], Condition]:
         """What the flow is told of those captions in a slice.  guidance: 1 as they were learned, 2 as far again."""
         tokens = self.vocabulary.encode(captions)
 
@@ -336,11 +337,11 @@ class RealNVP(Family):
 
         An 8-bit value counts as the median of the interval's noise: its middle, if that is uniform.
         """
-        condition, tokens = self.condition(captions, guidance), self.vocabulary.encode(captions)
+        under, tokens = self.guided(captions, guidance), self.vocabulary.encode(captions)
 
         def read(part: slice) -> np.ndarray:
             x, _ = self.spread(images[part], np.full_like(images[part], 0.5), self.conditioning(tokens[part]))
-            return self.flow.forward(x, condition(part))[0].data
+            return self.flow.forward(x, under(part))[0].data
 
         return map_shards(read, len(images), self.config.shard_size, threads)
 
@@ -348,10 +349,10 @@ class RealNVP(Family):
         self, z: np.ndarray, captions: list[str], threads: Threads | None = None, guidance: float = 1.0
     ) -> np.ndarray:
         """The images (N, H, W, C) that noise (N, D) becomes, in 8 bits: under equal guidance, `encode` undone."""
-        condition = self.condition(captions, guidance)
+        under = self.guided(captions, guidance)
 
         def paint(part: slice) -> np.ndarray:
-            return self.flow.inverse(Tensor(z[part]), condition(part)).data
+            return self.flow.inverse(Tensor(z[part]), under(part)).data
 
         return quantise(map_shards(paint, len(z), self.config.shard_size, threads))
 

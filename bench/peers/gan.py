@@ -54,10 +54,10 @@ class Discriminator(Twin):
 
 class GAN(FamilyTwin):
     def phases(self) -> list[TwinPhase]:
-        critic = list(self.discriminator.parameters())
+        discriminator = list(self.discriminator.parameters())
         painter = [*self.text.parameters(), *self.generator.parameters()]
         return [
-            TwinPhase("discriminator", critic, self.draw_for_discriminator, self.discriminator_loss),
+            TwinPhase("discriminator", discriminator, self.draw_for_discriminator, self.discriminator_loss),
             TwinPhase("generator", painter, self.draw_for_generator, self.generator_loss),
         ]
 

@@ -1,4 +1,4 @@
-"""The twin's run beside ours, for `python -m bench quality --peer`: kept in a folder, made by processes of its own.
+"""The twin's run beside ours, for `python -m bench quality`: kept in a folder, made by processes of its own.
 
 No torch in here: `bench/peers/quality.py` has it, and is asked first how long a step takes in each of PyTorch's ways,
 then to train in the fastest.  What it leaves in the folder is a checkpoint of ours, with its averaged weights.
@@ -35,7 +35,7 @@ def trained(
 
     our_steps: of our run; the twin makes as many as it has time for while ours makes these, by both speeds measured now
     How: {"way": the fastest, "milliseconds": {way: of a step, None where it failed}, "ours_milliseconds": {way: of our
-    steps just before and after}, "steps": .., "train_minutes": ..}.
+    steps just before and after}, "our_steps": .., "steps": .., "train_minutes": ..}.
     Raises RunError if the folder holds another run or if PyTorch cannot do it.
     """
     folder = out / f"{name}-twin-{minutes:g}-minutes-seed-{seed}"
@@ -46,9 +46,9 @@ def trained(
         model, meta = open_run(folder)
     how = meta.get("twin", {})
     found = replace(runs.Plan.from_json(meta.get("plan", {})), steps=1)
-    if found != wanted or set(how.get("milliseconds", ())) != set(ways):
+    if found != wanted or how.get("our_steps") != our_steps or set(how.get("ours_milliseconds", ())) != set(ways):
         raise runs.RunError(
-            f"{folder} holds a twin on other data, or with other settings or ways than asked for now; "
+            f"{folder} holds a twin on other data, or of other steps of ours, settings or ways than asked for now; "
             "choose another --out, or remove it"
         )
     return model, how
@@ -70,6 +70,7 @@ def _make(folder: Path, plan: runs.Plan, dataset: Dataset, threads: Threads, way
     way = min(ratios, key=ratios.get)
     plan = replace(plan, steps=max(1, round(our_steps / ratios[way])))
     how = {
+        "our_steps": our_steps,
         "milliseconds": {way: found and 1e3 * found for way, found in seconds.items()},
         "ours_milliseconds": {way: 1e3 * found for way, found in beside.items()},
     }

@@ -79,7 +79,7 @@ def test_the_command_counts_all_that_was_painted(tmp_path, monkeypatch, capsys):
     network = SimpleNamespace(parameter_count=lambda: 7)
     model = SimpleNamespace(sample=sample, generator=network, discriminator=network)
     kept, data = {"classifier": Judge(), "gan": model}, toy_data(20)
-    monkeypatch.setattr(modes, "trained", lambda out, config, name, *_, **__: (kept[name], 1.0))
+    monkeypatch.setattr(modes, "trained", lambda out, config, name, *_, **__: (kept[name], {}))
     monkeypatch.setattr(modes.datasets, "load", lambda *_: data)
     monkeypatch.setattr(modes, "IMAGES", 50)
     monkeypatch.setattr(modes, "SAMPLES", modes.MODES)

@@ -1,4 +1,4 @@
-"""`python -m bench quality --peer`, seen from our side: PyTorch is played by an answer written here."""
+"""`python -m bench quality` and its twin, seen from our side: PyTorch is played by an answer written here."""
 import json
 import subprocess
 import sys
@@ -46,8 +46,8 @@ def asked(monkeypatch):
     return requests
 
 
-def trained(out, config=SMALL, data="digits", dataset=DATA, seed=0, ways=kept.WAYS):
-    return kept.trained(out, config, "ddpm", dataset, data, 1.0, seed, Threads(1), ways, 600)
+def trained(out, config=SMALL, data="digits", dataset=DATA, seed=0, ways=kept.WAYS, steps=600):
+    return kept.trained(out, config, "ddpm", dataset, data, 1.0, seed, Threads(1), ways, steps)
 
 
 def test_the_fastest_way_trains_for_as_long_as_ours(asked, tmp_path, capsys):
@@ -70,7 +70,7 @@ def test_a_finished_twin_is_used_again_but_not_for_another(asked, tmp_path):
     assert not asked and same == how
     assert [a.tobytes() for a in first.state().values()] == [a.tobytes() for a in again.state().values()]
     for other in ({"config": replace(SMALL, snr_limit=4.0)}, {"data": "mnist"}, {"dataset": toy_data(23)},
-                  {"ways": ["eager"]}):  # fmt: skip
+                  {"ways": ["eager"]}, {"steps": 599}):  # fmt: skip
         with pytest.raises(runs.RunError, match="another --out"):
             trained(tmp_path, **other)
     trained(tmp_path, seed=1)
@@ -153,7 +153,9 @@ def test_the_twin_stands_beside_ours(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(quality, "evaluate", evaluate)
     monkeypatch.setattr(quality.datasets, "load", lambda *names: DATA)
     monkeypatch.setattr(quality, "draw", lambda model, captions, *rest: DATA.images[: len(captions)])
-    options = ["--no-sweep", "--families", "ddpm", "--seeds", "2", "--out", str(tmp_path), "--threads", "1"]
+    monkeypatch.setattr(quality, "TRAINING_MINUTES", ())
+    monkeypatch.setattr(quality, "SAMPLING_STEPS", (4, ddpm.STEPS))
+    options = ["--families", "ddpm", "--seeds", "2", "--out", str(tmp_path), "--threads", "1"]
     assert quality.main(options) == 0
     peer = json.loads((tmp_path / "quality.json").read_text())["peer"]
     assert seeds == [("classifier", 0), ("ddpm", 0), ("ddpm", 1)]
@@ -161,6 +163,7 @@ def test_the_twin_stands_beside_ours(monkeypatch, tmp_path, capsys):
     assert "2 seeds: 2.0, 3.0; mean 2.5" in told and "Judge abc reads well." in told and "too little" in told
     assert peer["fid_ours_over_peer"] == 0.5 and peer["train_minutes"] == 0.7 and "sampling_seconds" not in peer
     page = (tmp_path / "index.html").read_text()
+    assert "steps of sampling" in page and "4 steps of sampling: FID 2.000" in told
     assert "mean 2.5" in page and quality.PEER in page and "its PyTorch twin" in page and "0.50" in page
 
 
@@ -170,7 +173,7 @@ def test_a_sweep_measures_what_is_not_measured_yet():
 
     def keep(name, minutes, seed):
         models[minutes] = f"{name} after {minutes}"
-        return models[minutes], minutes
+        return models[minutes], {"steps": 9, "train_minutes": minutes}
 
     def measure(model, seed, steps=None):
         measured.append((model, steps))

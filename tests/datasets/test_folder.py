@@ -51,6 +51,15 @@ def test_splits_of_ones_own(tmp_path):
     assert [datasets.load(tmp_path, split).images[0, 0, 0, 0] for split in ("train", "test")] == [10, 20]
 
 
+def test_both_splits_number_their_classes_alike(tmp_path):
+    """Catches a class that has pictures in one split alone, and the next ones taken for it in the other."""
+    for file in ("train/ant/a.png", "train/cat/b.png", "test/cat/c.png", "test/dog/d.png"):
+        paint(tmp_path / file, 9)
+    train, test = (datasets.load(tmp_path, split) for split in ("train", "test"))
+    assert train.classes == test.classes == ("ant", "cat", "dog") and train.vocabulary == test.vocabulary
+    assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1], [1, 2])
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "I", "F", "YCbCr"])
 def test_every_mode(tmp_path, mode):
     suffix = ".tif" if mode in ("CMYK", "I", "F", "YCbCr") else ".png"

@@ -330,11 +330,11 @@ ALL = {
         fake = self.generate(shard.tokens, rng).detach()
     loss, slope, scores = 0.0, 0.0, []
     for picture in (real, fake):
-        verdict = self.discriminator.score(self.discriminator.look(picture), shard.tokens)
+        score = self.discriminator.score(self.discriminator.look(picture), shard.tokens)
         moved = Tensor(picture.data + s * rng.standard_normal(picture.shape, dtype=np.float32))
         beside = self.discriminator.score(self.discriminator.look(moved), shard.tokens)
-        slope = slope + ((beside - verdict) / s) ** 2
-        scores.append(verdict)
+        slope = slope + ((beside - score) / s) ** 2
+        scores.append(score)
     loss = F.softplus(scores[1] - scores[0])
     if shard.false_tokens is not None:
         lie = self.discriminator.score(self.discriminator.look(real), shard.false_tokens)

@@ -232,7 +232,7 @@ def tiny_flow(slope):
     model.config = realnvp.RealNVPConfig(image_size=2)
     model.dimensions, model.flow = 4, Stretch()
     point = realnvp.dequantise
-    model.dequantiser = None if slope is None else lambda images, noise, told: (Tensor(point(images, noise)), slope)
+    model.dequantiser = None if slope is None else lambda images, noise, _: (Tensor(point(images, noise)), slope)
     return model
 
 

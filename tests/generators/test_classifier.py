@@ -108,6 +108,7 @@ def test_asked_marks_silence(judge):
 
 def test_accuracy_score_tells_good_labels_from_wrong_ones(threads, monkeypatch):
     monkeypatch.setattr(classifier, "ClassifierConfig", lambda: SMALL)
-    real, test = squares(150, seed=5, attributes=False), squares(100, seed=6, attributes=False)
+    named = {"classes": ("zero", "red panda"), "vocabulary": ("panda", "red", "zero")}  # a class may have two words
+    real, test = (dataclasses.replace(squares(n, n, attributes=False), **named) for n in (150, 100))
     assert classifier.accuracy_score(real.images, real.labels, test, threads, steps=50) > 0.95
     assert classifier.accuracy_score(real.images, 1 - real.labels, test, threads, steps=50) < 0.05

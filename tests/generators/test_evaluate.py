@@ -1,6 +1,7 @@
 """The protocol of evaluation, on toy images (`squares.py`), and `inkling evaluate`."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -90,10 +91,10 @@ def test_one_image_of_a_class_has_no_variety(reference):
     figures = evaluate.evaluate(Copier(reference.training), few, score=False)
     assert figures["variety_real"] == metrics.variety(few.test.images[few.test.labels == common])
     assert "variety of a class" in {name for name, *_ in evaluate.summary(figures)}
-    alone = dataclasses.replace(reference, test=classifier.cut(reference.test, 6, 8))
-    assert len(alone.test.classes) == 2 and not len(alone.common)
-    del figures["variety"]
-    assert "variety of a class" not in {name for name, *_ in evaluate.summary(figures)}
+    four = dataclasses.replace(classifier.cut(reference.test, 0, 4), labels=np.arange(4), classes=PLACES * 2)
+    alone = evaluate.evaluate(Copier(reference.training), dataclasses.replace(reference, test=four), score=False)
+    assert not {"variety", "variety_real"} & alone.keys() and np.isfinite([alone["fid"], alone["recall"]]).all()
+    assert "variety of a class" not in {name for name, *_ in evaluate.summary(alone)}
 
 
 def test_the_floor_is_that_of_as_many_real_images(reference):
@@ -128,11 +129,10 @@ def test_the_accuracy_score_is_learnt_from_all_samples_and_from_as_many_new_imag
     learnt, test = [], numbered(80, first=1000)
     monkeypatch.setattr(evaluate, "accuracy_score", lambda *a, **k: learnt.append(a) or 0.5)
     reference = Reference(judge, numbered(200), test, threads=threads)
-    figures = evaluate.evaluate(Painter(), reference)
+    evaluate.evaluate(Painter(), reference)
     (painted, labels, tested, *_), (real, real_labels, *_) = learnt
     assert numbers(real) == list(range(100, 180)) and np.array_equal(real_labels, reference.training.labels[100:180])
     assert len(painted) == 80 and np.array_equal(labels, test.labels) and tested is test
-    assert figures["accuracy_score_ratio"] == 1
 
 
 def test_the_floor_is_of_images_that_the_judge_has_not_seen(judge, threads, monkeypatch):
@@ -236,16 +236,33 @@ def test_evaluate_says_what_is_missing(tmp_path, judge, capsys):
     assert loaded.weights_hash() == judge.weights_hash()
 
 
-def test_evaluate_says_when_fewer_samples_are_drawn_or_too_few(tmp_path, reference, capsys, monkeypatch):
+def test_evaluate_passes_options_on_and_says_when_samples_are_too_few(tmp_path, reference, capsys, monkeypatch):
     of_run = {"name": (Copier(reference.training), {"plan": {"data": "digits", "limit": 100}})}
     monkeypatch.setattr(commands, "open_run", lambda run: of_run.get(run, (reference.judge, {})))
     splits = {"train": reference.training, "test": reference.test, "unseen": None}
     monkeypatch.setattr(commands.datasets, "load", lambda name, split: splits[split])
     monkeypatch.setattr(Copier, "image_shape", reference.judge.image_shape, raising=False)
-    monkeypatch.setattr(evaluate, "accuracy_score", lambda *a, **k: 0.5)
+    paint, asked, scores = Copier.sample, [], []
+
+    def sample(self, captions, rng, threads=None, steps=None, guidance=None):
+        asked.append((steps, guidance))
+        return paint(self, captions, rng)
+
+    monkeypatch.setattr(Copier, "sample", sample)
+    monkeypatch.setattr(evaluate, "accuracy_score", lambda *a, **k: scores.append(a) or 0.5)
     seen, real = [], evaluate.evaluate
     monkeypatch.setattr(evaluate, "evaluate", lambda family, of, *a, **k: seen.append(of) or real(family, of, *a, **k))
     assert cli.main(["evaluate", "name", "--judge", str(tmp_path), "-n", "500"]) == 0
-    assert "not 500" in capsys.readouterr().out and seen[0].count == 120 and seen[0].limit == 100
+    told = capsys.readouterr().out
+    assert "not 500" in told and "accuracy score / real" in told and seen[0].count == 120 and seen[0].limit == 100
+    assert len(scores) == 2 and set(asked) == {(None, None)}
+    asked.clear()
+    options = ["--sample-steps", "7", "--guidance", "3", "--no-score", "--json", str(tmp_path / "x.json")]
+    assert cli.main(["evaluate", "name", "--judge", str(tmp_path), *options]) == 0
+    assert len(scores) == 2 and set(asked) == {(7, 3.0)}
+    assert json.loads((tmp_path / "x.json").read_text())["options"] == {"steps": 7, "guidance": 3.0}
+    capsys.readouterr()
+    assert cli.main(["evaluate", "name", "--judge", str(tmp_path), "--temperature", "1"]) == 2
+    assert "means nothing" in capsys.readouterr().err
     assert cli.main(["evaluate", "name", "--judge", str(tmp_path), "-n", "2"]) == 2
     assert "at least 4" in capsys.readouterr().err

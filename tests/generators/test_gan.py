@@ -64,12 +64,12 @@ def test_each_phase_moves_its_own_networks(only):
     model = build(OnePhase, DATA, **SMALL)
     model.only = only
     trainer = Trainer(model, DATA, 0, 10, pool(2))
-    critics, painters = (model.discriminator, model.discriminator.text), (model.generator, model.text)
-    before = [weights(module) for module in (*critics, *painters)]
+    tested, painters = (model.discriminator, model.discriminator.text), (model.generator, model.text)
+    before = [weights(module) for module in (*tested, *painters)]
     for _ in range(3):
         trainer.step()
-    for module, old in zip((*critics, *painters), before, strict=True):
-        assert set(moved(old, module)) == {(module in critics) == (only == 0)}
+    for module, old in zip((*tested, *painters), before, strict=True):
+        assert set(moved(old, module)) == {(module in tested) == (only == 0)}
 
 
 def shard(false=True):
