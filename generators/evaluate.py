@@ -178,7 +178,7 @@ def evaluate(
         painted = draw(family, names, seed + 2, reference.threads, options, reference.progress)
         figures["variety"] = reference.mean_variety(painted, named)
     if hasattr(family, "likelihood_figures"):
-        figures |= family.likelihood_figures(test, seed, reference.threads)
+        figures |= family.likelihood_figures(test, seed, reference.threads, reference.progress)
     if score and len(test.classes) > 1:
         few = min(count, len(reference.fresh))  # as many as there are real ones to compare with
         figures["accuracy_score"] = reference.score(images[:few], labels[:few], f"learning from {family.name}")

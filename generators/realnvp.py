@@ -289,14 +289,24 @@ class RealNVP(Family):
 
         return map_shards(measure, len(images), self.config.shard_size, threads)
 
-    def likelihood_figures(self, test: Dataset, seed: int, threads: Threads | None = None) -> dict[str, float]:
-        """Mean bits per dimension of the test images with their fullest captions: one draw of noise each, and eight."""
+    def likelihood_figures(
+        self,
+        test: Dataset,
+        seed: int,
+        threads: Threads | None = None,
+        progress: Callable = lambda rounds, what, count: rounds,
+    ) -> dict[str, float]:
+        """Mean bits per dimension of the test images with their fullest captions: one draw of noise each, and eight.
+
+        progress: wraps the loop over blocks of images, as `generators/evaluate.py` has it
+        """
         images, captions = test.images / np.float32(255), test.captions(np.arange(len(test)))
         figures = {}
         for name, samples in (("bits_per_dimension", 1), ("bits_per_dimension_8", 8)):
             rng = derive_rng(seed, name)
             blocks = [slice(start, start + 500) for start in range(0, len(test), 500)]
-            bits = [self.bits(images[block], captions[block], rng, samples, threads) for block in blocks]
+            watched = progress(blocks, "likelihood", len(blocks))
+            bits = [self.bits(images[block], captions[block], rng, samples, threads) for block in watched]
             figures[name] = float(np.concatenate(bits).mean())
         return figures
 

@@ -24,10 +24,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
-from tqdm import tqdm
 
 from generators.blocks import ResidualBlock, is_ink, log_mean_exp, soft_clip, squeeze, unsqueeze
 from generators.text import TextEncoder
@@ -212,9 +210,17 @@ class VAE(Family):
         return bernoulli_log_likelihood if self.config.likelihood == "bernoulli" else logistic_log_likelihood
 
     def likelihood_figures(
-        self, test, seed: int, threads: Threads | None = None, count: int = 1000, k: int = 500
+        self,
+        test,
+        seed: int,
+        threads: Threads | None = None,
+        progress: Callable = lambda rounds, what, count: rounds,
+        count: int = 1000,
+        k: int = 500,
     ) -> dict[str, float]:
         """The importance-weighted bound on the first `count` test images with their fullest captions.
+
+        progress: wraps the loop over blocks of images, as `generators/evaluate.py` has it
 
         "nats": its mean per image, on images binarised once (seed 0, for every model the same) if the likelihood is
         "bernoulli".  Else on the 8-bit images, and also as "bits_per_dimension".
@@ -223,8 +229,8 @@ class VAE(Family):
         if self.config.likelihood == "bernoulli":
             images = binarise(images, derive_rng(0, "binarised test images"))
         captions = test.captions(np.arange(len(images)))
-        blocks = partial(tqdm, desc="likelihood", unit="block")
-        nats = float(np.mean(importance_weighted_bound(self, images, captions, k, seed, threads, blocks)))
+        watched = lambda blocks: progress(blocks, "likelihood", len(blocks))  # noqa: E731
+        nats = float(np.mean(importance_weighted_bound(self, images, captions, k, seed, threads, watched)))
         if self.config.likelihood == "bernoulli":
             return {"nats": nats}
         return {"nats": nats, "bits_per_dimension": -nats / (math.prod(self.image_shape) * math.log(2))}
