@@ -3,25 +3,12 @@
 import dataclasses
 
 import numpy as np
-import pytest
 
 from datasets.captions import ATTRIBUTES
 from generators import classifier, registry
 from generators.classifier import Classifier, ClassifierConfig
 from nn.parallel import Threads
 from tests.generators.squares import SIDE, SMALL, squares
-
-
-@pytest.fixture(scope="module")
-def threads():
-    pool = Threads(2)
-    yield pool
-    pool.close()
-
-
-@pytest.fixture(scope="module")
-def judge(threads):
-    return classifier.train_classifier(squares(200), 60, 0, threads, SMALL)
 
 
 def test_the_judge_reads_every_attribute_of_images_it_never_saw(judge, threads):

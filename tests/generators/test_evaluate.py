@@ -11,20 +11,7 @@ from generators import classifier, cli, commands, evaluate, metrics, registry
 from generators.evaluate import Reference
 from generators.vae import VAEConfig
 from nn import checkpoint
-from nn.parallel import Threads
 from tests.generators.squares import PLACES, SIDE, SMALL, squares
-
-
-@pytest.fixture(scope="module")
-def threads():
-    pool = Threads(2)
-    yield pool
-    pool.close()
-
-
-@pytest.fixture(scope="module")
-def judge(threads):
-    return classifier.train_classifier(squares(200), 60, 0, threads, SMALL)
 
 
 class Copier:
