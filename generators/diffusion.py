@@ -197,19 +197,30 @@ def guide(unconditional: Answer, conditional: Answer, weight: float) -> Answer:
     return (1 - weight) * unconditional + weight * conditional
 
 
-def extrapolate(x0: np.ndarray, before: np.ndarray, ab_before: float, ab_t: float, ab_s: float) -> np.ndarray:
-    """The guess of x_0 that the step from t to s needs on average, from this guess and the one before it.
+def average_guess(
+    first: np.ndarray, ab_first: float, second: np.ndarray, ab_second: float, ab_t: float, ab_s: float
+) -> np.ndarray:
+    """The guess of x_0 that the step from t to s needs on average, if guesses go along the line through these two.
 
-    A long step is wrong because the guess is held fixed while it ought to improve on the way.  In the time
-    lambda = log(signal / noise) guesses change smoothly, so go on along the straight line through the last two, to the
-    middle of the step: DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2), which with this guess is a DDIM step.
+    Without fresh noise the way back is d(x / noise) = x_0 d(signal / noise), where signal and noise are sqrt(ab) and
+    sqrt(1 - ab): `ddim_step`, as long as x_0 stays the same (Lu et al. 2022b, eq. 8).  But guesses improve on the way,
+    evenly in lambda = log(signal / noise).  So a long step needs their average over signal / noise = e^lambda, which
+    on a straight line is the guess at
+
+        lambda = lambda_s - 1 + h / (e^h - 1),   h = lambda_s - lambda_t          (the mean of lambda under e^lambda)
+
+    A line through the last two guesses goes on into a step that is to be taken (DPM-Solver++(2M); Lu et al. 2022b,
+    algorithm 2, which takes the middle, lambda_s - h / 2); one through those at both ends of a step tells how it
+    should have been taken (the corrector of UniPC; Zhao et al. 2023, section 3.1).
     """
 
     def log_snr(ab: float) -> float:
         return 0.5 * math.log(ab / (1 - ab))
 
-    ratio = (log_snr(ab_s) - log_snr(ab_t)) / (log_snr(ab_t) - log_snr(ab_before))
-    return x0 + (0.5 * ratio) * (x0 - before)
+    h = log_snr(ab_s) - log_snr(ab_t)
+    mean = log_snr(ab_s) - 1 + h / math.expm1(h)
+    share = (mean - log_snr(ab_first)) / (log_snr(ab_second) - log_snr(ab_first))
+    return first + share * (second - first)
 
 
 # --- backwards: all the way ------------------------------------------------------------------------------------------
@@ -221,7 +232,7 @@ def time_steps(total: int, steps: int) -> list[int]:
     T sin^2(pi u / 2) for u from 1 to 0: close together at both ends.  What an image is at large has more variance than
     the noise until nearly everything is noise, and its finest detail less until nearly everything is clean, so those
     are the times at which they are decided.  For Gaussian data with the covariance of Fashion-MNIST, 10 second-order
-    steps so leave a Frechet distance of 3.5, evenly spaced ones 23; 50 steps leave 0.01 and 0.44.
+    steps so leave a Frechet distance of 0.7, evenly spaced ones 4.7; 50 steps leave 0.0005 and 0.06.
     """
     if not 1 <= steps <= total:
         raise ValueError(f"the number of sampling steps must be from 1 to {total}; given {steps}")
@@ -242,18 +253,21 @@ def reverse_process(
     """From noise x at times[0] to an image at times[-1] = 0; yields (x_t, the guess of x_0) for every t, 0 included.
 
     step: `posterior`, or `ddim_step` with its eta; rng: for those that add noise
-    second_order: use `extrapolate`, except in the first step, which has no guess before it, and in the last
+    second_order: use `average_guess`, to take every step but the first and the last, and to take each once more when
+        the guess at its end is known: at no cost, for that guess is wanted anyway.  For steps that add no noise
     The last pair is the image, twice.
     """
-    before = None
-    for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    last = None  # where the step before began: x, the guess of x_0, alpha_bar
+    for t, s in zip(times[:-1], times[1:], strict=True):
         ab_t, ab_s = float(alpha_bar[t]), float(alpha_bar[s])
-        x0 = predict_clean(x, t)
+        aim = x0 = predict_clean(x, t)
+        if second_order and last is not None:
+            x_r, x0_r, ab_r = last
+            x, _ = step(x_r, average_guess(x0_r, ab_r, x0, ab_t, ab_r, ab_t), ab_r, ab_t)
+            if s > 0:
+                aim = average_guess(x0_r, ab_r, x0, ab_t, ab_t, ab_s)
         yield x, x0
-        aim = x0
-        if second_order and before is not None and s > 0:
-            aim = extrapolate(x0, before, float(alpha_bar[times[i - 1]]), ab_t, ab_s)
-        before = x0
+        last = x, x0, ab_t
         x, variance = step(x, aim, ab_t, ab_s)
         if variance > 0:  # zero for s = 0: no noise on the finished image
             x = x + math.sqrt(variance) * rng.standard_normal(x.shape).astype(x.dtype)

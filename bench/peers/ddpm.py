@@ -104,16 +104,24 @@ class DDPM(FamilyTwin):
 
     def sample(self, noise: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Second-order DDIM with guidance 1 (see `diffusion.reverse_process`)."""
-        caption, x, before, before_ab = self.text(tokens), noise, None, 0.0
+        caption, x, last = self.text(tokens), noise, None
         times = diffusion.time_steps(self.config.time_steps, self.STEPS)
         levels = [float(level) for level in self.alpha_bar[times]]
+
+        def step(x: torch.Tensor, x0: torch.Tensor, ab_t: float, ab_s: float) -> torch.Tensor:
+            return math.sqrt(ab_s) * x0 + math.sqrt((1 - ab_s) / (1 - ab_t)) * (x - math.sqrt(ab_t) * x0)
+
         for t, s, ab_t, ab_s in zip(times, times[1:], levels, levels[1:], strict=False):
             output = self.predict(x, torch.full((len(x),), t), caption)
             signal, deviation = math.sqrt(ab_t), math.sqrt(1 - ab_t)
             v = self.config.prediction == "v"
             x0 = signal * x - deviation * output if v else (x - deviation * output) / signal
-            x0 = x0.clamp(-1, 1)
-            aim = x0 if before is None or s == 0 else diffusion.extrapolate(x0, before, before_ab, ab_t, ab_s)
-            before, before_ab = x0, ab_t
-            x = math.sqrt(ab_s) * aim + (math.sqrt(1 - ab_s) / deviation) * (x - signal * aim)
+            aim = x0 = x0.clamp(-1, 1)
+            if last is not None:
+                x_r, x0_r, ab_r = last
+                x = step(x_r, diffusion.average_guess(x0_r, ab_r, x0, ab_t, ab_r, ab_t), ab_r, ab_t)
+                if s > 0:
+                    aim = diffusion.average_guess(x0_r, ab_r, x0, ab_t, ab_t, ab_s)
+            last = x, x0, ab_t
+            x = step(x, aim, ab_t, ab_s)
         return (x * 0.5 + 0.5).clamp(0, 1)

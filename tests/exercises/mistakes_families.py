@@ -136,7 +136,12 @@ FAMILIES = {
         ("even times", "training_share", ", self.training_share)", ")"),
     ],
     "second-order": [
-        ("to the end of the step", "to its middle is wanted", "0.5 * ratio", "ratio"),
+        (
+            "to the middle of the step", "in its middle",
+            "log_snr(ab_s) - 1 + h / math.expm1(h)",
+            "log_snr(ab_s) - h / 2",
+        ),
+        ("the squares of signal and noise", "of their squares", "0.5 * math.log", "math.log"),
     ],
     "guidance": [
         (

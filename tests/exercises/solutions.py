@@ -310,14 +310,18 @@ ALL = {
     return result
     """,
     "sampling-loop": """
-    guesses = []
+    guesses, way = [], []
     for i in range(len(times) - 1):
         now, after = alpha_bar[times[i]], alpha_bar[times[i + 1]]
         guesses.append(predict_clean(x, times[i]))
-        yield x, guesses[-1]
         target = guesses[-1]
-        if second_order and 0 < i < len(times) - 2:
-            target = extrapolate(target, guesses[-2], alpha_bar[times[i - 1]], now, after)
+        if second_order and i > 0:
+            before = alpha_bar[times[i - 1]]
+            x = step(way[-1], average_guess(target, now, guesses[-2], before, before, now), before, now)[0]
+            if i < len(times) - 2:
+                target = average_guess(guesses[-2], before, target, now, now, after)
+        yield x, guesses[-1]
+        way.append(x)
         mean, variance = step(x, target, now, after)
         noise = rng.standard_normal(x.shape) if variance else 0.0
         x = (mean + noise * math.sqrt(variance)).astype(x.dtype)

@@ -326,29 +326,56 @@ def test_guide(weight):
     trial.expect(got, unconditional + change, rtol=1e-6, atol=1e-12, instead=instead)
 
 
+def line_average(first, ab_first, second, ab_second, ab_t, ab_s):
+    """The average of guesses on the line through two, from t to s, over signal / noise: summed up in small pieces."""
+    lam_first, lam_second, lam_t, lam_s = (np.log(np.sqrt(ab / (1 - ab))) for ab in (ab_first, ab_second, ab_t, ab_s))
+    ratios = np.linspace(np.exp(lam_t), np.exp(lam_s), 100_001)
+    share = ((np.log((ratios[1:] + ratios[:-1]) / 2) - lam_first) / (lam_second - lam_first)).mean()
+    return (1 - share) * first + share * second
+
+
 @pytest.mark.exercise(id="second-order")
-@pytest.mark.parametrize("order", [(3, 2, 1), (6, 4, 1), (5, 4, 3)], ids=str)
-def test_extrapolate(order):
-    before_t, t, s = order
-    x0, before = normal((2, 3), 0), normal((2, 3), 1)
-    call = f"extrapolate(x0, before, ab_before={ALPHA_BAR[before_t]}, ab_t={ALPHA_BAR[t]}, ab_s={ALPHA_BAR[s]})"
-    trial = Trial(call, x0=x0, before=before)
+@pytest.mark.parametrize(
+    "tag, order",
+    [
+        ("for the step to come", (3, 2, 2, 1)),
+        ("for the step to come", (6, 4, 4, 1)),
+        ("for the step that was taken", (5, 2, 5, 2)),
+        ("for the step that was taken", (6, 5, 6, 5)),
+        ("for a step elsewhere", (6, 2, 4, 3)),
+    ],
+    ids=str,
+)
+def test_average_guess(tag, order):
+    first, second = normal((2, 3), 0), normal((2, 3), 1)
     levels = [float(ALPHA_BAR[time]) for time in order]
-    got = trial.run(diffusion.extrapolate, x0, before, *levels)
-    lambdas = np.log(np.sqrt(ALPHA_BAR[list(order)]) / np.sqrt(1 - ALPHA_BAR[list(order)]))
-    ratio = (lambdas[2] - lambdas[1]) / (lambdas[1] - lambdas[0])
+    call = "average_guess(first, {:.3g}, second, {:.3g}, ab_t={:.3g}, ab_s={:.3g})".format(*levels)
+    trial = Trial(call, tag, first=first, second=second)
+    got = trial.run(diffusion.average_guess, first, levels[0], second, levels[1], *levels[2:])
+    lam_first, lam_second, lam_t, lam_s = np.log(np.sqrt(levels) / np.sqrt(1 - np.array(levels)))
+    h = lam_s - lam_t
+
+    def at(place, start=lam_first, end=lam_second):
+        return first + (place - start) / (end - start) * (second - first)
+
+    right = line_average(first, levels[0], second, levels[1], *levels[2:])
+    mean = lam_s - 1 + h / np.expm1(h)
+    squares = 2 * lam_s - 1 + 2 * h / np.expm1(2 * h)
     instead = {
-        "to the end of the step; to its middle is wanted": x0 + ratio * (x0 - before),
-        "back, towards the guess before": x0 - ratio / 2 * (x0 - before),
-        "this goes on from the guess before, not from the last": before + ratio / 2 * (x0 - before),
-        "the two distances are exchanged": x0 + (x0 - before) / ratio / 2,
-        "half-way as far as the last two guesses are apart: steps of different length are not looked at":
-            x0 + (x0 - before) / 2,
+        "the guess in its middle: what lies late in the step counts more, by e^lambda": at((lam_s + lam_t) / 2),
+        "the guess at the end of the step": at(lam_s),
+        "the guess at the beginning of the step": at(lam_t),
+        "the two guesses are exchanged": first + second - right,
+        "lambda is the logarithm of signal / noise, and this one is of their squares": at(squares / 2),
+        "the line is straight over lambda; this one is so over signal / noise":
+            at((np.exp(lam_s) + np.exp(lam_t)) / 2, np.exp(lam_first), np.exp(lam_second)),
+        "the mean of lambda counts from lambda_s, not from lambda_t": at(mean - h),
     }  # fmt: skip
-    right = x0 + ratio / 2 * (x0 - before)
-    trial.expect(got, right, rtol=1e-6, instead=instead)
-    trial = Trial(call, "in float32", x0=x0.astype(np.float32), before=before.astype(np.float32))
-    got = trial.run(diffusion.extrapolate, x0.astype(np.float32), before.astype(np.float32), *levels)
+    instead = {cause: value for cause, value in instead.items() if not np.allclose(value, right, rtol=1e-4)}
+    trial.expect(got, right, rtol=1e-6, atol=1e-8, instead=instead)
+    small = first.astype(np.float32), second.astype(np.float32)
+    trial = Trial(call, "in float32", first=small[0], second=small[1])
+    got = trial.run(diffusion.average_guess, small[0], levels[0], small[1], levels[1], *levels[2:])
     trial.expect(got, right, rtol=1e-4, atol=1e-5, dtype=np.float32)
 
 
@@ -434,22 +461,34 @@ def test_an_oracle_gets_its_image_back(kind):
 
 
 @pytest.mark.exercise(id="sampling-loop")
-def test_second_order_steps_aim_where_extrapolate_says():
+def test_second_order_steps_look_ahead_and_are_taken_again():
     x, times = normal((2, 3), 1), [6, 4, 3, 1, 0]
-    step, calls = counted(lambda x_t, x0, ab_t, ab_s: (0.5 * x_t + 0.2 * x0, 0.0))
     trial = Trial(f"reverse_process(..., {times}, second_order=True)", "with second-order steps")
-    process = diffusion.reverse_process(
-        lambda x, t: x * t * 0.1 + t, x, times, ALPHA_BAR, step, None, second_order=True
-    )
+
+    def plain_step(x_t, x0, ab_t, ab_s):
+        return (ab_t + 0.5) * x_t + (0.2 + ab_s) * x0, 0.0
+
+    def predict_clean(x_t, t):
+        return x_t * t * 0.1 + t
+
+    process = diffusion.reverse_process(predict_clean, x, times, ALPHA_BAR, plain_step, None, second_order=True)
     pairs = trial.run(lambda: [(a.copy(), b.copy()) for a, b in process])
+    before = None
     for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
-        guess = pairs[i][1]
-        aim = guess
-        if 0 < i < len(times) - 2:
-            half_log = [0.5 * np.log(ab / (1 - ab)) for ab in ALPHA_BAR[[times[i - 1], t, s]]]
-            ratio = (half_log[2] - half_log[1]) / (half_log[1] - half_log[0])
-            aim = guess + 0.5 * ratio * (guess - pairs[i - 1][1])
-        trial.expect(calls[i][1], aim, f"the x_0 that step was given at t = {t}")
+        ab_t, ab_s = float(ALPHA_BAR[t]), float(ALPHA_BAR[s])
+        aim = guess = predict_clean(x, t)
+        instead = {}
+        if before is not None:
+            x_r, guess_r, ab_r = before
+            instead = {"the step that led here was not taken again, now that the guess at its end is known": x}
+            x, _ = plain_step(x_r, line_average(guess_r, ab_r, guess, ab_t, ab_r, ab_t), ab_r, ab_t)
+            if s > 0:
+                aim = line_average(guess_r, ab_r, guess, ab_t, ab_t, ab_s)
+        trial.expect(pairs[i][1], guess, f"the guess at t = {t}")
+        trial.expect(pairs[i][0], x, f"x at t = {t}", rtol=1e-6, instead=instead)
+        before = x, guess, ab_t
+        x, _ = plain_step(x, aim, ab_t, ab_s)
+    trial.expect(pairs[-1][0], x, "the image at the end", rtol=1e-6)
 
 
 def gaussian_posterior(x_t, x0, ab_t, ab_s):

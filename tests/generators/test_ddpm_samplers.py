@@ -128,14 +128,15 @@ def test_fresh_noise_is_drawn_where_eta_asks_for_it_and_nowhere_else():
 
 
 def test_second_order_steps_come_closer_to_the_exact_path_than_as_many_of_first_order():
+    """Catches steps that look ahead but are not taken again: those leave 0.15 of the error of first-order ones."""
     mixture = Mixture(diffusion.schedule("cosine", 1000))
     start = np.random.default_rng(6).standard_normal((500, 2))
     exact = run(mixture.predict_clean, start, 1000, mixture.alpha_bar, "second order")
     errors = {
-        sampler: np.abs(run(mixture.predict_clean, start, 20, mixture.alpha_bar, sampler) - exact).mean()
+        sampler: np.abs(run(mixture.predict_clean, start, 40, mixture.alpha_bar, sampler) - exact).mean()
         for sampler in ("DDIM", "second order")
     }
-    assert errors["second order"] < 0.5 * errors["DDIM"]
+    assert errors["second order"] < 0.08 * errors["DDIM"]
 
 
 def test_ten_steps_serve_gaussian_data_of_every_scale_because_they_are_close_at_both_ends():
@@ -154,7 +155,7 @@ def test_ten_steps_serve_gaussian_data_of_every_scale_because_they_are_close_at_
         return ((np.abs(factor[0]) - np.sqrt(variances)) ** 2).sum()
 
     ten = distance(diffusion.time_steps(1000, 10))
-    assert ten < 0.03 * variances.sum() and ten < 0.25 * distance(even)
+    assert ten < 0.01 * variances.sum() and ten < 0.25 * distance(even)
     assert distance(diffusion.time_steps(1000, 50)) < 0.01 * ten
 
 

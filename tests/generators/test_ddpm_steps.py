@@ -236,14 +236,27 @@ def test_guidance_is_exact_at_zero_and_one_and_goes_beyond(seed):
 
 
 @given(SEEDS, st.floats(-4, 4), st.floats(-4, 4))
-def test_extrapolation_finds_the_middle_of_the_step_where_guesses_move_evenly(seed, offset, slope):
-    """With a guess linear in lambda = log(signal / noise), the aim is the guess half-way through the step."""
-    alpha_bar = diffusion.cosine_alpha_bar(1000)
-    s, t, before = np.sort(np.random.default_rng(seed).choice(np.arange(1, 1000), 3, replace=False))
-    lam = 0.5 * np.log(alpha_bar / (1 - np.where(alpha_bar == 1, 0.5, alpha_bar)))
-    guess = {i: np.array([offset + slope * lam[i]]) for i in (before, t)}
-    aim = diffusion.extrapolate(guess[t], guess[before], *(float(alpha_bar[i]) for i in (before, t, s)))
-    np.testing.assert_allclose(aim, offset + slope * (lam[t] + lam[s]) / 2, rtol=1e-6, atol=1e-6)
+def test_a_step_with_the_average_guess_is_exact_where_guesses_move_evenly(seed, offset, slope):
+    """With a guess linear in lambda = log(signal / noise), one long step ends where thousands of small ones do.
+
+    Catches the middle of the step instead of its mean, and a weight that counts the wrong end more.
+    """
+    rng = np.random.default_rng(seed)
+    s, t, first, second = (float(level) for level in 1 / (1 + np.exp(-2 * np.sort(rng.uniform(-4, 4, 4))))[::-1])
+    if rng.random() < 0.5:  # the corrector's case; else the predictor's, a line from before the step
+        first, second, t = t, s, t
+
+    def guess(ab):
+        return np.array([offset + slope * 0.5 * math.log(ab / (1 - ab))])
+
+    x = rng.standard_normal(1)
+    aim = diffusion.average_guess(guess(first), first, guess(second), second, t, s)
+    once, _ = diffusion.ddim_step(x, aim, t, s)
+    ratios = np.geomspace(t / (1 - t), s / (1 - s), 3_001)
+    levels = ratios / (1 + ratios)
+    for ab_t, ab_s in zip(levels[:-1].tolist(), levels[1:].tolist(), strict=True):
+        x, _ = diffusion.ddim_step(x, guess((ab_t + ab_s) / 2), ab_t, ab_s)
+    np.testing.assert_allclose(once, x, rtol=1e-4, atol=1e-4)
 
 
 @given(st.integers(1, 1000).flatmap(lambda total: st.tuples(st.just(total), st.integers(1, total))))
