@@ -41,6 +41,7 @@ from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
 
 STEPS = 50  # of sampling, unless told otherwise
+FARTHEST = 2.0  # that a pixel of a guess may be from the middle gray while sampling, with images from -1 to 1
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,9 @@ class DDPM(Family):
 
         guidance: see `weight_at`; with 0 the captions are not looked at, with 1 the empty caption is not; None: as the
             config says
-        clip: keep the guess where images are, in [-1, 1]; better for sampling, but then it cannot be inverted
+        clip: keep the guess within FARTHEST, so that a wrong one at the highest noise, where a network that says the
+            noise is divided by next to nothing, does not run away.  Not within [-1, 1], where images are: guidance goes
+            beyond, and what is cut off there is missing later (docs/notebook.md).  What is cut cannot be inverted
         """
         guidance = self.config.guidance if guidance is None else guidance
         conditional, unconditional = self.text(tokens), self.text(np.zeros_like(tokens))
@@ -172,7 +175,7 @@ class DDPM(Family):
                     self.network(x, times, unconditional).data, self.network(x, times, conditional).data, weight
                 )
             x0 = diffusion.clean_image(output, x_t, t, self.alpha_bar, self.config.prediction)
-            return np.clip(x0, -1, 1) if clip else x0
+            return np.clip(x0, -FARTHEST, FARTHEST) if clip else x0
 
         return predict_clean
 

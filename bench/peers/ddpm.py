@@ -11,6 +11,7 @@ from bench.peers.blocks import drop_captions, squeeze, unsqueeze
 from bench.peers.layers import Twin
 from bench.peers.training import Batch, FamilyTwin, TwinPhase
 from generators import diffusion
+from generators.ddpm import FARTHEST
 
 
 class TimeEncoder(Twin):
@@ -116,7 +117,7 @@ class DDPM(FamilyTwin):
             signal, deviation = math.sqrt(ab_t), math.sqrt(1 - ab_t)
             v = self.config.prediction == "v"
             x0 = signal * x - deviation * output if v else (x - deviation * output) / signal
-            aim = x0 = x0.clamp(-1, 1)
+            aim = x0 = x0.clamp(-FARTHEST, FARTHEST)
             if last is not None:
                 x_r, x0_r, ab_r = last
                 x = step(x_r, diffusion.average_guess(x0_r, ab_r, x0, ab_t, ab_r, ab_t), ab_r, ab_t)
