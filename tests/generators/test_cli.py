@@ -41,7 +41,7 @@ def test_training_says_where_to_go_on(run, capsys):
     ]  # fmt: skip
 
 
-def test_help_names_the_guidance_in_force(capsys):
+def test_help_names_the_defaults_in_force(capsys):
     """Catches: a default changed in a family and not in the help."""
     from generators.ddpm import DDPM, DDPMConfig
     from generators.realnvp import GUIDANCE, RealNVP
@@ -53,6 +53,7 @@ def test_help_names_the_guidance_in_force(capsys):
         ("denoise", f"(default: {gray.guidance:g}, or {ink.guidance:g} for ink)"),
         ("edit", f"(default: ddpm {gray.edit_guidance:g}, or {ink.edit_guidance:g} for ink; "
                  f"realnvp {reading:g} to read the image and {painting:g} to paint it)"),
+        ("edit", f"(default: 1; realnvp: {RealNVP.direction_amount:g})"),
     ):  # fmt: skip
         with pytest.raises(SystemExit):
             cli.parser().parse_args([command, "--help"])
