@@ -20,7 +20,7 @@ Where to read on:
 
 Sources: Sohl-Dickstein et al. 2015; Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Nichol and Dhariwal 2021 (cosine
 schedule); Ho and Salimans 2022 (guidance), Kynkaanniemi et al. 2024 (where); Salimans and Ho 2022 (v-prediction);
-Hang et al. 2023 (min-SNR weights).
+Hang et al. 2023 (min-SNR weights); Lu et al. 2022b (DPM-Solver++) and Zhao et al. 2023 (UniPC), for few steps.
 """
 from __future__ import annotations
 

@@ -198,16 +198,17 @@ def guide(unconditional: Answer, conditional: Answer, weight: float) -> Answer:
 
 
 def average_guess(
-    first: np.ndarray, ab_first: float, second: np.ndarray, ab_second: float, ab_t: float, ab_s: float
-) -> np.ndarray:
+    first: Answer, ab_first: float, second: Answer, ab_second: float, ab_t: float, ab_s: float
+) -> Answer:
     """The guess of x_0 that the step from t to s needs on average, if guesses go along the line through these two.
 
     Without fresh noise the way back is d(x / noise) = x_0 d(signal / noise), where signal and noise are sqrt(ab) and
-    sqrt(1 - ab): `ddim_step`, as long as x_0 stays the same (Lu et al. 2022b, eq. 8).  But guesses improve on the way,
-    evenly in lambda = log(signal / noise).  So a long step needs their average over signal / noise = e^lambda, which
-    on a straight line is the guess at
+    sqrt(1 - ab): `ddim_step`, as long as x_0 stays the same (Lu et al. 2022b, eq. 8).  But guesses improve on the way.
+    Take them to do so evenly in lambda = log(signal / noise).  A long step needs their average over signal / noise,
+    and d(signal / noise) = e^lambda d lambda, so each lambda counts e^lambda times.  On a straight line that average
+    is the guess at the mean of lambda, so weighted:
 
-        lambda = lambda_s - 1 + h / (e^h - 1),   h = lambda_s - lambda_t          (the mean of lambda under e^lambda)
+        lambda_s - 1 + h / (e^h - 1),   h = lambda_s - lambda_t
 
     A line through the last two guesses goes on into a step that is to be taken (DPM-Solver++(2M); Lu et al. 2022b,
     algorithm 2, which takes the middle, lambda_s - h / 2); one through those at both ends of a step tells how it
@@ -253,8 +254,9 @@ def reverse_process(
     """From noise x at times[0] to an image at times[-1] = 0; yields (x_t, the guess of x_0) for every t, 0 included.
 
     step: `posterior`, or `ddim_step` with its eta; rng: for those that add noise
-    second_order: use `average_guess`, to take every step but the first and the last, and to take each once more when
-        the guess at its end is known: at no cost, for that guess is wanted anyway.  For steps that add no noise
+    second_order: for steps that add no noise.  Each but the first and the last looks ahead by `average_guess`; each but
+        the last is taken again by it when the guess at its end is known, which is wanted anyway, so that costs nothing.
+        x_t is then what came out the second time; its guess was made before, and is not asked for anew
     The last pair is the image, twice.
     """
     last = None  # where the step before began: x, the guess of x_0, alpha_bar

@@ -104,7 +104,7 @@ class DDPM(FamilyTwin):
         self.predict = torch.compile(self.predict, dynamic=False)
 
     def sample(self, noise: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Second-order DDIM with guidance 1 (see `diffusion.reverse_process`)."""
+        """Second-order steps, each taken again, with guidance 1 (see `diffusion.reverse_process`)."""
         caption, x, last = self.text(tokens), noise, None
         times = diffusion.time_steps(self.config.time_steps, self.STEPS)
         levels = [float(level) for level in self.alpha_bar[times]]

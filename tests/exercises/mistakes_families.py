@@ -157,6 +157,17 @@ FAMILIES = {
     ],
     "sampling-loop": [
         ("the guess at s", "not at s", "predict_clean(x, t)", "predict_clean(x, s)"),
+        (
+            "no step is taken again", "from before the step that led here",
+            "x, _ = step(x_r, average_guess(x0_r, ab_r, x0, ab_t, ab_r, ab_t), ab_r, ab_t)",
+            "pass",
+        ),
+        ("again from where it led", "from where it led", "step(x_r, average_guess", "step(x, average_guess"),
+        (
+            "no look ahead", "did not look ahead",
+            "aim = average_guess(x0_r, ab_r, x0, ab_t, ab_t, ab_s)",
+            "pass",
+        ),
         ("the variance as deviation", "root of the variance", "math.sqrt(variance) * rng", "variance * rng"),
         (
             "the index wraps around", "may wrap around",

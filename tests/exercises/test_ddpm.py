@@ -473,20 +473,28 @@ def test_second_order_steps_look_ahead_and_are_taken_again():
 
     process = diffusion.reverse_process(predict_clean, x, times, ALPHA_BAR, plain_step, None, second_order=True)
     pairs = trial.run(lambda: [(a.copy(), b.copy()) for a, b in process])
-    before = None
+    before, unaware = None, {}
     for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
         ab_t, ab_s = float(ALPHA_BAR[t]), float(ALPHA_BAR[s])
         aim = guess = predict_clean(x, t)
         instead = {}
         if before is not None:
             x_r, guess_r, ab_r = before
-            instead = {"the step that led here was not taken again, now that the guess at its end is known": x}
-            x, _ = plain_step(x_r, line_average(guess_r, ab_r, guess, ab_t, ab_r, ab_t), ab_r, ab_t)
+            aim_r = line_average(guess_r, ab_r, guess, ab_t, ab_r, ab_t)
+            instead = {
+                "this x is from before the step that led here was taken again, now that the guess at its end is known":
+                    x,
+                "the step is taken again from where it led; from where it began is wanted":
+                    plain_step(x, aim_r, ab_r, ab_t)[0],
+            }  # fmt: skip
+            x, _ = plain_step(x_r, aim_r, ab_r, ab_t)
             if s > 0:
                 aim = line_average(guess_r, ab_r, guess, ab_t, ab_t, ab_s)
-        trial.expect(pairs[i][1], guess, f"the guess at t = {t}")
+        trial.expect(pairs[i][1], guess, f"the guess at t = {t}", rtol=1e-6, instead=unaware)
         trial.expect(pairs[i][0], x, f"x at t = {t}", rtol=1e-6, instead=instead)
         before = x, guess, ab_t
+        held, _ = plain_step(x, guess, ab_t, ab_s)
+        unaware = {"the step that led here did not look ahead: it held its guess": predict_clean(held, s)} if i else {}
         x, _ = plain_step(x, aim, ab_t, ab_s)
     trial.expect(pairs[-1][0], x, "the image at the end", rtol=1e-6)
 
