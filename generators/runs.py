@@ -127,7 +127,7 @@ def _parse(text: str, like, name: str):
     if isinstance(like, tuple) and isinstance(value, list):
         value = tuple(float(v) if type(v) is int and float in kinds else v for v in value)
     if type(value) is not type(like) or isinstance(value, tuple) and {type(v) for v in value} - kinds:
-        raise RunError(f"{name} is {like!r} by default; {text!r} is not a value of the same kind")
+        raise RunError(f"{name} is {json.dumps(like)} by default; {text!r} is not a value of the same kind and form")
     return value
 
 

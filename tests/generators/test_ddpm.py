@@ -160,7 +160,7 @@ def test_what_suits_the_images_is_asked_for_and_unless_told_otherwise_used():
     digits = datasets.load("digits", limit=60)
     assert runs.default_config("ddpm", digits) == DDPM.suited(runs.plain_config("ddpm", digits), digits)
     of_ink = DDPM(runs.default_config("ddpm", digits), np.random.default_rng(0))
-    assert 0.2e6 < of_ink.parameter_count() < 0.6e6 and not models.make_model("ddpm", digits, {}).config.squeezed
+    assert 0.8e6 < of_ink.parameter_count() < 1e6 and not models.make_model("ddpm", digits, {}).config.squeezed
     made, asked = model(guidance=3.5), []
     made.denoiser = lambda tokens, guidance, **options: asked.append(guidance) or (lambda x, t: x)
     made.sample(["dark"], np.random.default_rng(0), Threads(1), steps=2)
