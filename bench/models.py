@@ -43,7 +43,7 @@ def width_settings(family: str, width: int) -> dict:
 def make_model(family: str, dataset: Dataset, settings: dict) -> Family:
     """A new model with these settings (lists, as JSON has them, become tuples).
 
-    The rest is as for gray images: where ink has a smaller network (diffusion), it is not the one that is measured.
+    The rest is as for gray images: where ink has a network of its own (diffusion), it is not the one that is measured.
     """
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     return build(family, replace(runs.plain_config(family, dataset), **settings), derive_rng(0, "weights"))
