@@ -56,7 +56,7 @@ ENTRIES = [
 ]  # fmt: skip
 PAINTERS = ["vae", "realnvp", "ddpm", "gan"]
 # How the demo asks for pictures: a model this young needs less noise.
-OPTIONS = {"vae": {"temperature": 0.6}}
+OPTIONS = {"vae": {"temperature": 0.5}}
 
 
 @dataclass
