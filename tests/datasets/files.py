@@ -33,6 +33,9 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+PATIENCE = 1.0  # seconds that a test waits for a server that falls silent; the server stays so for twice as long
+
+
 class Server:
     """Serves `files` on loopback; `plan` lists what to do wrong, one entry a request, then it behaves.
 
@@ -95,7 +98,7 @@ class Server:
             request.wfile.write(sent)
             request.wfile.flush()
             if wrong == "stall":
-                time.sleep(1.0)
+                time.sleep(2 * PATIENCE)
             while wrong == "endless":
                 request.wfile.write(bytes(1 << 20))
         except OSError:

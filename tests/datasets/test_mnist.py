@@ -98,7 +98,7 @@ def mirror(tmp_path, monkeypatch):
         hashes = {name: sha256(body) for name, body in files.items()}
         tiny = mnist.Source(source.folder, source.classes, (server.url,), hashes)
         monkeypatch.setitem(mnist.SOURCES, "mnist", tiny)
-        by_http = functools.partial(download.fetch, schemes=("http",), stall=0.2, pause=0.01)
+        by_http = functools.partial(download.fetch, schemes=("http",), pause=0.01)
         monkeypatch.setattr(download, "fetch", by_http)
         monkeypatch.setenv("no_proxy", "*")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
