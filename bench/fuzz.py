@@ -49,7 +49,7 @@ SETTINGS = (
     "optimiser.muon", "optimiser.momentum",
     "x.y", "channels", "image_size", "likelihood", "ema_decay", "steps", "optimiser.warmup_steps", "latent", "noise",
     "text", "time_steps", "heads", "blocks", "features", "depth", "schedule", "dequantisation", "snr_limit", "gamma",
-    "sketch_weight", "penalty_step", "margin", "caption_dropout", "temperature", "beta", "clip_norm",
+    "sketches", "penalty_step", "margin", "caption_dropout", "temperature", "beta", "clip_norm",
 )  # fmt: skip
 
 

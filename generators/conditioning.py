@@ -2,10 +2,11 @@
 
 Every coupling and the dequantiser ask one half of an image, and what the caption says, what to do with the other half
 (`CouplingNetwork`).  What it says reaches them in words, as numbers that scale and shift channels, and for ink also as
-a picture, the `Sketch`.
+pictures, the `Sketches`.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,37 +20,48 @@ from nn.tensor import Parameter, Tensor
 
 @dataclass(frozen=True)
 class Conditioning:
-    """words: the captions' embedding, (N, features); sketch: what they look like, (N, H/2, W/2, 4C), or None."""
+    """words: the captions' embedding, (N, features); sketches of what they may mean: (N, H/2, W/2, K * 4C), or None."""
 
     words: Tensor
-    sketch: Tensor | None
+    sketches: Tensor | None
 
 
-class Sketch(Module):
-    """The picture that a caption calls up: the average of all that fit it, which is what squared error teaches.
+class Sketches(Module):
+    """The pictures that a caption calls up: not one, since a sentence says less than an image shows, but a few.
 
-    As a picture that is a blur (`generators/regression.py`), but it is a good hint.  To a likelihood which digit it is
-    means three bits among hundreds, and it learns it late; squared error learns it in a few hundred steps, and a
-    coupling that has the sketch beside its half of the image need only compare the two, place by place.  (The
-    likelihood may pull at the sketch, too.)
+    To a likelihood which digit it is means three bits among hundreds, and it learns it late.  Squared error learns it
+    in a few hundred steps, and a coupling that has a sketch beside its half of the image need only compare the two,
+    place by place.  (The likelihood may pull at the sketches, too.)
 
-    Words (N, features) -> (N, H/2, W/2, 4C): an image from -1 to 1, squeezed.
+    A single sketch would be the average of all that fit the caption: a blur (`generators/regression.py`), in which a
+    small eight has no holes.  Of K sketches, each image teaches mostly the nearest, so they part: whatever the caption,
+    one leans to the left, one is small, one thin.  They are the means of a mixture, learned by its likelihood (Bishop
+    1994, eq. 22-29) at a low temperature t:
+
+        error = -t log( 1/K sum_k exp(-e_k / t) ),     e_k: the mean squared error of sketch k
+
+    which is the least e_k, to within t log K; and a sketch that is nearly as good learns too, by its share in the sum.
+
+    Words (N, features) -> (N, H/2, W/2, K * 4C): K images from -1 to 1, squeezed, side by side along the channels.
     """
 
     HIDDEN = 128
+    TEMPERATURE = 0.01  # of errors that are about 0.1
 
-    def __init__(self, features: int, image_shape: tuple[int, int, int], rng: np.random.Generator):
+    def __init__(self, count: int, features: int, image_shape: tuple[int, int, int], rng: np.random.Generator):
         height, width, channels = image_shape
-        self.shape = (height // 2, width // 2, 4 * channels)
+        self.count, self.shape = count, (height // 2, width // 2, count * 4 * channels)
         self.hidden = Linear(features, self.HIDDEN, rng)
-        self.output = Linear(self.HIDDEN, height * width * channels, rng)
+        self.output = Linear(self.HIDDEN, count * height * width * channels, rng)
 
     def __call__(self, words: Tensor) -> Tensor:
         return self.output(F.silu(self.hidden(words))).reshape(len(words), *self.shape)
 
-    def error(self, sketch: Tensor, images: np.ndarray) -> Tensor:
-        """The mean squared error of sketches of these images (N, H, W, C) in [0, 1], (N,)."""
-        return F.mse(sketch, squeeze(Tensor(images * 2 - 1)))
+    def error(self, sketches: Tensor, images: np.ndarray) -> Tensor:
+        """How far off sketches (N, H/2, W/2, K * 4C) are from images (N, H, W, C) in [0, 1], as above, (N,)."""
+        target = squeeze(Tensor(images * 2 - 1))
+        errors = F.stack([F.mse(sketch, target) for sketch in F.split(sketches, self.count, axis=-1)], axis=1)
+        return (F.logsumexp(errors * (-1 / self.TEMPERATURE), axis=1) - math.log(self.count)) * -self.TEMPERATURE
 
 
 class CouplingNetwork(Module):
@@ -58,7 +70,7 @@ class CouplingNetwork(Module):
     x (N, size, size, inputs), Conditioning -> (N, size, size, outputs).  The words modulate every norm.  The last layer
     begins at zero, so that the coupling begins as the identity.
 
-    sketch_channels: of the sketch at this size, which is put beside x; 0 if there is none.
+    sketch_channels: of the sketches at this size, which are put beside x; 0 if there are none.
     """
 
     def __init__(
@@ -83,9 +95,8 @@ class CouplingNetwork(Module):
         self.leave.weight.data[...] = 0
 
     def __call__(self, x: Tensor, condition: Conditioning) -> Tensor:
-        if condition.sketch is not None:
-            sketch = condition.sketch if condition.sketch.shape[1] == self.size else squeeze(condition.sketch)
-            x = F.concat([x, sketch], axis=-1)
+        if (sketches := condition.sketches) is not None:
+            x = F.concat([x, sketches if sketches.shape[1] == self.size else squeeze(sketches)], axis=-1)
         h = self.enter(x) + self.position
         *modulations, last_modulation = F.split(self.caption(condition.words), len(self.norms) + 1, axis=-1)
         for norm, convolution, modulation in zip(self.norms, self.convolutions, modulations, strict=True):

@@ -19,7 +19,7 @@ narrowing onto them.  So noise fills the gap between a value and the next (`Dequ
 is a bound on the probability of the 8-bit image itself (`bits_per_dimension`).
 
 A likelihood counts every bit alike, and of the hundreds that an image costs, which digit it shows is three: captions
-are learned late.  So for ink the couplings are also shown a sketch of what the caption says (`conditioning.Sketch`),
+are learned late.  So for ink the couplings are also shown sketches of what the caption says (`conditioning.Sketches`),
 and when the flow paints, what captions say is exaggerated (`bijectors.Guided`).
 
 Read on: `conditioning.py` (what the couplings see), `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale
@@ -54,7 +54,7 @@ from generators.bijectors import (
     sum_per_example,
 )
 from generators.blocks import is_ink, log_mean_exp, soft_clip, squeeze, unsqueeze, where_asked
-from generators.conditioning import CaptionPrior, Conditioning, CouplingNetwork, Sketch
+from generators.conditioning import CaptionPrior, Conditioning, CouplingNetwork, Sketches
 from generators.text import TextEncoder, drop_captions
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
@@ -71,7 +71,7 @@ class RealNVPConfig(FamilyConfig):
     widths: tuple[int, ...] = (48, 64)  # channels inside the coupling networks of each
     depth: int = 3  # residual convolutions in each coupling network
     features: int = 64  # numbers in a caption's embedding
-    sketch_weight: float = 0.0  # of the error of a sketch of each caption, for the couplings to look at; 0: no sketch
+    sketches: int = 0  # of what a caption may mean, for the couplings to look at
     margin: float = 1e-4  # of the logit transform: small, so that black paper, an interval of 1/256, becomes a wide one
     dequantisation: str = "learned"  # or "uniform": the noise between one 8-bit value and the next
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one
@@ -143,8 +143,8 @@ class Dequantiser(Module):
 
 
 def sketch_channels(config: RealNVPConfig, size: int) -> int:
-    """Of the sketch, if there is one, squeezed to size x size."""
-    return config.channels * (config.image_size // size) ** 2 if config.sketch_weight else 0
+    """Of all sketches, squeezed to size x size."""
+    return config.sketches * config.channels * (config.image_size // size) ** 2
 
 
 def build_flow(config: RealNVPConfig, rng: np.random.Generator) -> Bijector:
@@ -208,7 +208,7 @@ class RealNVP(Family):
             raise ValueError(f"realnvp: dequantisation is 'learned' or 'uniform'; given {config.dequantisation!r}")
         self.dimensions = math.prod(self.image_shape)
         self.text = TextEncoder(len(self.vocabulary), config.features, rng)
-        self.sketch = Sketch(config.features, self.image_shape, rng) if config.sketch_weight else None
+        self.sketches = Sketches(config.sketches, config.features, self.image_shape, rng) if config.sketches else None
         self.dequantiser = Dequantiser(config, rng) if config.dequantisation == "learned" else None
         self.flow = build_flow(config, rng)
 
@@ -219,7 +219,7 @@ class RealNVP(Family):
         Gray images have not been tried with sketches.
         """
         ink = is_ink(dataset.images)
-        return replace(config, temperature=0.4 if ink else 1.0, sketch_weight=1.0 if ink else 0.0)
+        return replace(config, temperature=0.4 if ink else 1.0, sketches=8 if ink else 0)
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -234,20 +234,20 @@ class RealNVP(Family):
         return [Phase("flow", self.parameters(), self.loss, self.config.optimiser)]
 
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The negative log-likelihood, in bits per dimension; plus the weighted error of the sketch if there is one."""
+        """The negative log-likelihood, in bits per dimension; plus the error of the sketches if there are any."""
         condition = self.conditioning(drop_captions(shard.tokens, self.config.caption_dropout, rng))
         log_p = self.log_likelihood(shard.images, condition, uniform_noise(shard.images.shape, rng))
         bits = F.sum(bits_per_dimension(log_p, self.dimensions)) * (1 / shard.batch_size)
         metrics = {"bits_per_dimension": bits.item()}
-        if self.sketch is None:
+        if self.sketches is None:
             return bits, metrics
-        error = F.sum(self.sketch.error(condition.sketch, shard.images)) * (1 / shard.batch_size)
-        return bits + self.config.sketch_weight * error, metrics | {"sketch_error": error.item()}
+        error = F.sum(self.sketches.error(condition.sketches, shard.images)) * (1 / shard.batch_size)
+        return bits + error, metrics | {"sketch_error": error.item()}
 
     def conditioning(self, tokens: np.ndarray) -> Conditioning:
         """What the flow is told of captions, tokens (N, L)."""
         words = self.text(tokens)
-        return Conditioning(words, None if self.sketch is None else self.sketch(words))
+        return Conditioning(words, None if self.sketches is None else self.sketches(words))
 
     def log_likelihood(self, images: np.ndarray, condition: Conditioning, noise: np.ndarray) -> Tensor:
         """log p(x | caption) at a point x of each 8-bit image's interval, over the density of that point, (N,) nats.

@@ -153,15 +153,20 @@ class CaptionPrior(Linear):
         return super().forward(condition.words)
 
 
-class Sketch(Twin):
+class Sketches(Twin):
     def __init__(self, ours):
         super().__init__(ours)
         height, width, channels = ours.shape
-        self.image = (channels, height, width)
+        self.image, self.temperature = (channels, height, width), ours.TEMPERATURE
         self.output = Linear(ours.output, writes=self.image)
 
     def forward(self, words: torch.Tensor) -> torch.Tensor:
         return self.output(F.silu(self.hidden(words))).view(-1, *self.image)
+
+    def error(self, sketches: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        target = squeeze(images * 2 - 1)
+        errors = torch.stack([(sketch - target).square().mean((1, 2, 3)) for sketch in sketches.chunk(self.count, 1)])
+        return (torch.logsumexp(errors / -self.temperature, 0) - math.log(self.count)) * -self.temperature
 
 
 class CouplingNetwork(Twin):
@@ -170,9 +175,8 @@ class CouplingNetwork(Twin):
         return Layout(shape, (2, 0, 1), (channels, height, width))  # `position`, the only parameter of its own
 
     def forward(self, x: torch.Tensor, condition: Conditioning) -> torch.Tensor:
-        if condition.sketch is not None:
-            sketch = condition.sketch
-            x = torch.cat([x, sketch if sketch.shape[2] == self.size else squeeze(sketch)], dim=1)
+        if (sketches := condition.sketches) is not None:
+            x = torch.cat([x, sketches if sketches.shape[2] == self.size else squeeze(sketches)], dim=1)
         h = self.enter.on_pixels(x) + self.position
         *modulations, last_modulation = self.caption(condition.words).chunk(len(self.norms) + 1, dim=1)
         for norm, convolution, modulation in zip(self.norms, self.convolutions, modulations, strict=True):
@@ -216,13 +220,13 @@ class RealNVP(FamilyTwin):
         squares = per_example(rest * rest) + per_example(b * b)
         log_p = log_det + log_slope - 0.5 * squares - 0.5 * math.log(2 * math.pi) * self.dimensions
         bits = (8 - log_p * (1 / (self.dimensions * math.log(2)))).mean()
-        if condition.sketch is None:
+        if self.sketches is None:
             return bits
-        return bits + self.config.sketch_weight * F.mse_loss(condition.sketch, squeeze(batch.images * 2 - 1))
+        return bits + self.sketches.error(condition.sketches, batch.images).mean()
 
     def conditioning(self, tokens: torch.Tensor) -> Conditioning:
         words = self.text(tokens)
-        return Conditioning(words, None if self.sketch is None else self.sketch(words))
+        return Conditioning(words, None if self.sketches is None else self.sketches(words))
 
     def noise(self, count: int, rng) -> tuple[torch.Tensor, torch.Tensor]:
         half, quarter, channels = self.config.image_size // 2, self.config.image_size // 4, self.config.channels

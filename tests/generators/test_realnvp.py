@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from generators.bijectors import Bijector, CaptionAffine, Composition, Coupling
 from generators.blocks import log_mean_exp, squeeze, unsqueeze
-from generators.conditioning import CaptionPrior, Conditioning, CouplingNetwork
+from generators.conditioning import CaptionPrior, Conditioning, CouplingNetwork, Sketches
 from generators.realnvp import (
     RealNVP,
     RealNVPConfig,
@@ -22,13 +22,14 @@ from generators.realnvp import (
     uniform_noise,
 )
 from generators.training import Shard
+from nn import functional as F
 from nn.parallel import Threads
-from nn.tensor import Tensor
+from nn.tensor import Parameter, Tensor
 
 WORDS = ("seven", "bold", "thin")
 TINY = RealNVPConfig(
     vocabulary=WORDS, image_size=8, steps=(1, 1), widths=(8, 8), depth=1, features=4, batch_size=32, shard_size=4,
-    sketch_weight=0.5,
+    sketches=2,
 )
 seeds = st.integers(0, 10**6)
 
@@ -139,10 +140,10 @@ def test_learned_noise_begins_as_uniform_noise():
 @settings(max_examples=10)
 @given(
     size=st.sampled_from([8, 12]), channels=st.sampled_from([1, 3]), seed=seeds, guidance=st.sampled_from([1, 2]),
-    sketch_weight=st.sampled_from([0.0, 0.5]),
+    sketches=st.sampled_from([0, 1, 3]),
 )  # fmt: skip
-def test_there_and_back_and_back_and_there(size, channels, seed, guidance, sketch_weight):
-    config = replace(TINY, image_size=size, channels=channels, sketch_weight=sketch_weight)
+def test_there_and_back_and_back_and_there(size, channels, seed, guidance, sketches):
+    config = replace(TINY, image_size=size, channels=channels, sketches=sketches)
     model, rng = random_model(config, seed), np.random.default_rng(seed)
     condition = model.guided(["seven", "bold", "thin seven"], guidance)(slice(None))
     x = Tensor(rng.uniform(0.01, 0.99, (3, size, size, channels)))
@@ -204,9 +205,9 @@ def test_many_draws_tighten_the_bound_and_both_noises_agree_on_the_probability()
 
 
 @pytest.mark.parametrize("dequantisation", ["uniform", "learned"])
-@pytest.mark.parametrize("sketch_weight", [0.0, 0.5])
-def test_every_parameter_and_every_caption_counts(dequantisation, sketch_weight):
-    config = replace(TINY, dequantisation=dequantisation, sketch_weight=sketch_weight)
+@pytest.mark.parametrize("sketches", [0, 1, 3])
+def test_every_parameter_and_every_caption_counts(dequantisation, sketches):
+    config = replace(TINY, dequantisation=dequantisation, sketches=sketches)
     model, rng = random_model(config), np.random.default_rng(1)
     images, noise = random_images(config, 2, rng), rng.uniform(0.1, 0.9, (2, 8, 8, 1))
     said = model.vocabulary.encode(["seven bold", "thin"])
@@ -220,11 +221,13 @@ def test_every_parameter_and_every_caption_counts(dequantisation, sketch_weight)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 1.0])
-@pytest.mark.parametrize("sketch_weight", [0.0, 0.5])
-def test_the_loss_is_the_bits_and_the_error_of_a_sketch_that_lies_as_the_image_does(sketch_weight, dropout):
-    """Catches: a sketch laid out otherwise than a squeezed image, an error that is not weighted or not averaged over
-    the whole batch, a flow that is told less in training than when it is asked, or a caption that was dropped."""
-    config = replace(TINY, caption_dropout=dropout, dequantisation="uniform", sketch_weight=sketch_weight)
+@pytest.mark.parametrize("sketches", [0, 1, 3])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_loss_is_the_bits_and_the_error_of_sketches_that_lie_as_the_image_does(sketches, dropout, channels):
+    """Catches: a sketch laid out otherwise than a squeezed image, an error that is summed or averaged over sketches, or
+    not averaged over the whole batch, a flow that is told less in training than when it is asked, or a caption that
+    was dropped."""
+    config = replace(TINY, caption_dropout=dropout, dequantisation="uniform", sketches=sketches, channels=channels)
     model, rng = random_model(config), np.random.default_rng(2)
     images, tokens = random_images(config, 3, rng), random_tokens(3, rng)
     shard = Shard(images, tokens, None, np.zeros(3, int), np.arange(3), batch_size=6)
@@ -233,13 +236,36 @@ def test_the_loss_is_the_bits_and_the_error_of_a_sketch_that_lies_as_the_image_d
     drawn.random(3)  # which captions are dropped
     tokens = 0 * tokens if dropout else tokens
     log_p = model.log_likelihood(images, model.conditioning(tokens), uniform_noise(images.shape, drawn)).data
-    np.testing.assert_allclose(metrics["bits_per_dimension"], bits_per_dimension(log_p, 64).sum() / 6, rtol=1e-9)
+    bits = bits_per_dimension(log_p, 64 * channels).sum() / 6
+    np.testing.assert_allclose(metrics["bits_per_dimension"], bits, rtol=1e-9)
     error = 0.0
-    if sketch_weight:
-        painted = unsqueeze(model.conditioning(tokens).sketch).data
-        error = np.mean((painted - (2 * images - 1)) ** 2) * 3 / 6
+    if sketches:
+        errors = [((painted - (2 * images - 1)) ** 2).mean(axis=(1, 2, 3)) for painted in sketched(model, tokens)]
+        temperature = model.sketches.TEMPERATURE
+        error = -temperature * np.log(np.mean(np.exp(np.divide(errors, -temperature)), axis=0)).sum() / 6
         np.testing.assert_allclose(metrics["sketch_error"], error, rtol=1e-9)
-    np.testing.assert_allclose(loss.item(), metrics["bits_per_dimension"] + sketch_weight * error, rtol=1e-9)
+    np.testing.assert_allclose(loss.item(), metrics["bits_per_dimension"] + error, rtol=1e-9)
+
+
+def sketched(model, tokens):
+    """The sketches of captions, each as images (N, H, W, C) from -1 to 1."""
+    sketches = model.conditioning(tokens).sketches.data
+    return [unsqueeze(Tensor(part)).data for part in np.split(sketches, model.config.sketches, axis=-1)]
+
+
+def test_sketches_part_where_a_caption_leaves_something_open():
+    """A caption of two pictures, and two sketches that both begin near the first.  Catches an average of the sketches'
+    errors, which makes one blur of them all, and a sketch that is forgotten since another was nearer at first."""
+    rng = np.random.default_rng(0)
+    model, pictures = Sketches(2, 4, (8, 8, 1), rng), rng.integers(0, 2, (2, 8, 8, 1)).astype(float)
+    first = squeeze(Tensor(2 * pictures[:1] - 1)).data
+    sketches = Parameter(np.concatenate([0.5 * first, 0.4 * first], axis=-1))
+    for _ in range(200):
+        error = F.sum(model.error(F.broadcast_to(sketches, (2, 4, 4, 8)), pictures))
+        sketches.grad = None
+        error.backward()
+        sketches.data -= 3.0 * sketches.grad
+    assert error.item() / 2 < model.TEMPERATURE * math.log(2) + 1e-6  # each picture is a sketch; the average's is 0.25
 
 
 def test_captions_are_dropped_image_by_image():
@@ -283,9 +309,9 @@ def test_the_first_two_couplings_change_a_colour_of_the_checkerboard_each():
 
 
 @pytest.mark.parametrize("size", [4, 2])
-def test_a_coupling_sees_the_sketch_where_its_pixels_are(size):
-    """A mark in a sketch of 8x8 reaches, before any convolution, that pixel alone which has it within.  Catches a
-    sketch that is reshaped to the size of a coupling instead of squeezed."""
+def test_a_coupling_sees_the_sketches_where_its_pixels_are(size):
+    """A mark in the second sketch of 8x8 reaches, before any convolution, that pixel alone which has it within.
+    Catches sketches that are reshaped to the size of a coupling instead of squeezed."""
     config, rng = replace(TINY, depth=0), np.random.default_rng(0)
     network = CouplingNetwork(2, 4, size, 8, 0, config.features, sketch_channels(config, size), rng)
     network.leave.weight.data[...] = rng.standard_normal(network.leave.weight.shape)
@@ -293,7 +319,9 @@ def test_a_coupling_sees_the_sketch_where_its_pixels_are(size):
     marked = np.zeros((1, 8, 8, 1), np.float32)
     marked[0, 5, 2] = 1
     x, words = Tensor(np.zeros((1, size, size, 2), np.float32)), Tensor(np.zeros((1, config.features), np.float32))
-    plain, other = (network(x, Conditioning(words, squeeze(Tensor(image)))).data for image in (0 * marked, marked))
+    blank, mark = (squeeze(Tensor(image)) for image in (0 * marked, marked))
+    told = (Conditioning(words, F.concat([blank, second], axis=-1)) for second in (blank, mark))
+    plain, other = (network(x, condition).data for condition in told)
     changed = np.argwhere(np.abs(other - plain).max(axis=-1)[0] > 0)
     np.testing.assert_array_equal(changed, [[5 * size // 8, 2 * size // 8]])
 

@@ -27,7 +27,7 @@ def trained():
     dataset = datasets.load("digits", "train", limit=256)
     config = RealNVPConfig(
         vocabulary=dataset.vocabulary, steps=(1, 1), widths=(16, 16), depth=1, features=16, batch_size=64,
-        sketch_weight=1.0, optimiser=OptimiserConfig(rate=3e-2, warmup_steps=10),
+        sketches=2, optimiser=OptimiserConfig(rate=3e-2, warmup_steps=10),
     )  # fmt: skip
     trainer = Trainer(RealNVP(config, np.random.default_rng(0)), dataset, 0, 40, Threads(2))
     losses = [trainer.step()["bits_per_dimension"] for _ in range(40)]
@@ -90,13 +90,13 @@ def test_samples_are_8_bit_images_that_depend_on_the_seed_the_caption_and_the_te
     assert (draw(guidance=1.0) != images).any()
 
 
-def test_temperature_and_sketch_suit_the_images_and_the_temperature_is_what_samples_have():
+def test_temperature_and_sketches_suit_the_images_and_the_temperature_is_what_samples_have():
     model, dataset, _ = trained()
     gray = replace(dataset, images=np.random.default_rng(0).integers(0, 256, (256, 28, 28, 1)).astype(np.uint8))
-    other = RealNVP.suited(replace(model.config, temperature=0.5, sketch_weight=3.0), gray)
-    assert (other.temperature, other.sketch_weight) == (1, 0)
-    config = RealNVP.suited(replace(model.config, sketch_weight=0.0), dataset)
-    assert 0 < config.temperature < 1 and config.sketch_weight > 0
+    other = RealNVP.suited(replace(model.config, temperature=0.5, sketches=3), gray)
+    assert (other.temperature, other.sketches) == (1, 0)
+    config = RealNVP.suited(replace(model.config, sketches=0), dataset)
+    assert 0 < config.temperature < 1 and config.sketches > 1
 
     def draw(**options):
         return model.sample(["seven"], np.random.default_rng(0), **options)

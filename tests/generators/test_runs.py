@@ -160,7 +160,7 @@ def test_settings_that_cannot_be(setting, message):
         ("vae", {"ema_decay": "1"}),
         ("vae", {"optimiser.momentum": "1"}),
         ("ddpm", {"time_steps": "0"}),
-        ("realnvp", {"sketch_weight": "-1"}),
+        ("realnvp", {"sketches": "-1"}),
         ("vae", {"image_size": "0"}),
     ],
 )

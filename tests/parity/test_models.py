@@ -43,7 +43,7 @@ def small(name, **changes):
         ("vae", {}),
         ("realnvp", {}),
         ("realnvp", {"dequantisation": "uniform"}),
-        ("realnvp", {"sketch_weight": 0.5}),
+        ("realnvp", {"sketches": 3}),
         ("ddpm", {}),
         ("ddpm", {"prediction": "noise", "weighting": "simple"}),
         ("ddpm", {"squeezed": True, "widths": (16, 24), "training_times": "middle"}),
