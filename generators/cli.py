@@ -243,7 +243,7 @@ def _add_demo(commands) -> None:
         "inkling demo --out out/demo",
     )  # fmt: skip
     demo.add_argument("--out", default="out/demo", metavar="FOLDER", help="default: out/demo")
-    demo.add_argument("--minutes", type=_positive(float), default=7.4, help="for all families together (default: 7.4)")
+    demo.add_argument("--minutes", type=_positive(float), default=8.0, help="for all families together (default: 8)")
     demo.add_argument("--seed", type=_seed, default=0)
     _threads(demo)
 

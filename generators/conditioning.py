@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from generators.blocks import modulated_norm, squeeze
+from generators.blocks import modulated_norm, squeeze, unsqueeze
 from nn import functional as F
 from nn import init
 from nn.modules import Conv2d, Linear, Module
@@ -56,6 +56,11 @@ class Sketches(Module):
 
     def __call__(self, words: Tensor) -> Tensor:
         return self.output(F.silu(self.hidden(words))).reshape(len(words), *self.shape)
+
+    def images(self, words: Tensor) -> np.ndarray:
+        """The sketches for people to look at: (N, K, H, W, C) in [0, 1]."""
+        painted = [unsqueeze(sketch).data for sketch in F.split(self(words), self.count, axis=-1)]
+        return np.clip((np.stack(painted, axis=1) + 1) / 2, 0, 1)
 
     def error(self, sketches: Tensor, images: np.ndarray) -> Tensor:
         """How far off sketches (N, H/2, W/2, K * 4C) are from images (N, H, W, C) in [0, 1], as above, (N,)."""

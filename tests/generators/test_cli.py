@@ -283,7 +283,7 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
     assert budgets == pytest.approx([2.0] * len(entries))
     assert [models for models, _ in early] == [1, len(entries)] and early[0][1].count("<section") == 6
     first = (tmp_path / "index.html").read_text()
-    assert first.count("<section") == 9 and first.count("<img") > 20
+    assert first.count("<section") == 10 and first.count("<img") > 20
     samples = Image.open(io.BytesIO((tmp_path / "samples.png").read_bytes()))
     monkeypatch.setattr(demo.runs, "plan_run", None)
     assert main(["demo", "--out", str(tmp_path), "--minutes", "2"]) == 0

@@ -250,7 +250,10 @@ def test_the_loss_is_the_bits_and_the_error_of_sketches_that_lie_as_the_image_do
 def sketched(model, tokens):
     """The sketches of captions, each as images (N, H, W, C) from -1 to 1."""
     sketches = model.conditioning(tokens).sketches.data
-    return [unsqueeze(Tensor(part)).data for part in np.split(sketches, model.config.sketches, axis=-1)]
+    painted = [unsqueeze(Tensor(part)).data for part in np.split(sketches, model.config.sketches, axis=-1)]
+    looked_at = model.sketches.images(model.text(tokens))
+    np.testing.assert_allclose(looked_at, np.clip(np.stack(painted, axis=1) / 2 + 0.5, 0, 1), atol=1e-12)
+    return painted
 
 
 def test_sketches_part_where_a_caption_leaves_something_open():
