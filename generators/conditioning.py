@@ -34,19 +34,20 @@ class Sketches(Module):
     place by place.  (The likelihood may pull at the sketches, too.)
 
     A single sketch would be the average of all that fit the caption: a blur (`generators/regression.py`), in which a
-    small eight has no holes.  Of K sketches, each image teaches mostly the nearest, so they part: whatever the caption,
-    one leans to the left, one is small, one thin.  They are the means of a mixture, learned by its likelihood (Bishop
-    1994, eq. 22-29) at a low temperature t:
+    small eight has no holes.  Of K sketches, each image teaches mostly the nearest, so they part: where the caption
+    leaves it open, one leans to the left, one is small, one thin.  They are the means of a mixture of K Gaussians,
+    equally wide and equally likely (Bishop 1994, eq. 22, 23 and 29), whose -log p is, but for a factor and a constant,
 
         error = -t log( 1/K sum_k exp(-e_k / t) ),     e_k: the mean squared error of sketch k
 
-    which is the least e_k, to within t log K; and a sketch that is nearly as good learns too, by its share in the sum.
+    the least e_k, or up to t log K more.  The width, for which t stands, is not learned: it is far larger than the
+    errors, so that a sketch which is nearly as good as the nearest learns too, and none is forgotten.
 
     Words (N, features) -> (N, H/2, W/2, K * 4C): K images from -1 to 1, squeezed, side by side along the channels.
     """
 
     HIDDEN = 128
-    TEMPERATURE = 0.01  # of errors that are about 0.1
+    TEMPERATURE = 0.01  # t, of errors that end at about 0.17; a sketch worse by 0.01 learns a third as much
 
     def __init__(self, count: int, features: int, image_shape: tuple[int, int, int], rng: np.random.Generator):
         height, width, channels = image_shape
@@ -57,9 +58,9 @@ class Sketches(Module):
     def __call__(self, words: Tensor) -> Tensor:
         return self.output(F.silu(self.hidden(words))).reshape(len(words), *self.shape)
 
-    def images(self, words: Tensor) -> np.ndarray:
-        """The sketches for people to look at: (N, K, H, W, C) in [0, 1]."""
-        painted = [unsqueeze(sketch).data for sketch in F.split(self(words), self.count, axis=-1)]
+    def images(self, sketches: Tensor) -> np.ndarray:
+        """Sketches (N, H/2, W/2, K * 4C) for people to look at: (N, K, H, W, C) in [0, 1]."""
+        painted = [unsqueeze(sketch).data for sketch in F.split(sketches, self.count, axis=-1)]
         return np.clip((np.stack(painted, axis=1) + 1) / 2, 0, 1)
 
     def error(self, sketches: Tensor, images: np.ndarray) -> Tensor:

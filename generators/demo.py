@@ -44,7 +44,7 @@ class Entry:
     limit: int | None = 20_000
 
 
-# The defaults want ten minutes each; here there are one or two: mostly narrower networks, smaller batches.
+# The defaults want ten minutes each; here there are one to three: mostly narrower networks, smaller batches.
 SMALL = {"batch_size": "64", "width": "16"}
 ENTRIES = [
     Entry("vae", "VAE", "vae", 0.13, {"batch_size": "64", "latent": "12"}),
@@ -190,7 +190,7 @@ class Show:
         self.page.section(
             "The same captions, four painters",
             "None of these pictures is in the data. Every row is one model, every column one caption. The models are "
-            "small and a minute or two old.",
+            "small and one to three minutes old.",
         )
         entries = self.some_of(*PAINTERS)
         self.picture("samples", {
@@ -240,13 +240,13 @@ class Show:
     def sketches(self) -> None:
         self.page.section(
             "What a sentence calls up",
-            "Which digit it shows is 3 of the 670 bits that an image costs the flow, so by itself it would learn to "
-            "hear the caption last. It is given sketches of the caption to go by: not one, which would be a blur, but "
-            "eight, of which each image has taught the nearest. Nobody told them how to differ.",
+            "Which digit it shows is 3 of the 600 bits or so that an image costs the flow, so by itself it would learn "
+            "to hear the caption last. It is given sketches of the caption to go by: not one, which would be a blur, "
+            "but eight, of which each image has taught mostly the nearest. Nobody told them how to differ.",
         )
         model = self.models["realnvp"]
         with no_grad():
-            sketches = model.sketches.images(model.text(model.vocabulary.encode(SKETCHED)))
+            sketches = model.sketches.images(model.conditioning(model.vocabulary.encode(SKETCHED)).sketches)
         self.picture("sketches", dict(zip(SKETCHED, sketches, strict=True)))
 
     def round_trips(self) -> None:

@@ -71,7 +71,7 @@ class RealNVPConfig(FamilyConfig):
     widths: tuple[int, ...] = (48, 64)  # channels inside the coupling networks of each
     depth: int = 3  # residual convolutions in each coupling network
     features: int = 64  # numbers in a caption's embedding
-    sketches: int = 0  # of what a caption may mean, for the couplings to look at
+    sketches: int = 0  # pictures of what a caption may mean, for the couplings to look at
     margin: float = 1e-4  # of the logit transform: small, so that black paper, an interval of 1/256, becomes a wide one
     dequantisation: str = "learned"  # or "uniform": the noise between one 8-bit value and the next
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one
@@ -143,7 +143,7 @@ class Dequantiser(Module):
 
 
 def sketch_channels(config: RealNVPConfig, size: int) -> int:
-    """Of all sketches, squeezed to size x size."""
+    """Channels of all sketches together, squeezed to size x size."""
     return config.sketches * config.channels * (config.image_size // size) ** 2
 
 

@@ -72,7 +72,7 @@ class FamilyConfig:
 RANGES = {
     "image_size": (1, 1024), "channels": (1, 100_000), "batch_size": (1, 100_000), "shard_size": (1, 100_000),
     "time_steps": (1, 100_000), "ema_decay": (0.0, 0.999999), "momentum": (0.0, 0.999999), "betas": (0.0, 0.999999),
-    "caption_dropout": (0.0, 1.0), "final": (0.0, 1.0), "margin": (1e-6, 0.4),
+    "caption_dropout": (0.0, 1.0), "final": (0.0, 1.0), "margin": (1e-6, 0.4), "sketches": (0, 100),
     "rate": (0.0, math.inf), "weight_decay": (0.0, math.inf), "clip_norm": (1e-9, math.inf),
     "penalty_step": (1e-4, math.inf), "gamma": (0.0, math.inf), "temperature": (0.0, math.inf),
     "beta": (0.0, math.inf), "snr_limit": (1e-6, math.inf),

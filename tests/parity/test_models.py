@@ -25,7 +25,9 @@ SMALL = {
 def small(name, **changes):
     """A small model with no weight at zero, five images and their captions, true and false."""
     dataset = datasets.load("digits", limit=40)
-    dataset = replace(dataset, images=dataset.images[:, 4:24, 4:24])  # 20x20: no size that a default has
+    images = dataset.images[:, 4:24, 4:24]  # 20x20: no size that a default has
+    colours = [np.roll(images, colour, axis=0) for colour in range(changes.get("channels", 1))]
+    dataset = replace(dataset, images=np.concatenate(colours, axis=-1))
     config = family(name).Config(vocabulary=dataset.vocabulary, image_size=20, batch_size=5, **SMALL[name] | changes)
     rng = np.random.default_rng(0)
     model, indices = build(name, config, rng), np.arange(5)
@@ -43,7 +45,7 @@ def small(name, **changes):
         ("vae", {}),
         ("realnvp", {}),
         ("realnvp", {"dequantisation": "uniform"}),
-        ("realnvp", {"sketches": 3}),
+        ("realnvp", {"sketches": 3, "channels": 2}),
         ("ddpm", {}),
         ("ddpm", {"prediction": "noise", "weighting": "simple"}),
         ("ddpm", {"squeezed": True, "widths": (16, 24), "training_times": "middle"}),
