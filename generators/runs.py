@@ -71,6 +71,18 @@ class Plan:
             ) from error
 
 
+@contextmanager
+def _of_this_version(folder: Path) -> Iterator[None]:
+    """What a checkpoint says is wrong or missing: a CheckpointError that tells what to do."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder / 'checkpoint.npz'} was written by another version of Inkling, or is damaged ({error}); go on "
+            f"with that version, or remove {folder}, or choose another folder, and train again"
+        ) from error
+
+
 def fingerprint(dataset) -> int:
     """A checksum of a data set's images and labels."""
     return zlib.crc32(dataset.labels.tobytes(), zlib.crc32(np.ascontiguousarray(dataset.images).tobytes()))
@@ -189,7 +201,8 @@ class Run:
         Raises CheckpointError, DataError or RunError in one sentence.
         """
         arrays, meta = checkpoint.load(folder / "checkpoint.npz")
-        plan = Plan.from_json(meta.get("plan", {}))
+        with _of_this_version(folder):
+            plan = Plan.from_json(meta.get("plan", {}))
         dataset = dataset or datasets.load(plan.data, split="train", limit=plan.limit)
         if fingerprint(dataset) != plan.fingerprint:
             raise RunError(
@@ -199,18 +212,13 @@ class Run:
         if meta.get("machine") != runtime.describe():
             tqdm.write("This machine, BLAS or library version differs from the one that wrote the checkpoint: going on "
                        "is fine, but the bits will not equal those of a run that never moved.")  # fmt: skip
-        try:
+        with _of_this_version(folder):
             with init.at_most(2 * sum(array.size for array in part_of(arrays, "weights/").values())):
                 run = cls(folder, plan, dataset, threads)
             if type(meta["step"]) is not int or not 0 <= meta["step"] <= plan.steps:
                 raise ValueError(f"step {meta['step']!r:.40} of {plan.steps}")
             run.trainer.load_state(arrays, meta["step"])
             run.seconds = float(meta["seconds"])
-        except (KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(
-                f"{folder / 'checkpoint.npz'} was written by another version of Inkling, or is damaged ({error}); "
-                "go on with that version, or train again in another folder"
-            ) from error
         _cut_metrics(folder / "metrics.jsonl", run.trainer.step_number)
         return run
 

@@ -117,6 +117,23 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
         Run.resume(tmp_path, pool())
 
 
+@pytest.mark.parametrize("without", [False, True])
+def test_a_run_of_another_version_names_its_folder_and_what_to_do(tmp_path, without):
+    """Catches the bare name of a setting that is gone, or was not there yet, from which nobody can tell which of the
+    demo's runs is meant."""
+    finish(start(tmp_path / "x", steps=2))
+    arrays, meta = checkpoint.load(tmp_path / "x/checkpoint.npz")
+    if without:
+        del meta["plan"]["seed"]
+    else:
+        meta["plan"]["config"]["sharpness"] = 2.0
+    checkpoint.save(tmp_path / "x/checkpoint.npz", arrays, meta)
+    with pytest.raises(CheckpointError) as refused:
+        Run.resume(tmp_path / "x", pool())
+    for words in (str(tmp_path / "x"), "seed" if without else "sharpness", "another version", "train again"):
+        assert words in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("values", "named"),
     [({"width": 3}, "width"), ({"seed": 1}, "seed"), ({"image_size": "28"}, "image_size"), ([], r"\[\]")],
