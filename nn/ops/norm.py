@@ -8,6 +8,7 @@ sigma = sqrt(var + eps) and g = gamma * dL/dy, all have
 """
 import numpy as np
 
+from nn.kernels import layer_norm as kernels_of_rows
 from nn.kernels import norm as kernels
 from nn.kernels.scratch import scratch
 from nn.tensor import Function
@@ -76,19 +77,29 @@ class LayerNorm(Function):
 
     @staticmethod
     def forward(ctx, x, gamma, beta, eps):
-        xhat, ctx.inverse_sigma = _normalise(x, -1, eps)
-        ctx.save(xhat, gamma)
-        return xhat * gamma + beta
+        ctx.scale_shape, groups = gamma.shape, len(gamma) if gamma.ndim == 2 else 1
+        rows = np.ascontiguousarray(x).reshape(groups, -1, x.shape[-1])  # (N, T, C), or (1, all rows, C)
+        gamma, beta = (np.ascontiguousarray(array).reshape(groups, -1) for array in (gamma, beta))
+        out, moments = np.empty_like(rows), np.empty((*rows.shape[:2], 2), x.dtype)
+        kernels_of_rows.layer_norm(rows, gamma, beta, eps, moments, out)
+        ctx.save(rows, gamma, moments)
+        return out.reshape(x.shape)
 
     @staticmethod
     def backward(ctx, grad):
-        xhat, gamma = ctx.saved
-        return _pull_back(grad * gamma, xhat, ctx.inverse_sigma, -1), *_scale_gradients(grad, xhat)
+        rows, gamma, moments = ctx.saved
+        dx, dgamma, dbeta = np.empty_like(rows), np.empty_like(gamma), np.empty_like(gamma)
+        kernels_of_rows.layer_norm_backward(
+            rows, gamma, moments, np.ascontiguousarray(grad).reshape(rows.shape), dx, dgamma, dbeta
+        )
+        return dx.reshape(grad.shape), *(array.reshape(ctx.scale_shape) for array in (dgamma, dbeta))
 
 
 def layer_norm(x, gamma, beta, eps=1e-5):
-    """Normalise x (..., C) over its last axis; gamma, beta (C,)."""
-    _check("layer_norm", x, gamma, beta)
+    """Normalise x (..., C) over its last axis; gamma, beta (C,), or of each example, (N, C)."""
+    channels = x.shape[-1]
+    if tuple(gamma.shape) != (len(x), channels) or tuple(beta.shape) != tuple(gamma.shape):
+        _check("layer_norm", x, gamma, beta)
     return LayerNorm.apply(x, gamma, beta, eps=eps)
 
 

@@ -66,6 +66,11 @@ def getitem(x, index):
     return x[tuple(convert(part) for part in index) if isinstance(index, tuple) else convert(index)]
 
 
+def layer_norm_of_each(x, gamma, beta):
+    of_each = (len(x), *[1] * (x.ndim - 2), -1)
+    return T.layer_norm(x, x.shape[-1:]) * gamma.reshape(of_each) + beta.reshape(of_each)
+
+
 def dropout(x, p, seed):
     kept = np.random.default_rng(seed).random(tuple(x.shape), dtype=np.float32) >= p
     return x * torch.as_tensor(kept) / (1 - p)
@@ -128,6 +133,7 @@ TWINS = {
     "group_norm_silu": lambda *inputs, groups: T.silu(group_norm(*inputs, groups)),
     "group_norm_silu.modulated": modulated,
     "layer_norm": lambda x, gamma, beta: T.layer_norm(x, x.shape[-1:], gamma, beta),
+    "layer_norm.of_each": layer_norm_of_each,
     "batch_norm": lambda x, gamma, beta: channels_last(
         T.batch_norm(channels_first(x), None, None, gamma, beta, training=True)
     ),

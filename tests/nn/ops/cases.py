@@ -230,6 +230,11 @@ def draw_layer_norm(rng):
     return [normal(rng, *shape), positive(rng, shape[-1]), normal(rng, shape[-1])], {}
 
 
+def draw_layer_norm_of_each(rng):
+    n, *rest = *lengths(rng, int(rng.integers(2, 4))), 5 + int(rng.integers(0, 4))
+    return [normal(rng, n, *rest), positive(rng, n, rest[-1]), normal(rng, n, rest[-1])], {}
+
+
 def draw_batch_norm(rng):
     n, height, width, channels = lengths(rng, 4, most=3)
     return [normal(rng, n + 4, height, width, channels), positive(rng, channels), normal(rng, channels)], {}
@@ -327,6 +332,7 @@ CASES = [
     case("group_norm_silu", draw_group_norm),
     case("group_norm_silu.modulated", draw_modulated, modulated),
     case("layer_norm", draw_layer_norm),
+    case("layer_norm.of_each", draw_layer_norm_of_each),
     case("batch_norm", draw_batch_norm),
     case("embedding", draw_embedding),
     case("scaled_dot_product_attention", draw_attention),

@@ -51,6 +51,15 @@ def test_a_modulation_is_a_scale_less_one_and_then_a_shift_for_each_channel_of_e
     assert_close(y, oracle.silu(oracle.group_norm(modulated, gamma, beta, 2)), 1e-12)
 
 
+@pytest.mark.parametrize("shape", [(3, 7), (3, 2, 7), (3, 2, 2, 7)])
+def test_layer_norm_may_scale_and_shift_each_example_in_its_own_way(shape):
+    """Catches: one example's numbers used for all, or for another; rows that are counted to the wrong example."""
+    rng = np.random.default_rng(0)
+    x, gamma, beta = rng.standard_normal(shape), rng.standard_normal((3, 7)), rng.standard_normal((3, 7))
+    expected = [oracle.layer_norm(*example) for example in zip(x, gamma, beta, strict=True)]
+    assert_close(F.layer_norm(x, gamma, beta).data, np.stack(expected), 1e-12)
+
+
 def test_of_a_flat_channel_nothing_is_left_whatever_its_modulation():
     """The only channel of its group is its mean, exactly, so gamma gets no gradient.  Catches: rounding errors that
     1 / sqrt(eps) blows up."""
@@ -101,6 +110,7 @@ ONES = np.ones((3, 2, 2, 4)), np.ones(4), np.ones(4)
         (lambda: F.group_norm_silu(*ONES, groups=2, modulation=np.ones((1, 8))), "(3, 8)"),
         (lambda: F.group_norm(np.ones((2, 0, 3, 4)), np.ones(4), np.ones(4), groups=2), "(2, 0, 3, 4)"),
         (lambda: F.layer_norm(np.ones((2, 6)), np.ones(6), np.ones((1, 6))), "(6,)"),
+        (lambda: F.layer_norm(np.ones((2, 3, 6)), np.ones((3, 6)), np.ones((3, 6))), "(6,)"),
     ],
 )
 def test_what_does_not_fit_is_named(call, words):
