@@ -157,7 +157,7 @@ class Sketches(Twin):
     def __init__(self, ours):
         super().__init__(ours)
         height, width, channels = ours.shape
-        self.image, self.temperature = (channels, height, width), ours.TEMPERATURE
+        self.image, self.temperature, self.share = (channels, height, width), ours.TEMPERATURE, ours.SHARE
         self.output = Linear(ours.output, writes=self.image)
 
     def forward(self, words: torch.Tensor) -> torch.Tensor:
@@ -166,7 +166,8 @@ class Sketches(Twin):
     def error(self, sketches: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         target = squeeze(images * 2 - 1)
         errors = torch.stack([(sketch - target).square().mean((1, 2, 3)) for sketch in sketches.chunk(self.count, 1)])
-        return (torch.logsumexp(errors / -self.temperature, 0) - math.log(self.count)) * -self.temperature
+        mixture = (torch.logsumexp(errors / -self.temperature, 0) - math.log(self.count)) * -self.temperature
+        return torch.lerp(mixture, errors.mean(0), self.share)
 
 
 class CouplingNetwork(Twin):
