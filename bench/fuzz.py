@@ -32,6 +32,7 @@ TINY = {
     "vae": ("width=8", "latent=4", "text=8"),
     "realnvp": ("steps=[1,1]", "widths=[8,8]", "depth=1", "features=8"),
     "ddpm": ("widths=[8,8]", "blocks=1", "heads=2", "features=8", "time_steps=60"),
+    "dit": ("width=8", "depth=1", "heads=2", "features=8", "time_steps=60"),
     "gan": ("width=8", "noise=4", "text=8"),
 }
 SECONDS = 60  # a case that takes longer hangs

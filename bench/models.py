@@ -15,10 +15,12 @@ from generators.registry import build
 from generators.training import Family, Trainer
 from nn.parallel import Threads, derive_rng
 
-FAMILIES = ("vae", "realnvp", "ddpm", "gan")
+FAMILIES = ("vae", "realnvp", "ddpm", "dit", "gan")
 IMAGES = 2000  # of the data set: enough for its captions to be all there, and little beside what training takes
 # Of diffusion the network is used ten times for one picture; guidance, which asks every network twice, is left out.
-SAMPLING: dict[str, dict] = {"ddpm": {"steps": 10, "guidance": 1.0}, "realnvp": {"guidance": 1.0}}
+SAMPLING: dict[str, dict] = {
+    **dict.fromkeys(("ddpm", "dit"), {"steps": 10, "guidance": 1.0}), "realnvp": {"guidance": 1.0},
+}  # fmt: skip
 TOTAL_STEPS = 100_000  # of the run that is timed, so that the schedule of its rate hardly moves
 
 
@@ -34,6 +36,7 @@ def width_settings(family: str, width: int) -> dict:
     """The settings with which a family is `width` channels wide where it is widest in space."""
     return {
         "vae": {"width": width},
+        "dit": {"width": width},
         "gan": {"width": width},
         "realnvp": {"widths": (width, width)},
         "ddpm": {"widths": (width, 2 * width, 4 * width)},

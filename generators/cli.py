@@ -97,7 +97,8 @@ def _add_train(commands) -> None:
     train.add_argument(
         "family",
         nargs="?",
-        help="vae, realnvp, ddpm, gan, regression (the blurred baseline), or classifier (the judge)",
+        help="vae, realnvp, ddpm, dit (diffusion by a transformer), gan, regression (the blurred baseline), or "
+        "classifier (the judge)",
     )
     train.add_argument(
         "--data", help="digits (built in), mnist, fashion, or a folder of images (default: digits)"

@@ -37,6 +37,7 @@ from generators.text import TextEncoder, drop_captions
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from generators.unet import UNet
 from nn import functional as F
+from nn.modules import Module
 from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
 
@@ -45,12 +46,10 @@ FARTHEST = 2.0  # that a pixel of a guess may be from the middle gray while samp
 
 
 @dataclass(frozen=True)
-class DDPMConfig(FamilyConfig):
+class DiffusionConfig(FamilyConfig):
+    """What every diffusion model has, whatever its network."""
+
     batch_size: int = 64
-    widths: tuple[int, ...] = (32, 64, 128)  # channels at 28x28, 14x14, 7x7
-    squeezed: bool = False  # whether the network works on 2x2 pixels at a time: the widths then begin at 14x14
-    blocks: int = 2  # residual blocks on the way up, at each size
-    heads: int = 4  # of the attention at the coarsest size
     features: int = 96  # numbers in the embedding of time and caption
     time_steps: int = 1000  # T
     schedule: str = "cosine"  # or "linear"
@@ -62,8 +61,20 @@ class DDPMConfig(FamilyConfig):
     guidance: float = 2.0  # of sampling, unless told otherwise: how strictly the caption is followed
     edit_guidance: float = 3.0  # likewise, when an image is painted again under another caption
     guided_levels: tuple[float, float] = (0.15, 10.0)  # of noise over signal, between which it acts: see `weight_at`
-    ema_decay: float = 0.999
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2))
+
+
+@dataclass(frozen=True)
+class DDPMConfig(DiffusionConfig):
+    widths: tuple[int, ...] = (32, 64, 128)  # channels at 28x28, 14x14, 7x7
+    squeezed: bool = False  # whether the network works on 2x2 pixels at a time: the widths then begin at 14x14
+    blocks: int = 2  # residual blocks on the way up, at each size
+    heads: int = 4  # of the attention at the coarsest size
+
+
+# Ink has no texture, and its captions say more: training mostly on the middle of the noise, and more guidance, also at
+# higher noise, where size and slant are decided.
+OF_INK = {"training_times": "middle", "guidance": 5.0, "edit_guidance": 5.0, "guided_levels": (0.15, 150.0)}
 
 
 class DDPM(Family):
@@ -74,6 +85,25 @@ class DDPM(Family):
 
     def __init__(self, config: DDPMConfig, rng: np.random.Generator):
         super().__init__(config)
+        for option, known in (
+            ("training_times", ("even", "middle")),
+            ("prediction", ("noise", "v")),
+            ("weighting", ("simple", "min-snr")),
+        ):
+            if getattr(config, option) not in known:
+                raise ValueError(f"{self.name}: {option} is one of {known}; given {getattr(config, option)!r}")
+        levels = config.guided_levels
+        if len(levels) != 2 or not 0 < levels[0] < 0.99 * levels[1]:
+            raise ValueError(
+                f"{self.name}: guided_levels are a lower and a higher level of noise over signal, such as (0.15, 10); "
+                f"given {levels}"
+            )
+        diffusion.schedule(config.schedule, config.time_steps)  # refuses an unknown name now rather than later
+        self.text = TextEncoder(len(self.vocabulary), config.features, rng)
+        self.network = self.build_network(config, rng)
+
+    def build_network(self, config: DDPMConfig, rng: np.random.Generator) -> Module:
+        """The denoiser: (x_t (N, H, W, C), t (N,), caption (N, features)) -> (N, H, W, C)."""
         multiple = 2 ** (len(config.widths) - (0 if config.squeezed else 1))
         if config.image_size % multiple:
             raise ValueError(
@@ -81,39 +111,15 @@ class DDPM(Family):
                 f"size must be a multiple of {multiple}; given {config.image_size} "
                 f"(take fewer widths{', or squeezed=false' if config.squeezed else ''})"
             )
-        for option, known in (
-            ("training_times", ("even", "middle")),
-            ("prediction", ("noise", "v")),
-            ("weighting", ("simple", "min-snr")),
-        ):
-            if getattr(config, option) not in known:
-                raise ValueError(f"ddpm: {option} is one of {known}; given {getattr(config, option)!r}")
-        levels = config.guided_levels
-        if len(levels) != 2 or not 0 < levels[0] < 0.99 * levels[1]:
-            raise ValueError(
-                "ddpm: guided_levels are a lower and a higher level of noise over signal, such as (0.15, 10); "
-                f"given {levels}"
-            )
-        diffusion.schedule(config.schedule, config.time_steps)  # refuses an unknown name now rather than later
-        self.text = TextEncoder(len(self.vocabulary), config.features, rng)
-        self.network = UNet(
+        return UNet(
             config.image_size, config.channels, config.widths, config.features, rng, config.blocks, config.heads,
             config.squeezed,
         )  # fmt: skip
 
     @classmethod
     def suited(cls, config: DDPMConfig, dataset: Dataset) -> DDPMConfig:
-        """What serves ink better: it has no texture, and its captions say more.
-
-        A network that looks at 2x2 pixels at a time, for the sake of more steps; these mostly on the middle of the
-        noise; and more guidance, also at higher noise, where size and slant are decided.
-        """
-        if not is_ink(dataset.images):
-            return config
-        return replace(
-            config, squeezed=True, widths=(32, 128), training_times="middle",
-            guidance=5.0, edit_guidance=5.0, guided_levels=(0.15, 150.0),
-        )  # fmt: skip
+        """For ink a network that looks at 2x2 pixels at a time, for the sake of more steps, and OF_INK."""
+        return replace(config, squeezed=True, widths=(32, 128), **OF_INK) if is_ink(dataset.images) else config
 
     @property
     def training_share(self) -> np.ndarray | None:

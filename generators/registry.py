@@ -16,6 +16,7 @@ FAMILIES = {
     "vae": "generators.vae:VAE",
     "realnvp": "generators.realnvp:RealNVP",
     "ddpm": "generators.ddpm:DDPM",
+    "dit": "generators.dit:DiT",
     "gan": "generators.gan:GAN",
     "regression": "generators.regression:Regression",
     "classifier": "generators.classifier:Classifier",

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 import bench.peers.ddpm
+import bench.peers.dit
 import bench.peers.gan
 import bench.peers.realnvp
 import bench.peers.vae  # noqa: F401  (the import makes the twins known)

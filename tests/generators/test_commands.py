@@ -18,9 +18,10 @@ from generators.ddpm import DDPM
 
 TINY = fuzz.TINY | {
     "ddpm": ("widths=[8,8]", "squeezed=true", "blocks=1", "heads=2", "features=8", "time_steps=12"),
+    "dit": ("width=8", "depth=1", "heads=2", "features=8", "time_steps=12"),
     "regression": ("width=8", "text=8"),
 }
-EXACT = ("realnvp", "ddpm")  # whose way into noise and back ends where it began, to so many of 255 levels of gray:
+EXACT = ("realnvp", "ddpm", "dit")  # whose way into noise and back ends where it began, to so many levels of 255:
 LEVELS = 3
 SAID = {"digits": ["bold", "a thin two"], "kinds": ["cat", "red panda"], "flat": [""]}
 

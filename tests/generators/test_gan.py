@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from datasets.dataset import Dataset
 from generators import gan, runs
 from generators.gan import GAN, GANConfig
 from generators.regression import Regression
@@ -14,7 +13,7 @@ from nn import functional as F
 from nn.modules import Linear, Sequential
 from nn.parallel import derive_rng
 from nn.tensor import Tensor
-from tests.generators.toys import build, pool, toy_data
+from tests.generators.toys import build, pool, tones, toy_data
 from tests.oracles.elementary import each, softplus
 
 SMALL = {"width": 8, "text": 8, "batch_size": 16, "shard_size": 8}
@@ -161,10 +160,7 @@ def test_what_the_painter_is_told_adds_up(family):
 def test_a_gan_learns_to_obey():
     """Of dark and bright images each is painted under its own caption.  Catches a generator that is scored without
     captions: it is free to paint either."""
-    labels = np.arange(200) % 2
-    tone = np.array([40, 190])[labels, None, None, None]
-    images = (tone + np.random.default_rng(0).integers(0, 40, (200, 8, 8, 1))).astype(np.uint8)
-    data = Dataset("tones", images, labels, ("dark", "bright"), ("bright", "dark"))
+    data = tones()
     model = build(
         GAN, data, image_size=8, width=8, noise=4, text=4, batch_size=16, shard_size=16,
         optimiser=OptimiserConfig(muon=False, rate=5e-3, betas=(0.0, 0.99), clip_norm=10.0, warmup_steps=5),
@@ -175,7 +171,7 @@ def test_a_gan_learns_to_obey():
     with trainer.averaged_weights():
         painted = model.sample(["dark", "bright"] * 16, np.random.default_rng(0)).mean(axis=(1, 2, 3))
     for tone in (0, 1):
-        assert np.abs(painted[tone::2] - images[tone::2].mean() / 255).max() < 0.15  # the two are 0.6 apart
+        assert np.abs(painted[tone::2] - data.images[tone::2].mean() / 255).max() < 0.15  # the two are 0.6 apart
 
 
 def test_without_noise_one_caption_is_one_picture():

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 import datasets
+from datasets.dataset import Dataset
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase
 from nn import functional as F
 from nn.modules import Linear
@@ -68,3 +69,11 @@ def build(kind, data, seed=0, **settings):
 
 def pool(threads=1):
     return Threads(threads)
+
+
+def tones(count=200):
+    """Images that are dark or bright all over, and say so."""
+    labels = np.arange(count) % 2
+    tone = np.array([40, 190])[labels, None, None, None]
+    images = (tone + np.random.default_rng(0).integers(0, 40, (count, 8, 8, 1))).astype(np.uint8)
+    return Dataset("tones", images, labels, ("dark", "bright"), ("bright", "dark"))

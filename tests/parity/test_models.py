@@ -18,6 +18,7 @@ SMALL = {
     "vae": {"width": 16, "latent": 5, "text": 12},
     "realnvp": {"widths": (16, 24), "steps": (2, 1), "features": 12},
     "ddpm": {"widths": (16, 24, 32), "features": 16, "blocks": 1},
+    "dit": {"width": 24, "depth": 2, "heads": 3, "features": 16},
     "gan": {"width": 16, "noise": 6, "text": 12},
 }
 
@@ -49,6 +50,8 @@ def small(name, **changes):
         ("ddpm", {}),
         ("ddpm", {"prediction": "noise", "weighting": "simple"}),
         ("ddpm", {"squeezed": True, "widths": (16, 24), "training_times": "middle"}),
+        ("dit", {}),
+        ("dit", {"channels": 2, "patch": 2}),
         ("gan", {}),
     ],
 )

@@ -21,6 +21,7 @@ WIDE = {  # enough for Winograd's convolution, whose transformed weights all thr
     "vae": ("width=16",),
     "realnvp": ("widths=[16,16]",),
     "ddpm": ("widths=[16,16]",),
+    "dit": (),  # it has no convolutions
     "gan": ("width=16",),
 }
 
@@ -49,7 +50,7 @@ def reference(request, tmp_path_factory):
 
 def test_the_number_of_threads_does_not_matter(reference, tmp_path):
     family, folder, bits = reference
-    assert winograd._transformed.entries, "these widths are meant to reach Winograd's convolution"
+    assert winograd._transformed.entries or not WIDE[family], "these widths are meant to reach Winograd's convolution"
     for threads in (2, 4):
         assert trained(family, tmp_path / str(threads), "--threads", str(threads)) == bits
     assert sample_bits(tmp_path / "4") == sample_bits(folder)
