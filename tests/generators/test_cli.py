@@ -206,7 +206,7 @@ def test_one_sentence_for_what_a_run_cannot(run, capsys, tmp_path):
     assert ".npz" in refused(capsys, "sample", run, "--caption", "two", "--out", str(tmp_path / "x.jpeg"))
     assert "--eta" in refused(capsys, "sample", run, "--caption", "two", "--eta", "0.7", "--out", out)
     sentence = refused(capsys, "denoise", run, "--caption", "two", "--out", out)
-    assert "vae" in sentence and "ddpm can" in sentence
+    assert "vae" in sentence and "ddpm, dit can" in sentence
     assert "--caption" in refused(capsys, "edit", run, "--out", out)
     assert not list(tmp_path.iterdir())
 
