@@ -178,7 +178,7 @@ def _add_pictures(commands) -> None:
     _sampler(sample)
     _steps(denoise)
     _guidance(denoise, "2, or 5 for ink")
-    _guidance(edit, "ddpm 3, or 5 for ink; realnvp 1.5 to read the image and 2.5 to paint it")
+    _guidance(edit, "ddpm, dit 3, or 5 for ink; realnvp 1.5 to read the image and 2.5 to paint it")
     for command in (reconstruct, interpolate, edit):
         command.add_argument("--data", help="where the images come from (default: the test images of the model's data)")
     interpolate.add_argument(
@@ -189,12 +189,12 @@ def _add_pictures(commands) -> None:
 def _sampler(command) -> None:
     """All options that the samplers of the families have between them."""
     _steps(command)
-    _guidance(command, "realnvp 2; ddpm 2, or 5 for ink")
+    _guidance(command, "realnvp 2; ddpm, dit 2, or 5 for ink")
     command.add_argument(
         "--eta",
         type=_between(0, 1),
         metavar="E",
-        help="ddpm: fresh noise in each step, from 0 (none) to 1 (ancestral sampling)",
+        help="ddpm, dit: fresh noise in each step, from 0 (none) to 1 (ancestral sampling)",
     )
     command.add_argument(
         "--temperature",
@@ -206,7 +206,9 @@ def _sampler(command) -> None:
 
 
 def _steps(command) -> None:
-    command.add_argument("--sample-steps", type=_positive(int), metavar="N", help="ddpm: denoising steps (default: 50)")
+    command.add_argument(
+        "--sample-steps", type=_positive(int), metavar="N", help="ddpm, dit: denoising steps (default: 50)"
+    )
 
 
 def _guidance(command, default: str) -> None:
@@ -214,8 +216,9 @@ def _guidance(command, default: str) -> None:
         "--guidance",
         type=_between(-100, 100),
         metavar="W",
-        help="ddpm, realnvp: how strictly to obey the caption: 0 not at all, 1 as learned from the data, above 1 more "
-        f"strictly; ddpm swells to W in the middle of the noise and asks for 1 at its ends (default: {default})",
+        help="ddpm, dit, realnvp: how strictly to obey the caption: 0 not at all, 1 as learned from the data, above 1 "
+        "more strictly; diffusion swells to W in the middle of the noise and asks for 1 at its ends "
+        f"(default: {default})",
     )
 
 
