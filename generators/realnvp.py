@@ -198,7 +198,7 @@ class RealNVP(Family):
     # What makes edits come through and digits stay (docs/notebook.md): by caption, the guidance under which an image
     # is read and painted again; by direction, how far to go, the guidance of painting, and images for each mean.
     edit_guidance = (1.5, 2.5)
-    direction_amount, direction_guidance, direction_examples = 2.4, 2.0, 400
+    direction_amount, direction_guidance, direction_examples = 3.0, 2.0, 400
 
     def __init__(self, config: RealNVPConfig, rng: np.random.Generator):
         super().__init__(config)
