@@ -173,7 +173,7 @@ def _add_pictures(commands) -> None:
     edit.add_argument(
         "--amount", type=_between(-100, 100), metavar="A",
         help="how far to go in the direction: 1 as far as from thin to bold, say, below 0 the other way (default: 1; "
-        "realnvp: 2.4)",
+        "realnvp: 3)",
     )  # fmt: skip
     _sampler(sample)
     _steps(denoise)

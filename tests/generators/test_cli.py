@@ -49,9 +49,9 @@ def test_help_names_the_defaults_in_force(capsys):
     gray, ink = DDPMConfig(), DDPM.suited(DDPMConfig(), datasets.load("digits", limit=64))
     reading, painting = RealNVP.edit_guidance
     for command, default in (
-        ("sample", f"(default: realnvp {GUIDANCE:g}; ddpm {gray.guidance:g}, or {ink.guidance:g} for ink)"),
+        ("sample", f"(default: realnvp {GUIDANCE:g}; ddpm, dit {gray.guidance:g}, or {ink.guidance:g} for ink)"),
         ("denoise", f"(default: {gray.guidance:g}, or {ink.guidance:g} for ink)"),
-        ("edit", f"(default: ddpm {gray.edit_guidance:g}, or {ink.edit_guidance:g} for ink; "
+        ("edit", f"(default: ddpm, dit {gray.edit_guidance:g}, or {ink.edit_guidance:g} for ink; "
                  f"realnvp {reading:g} to read the image and {painting:g} to paint it)"),
         ("edit", f"(default: 1; realnvp: {RealNVP.direction_amount:g})"),
     ):  # fmt: skip
