@@ -34,6 +34,7 @@ TINY = {
     "ddpm": ("widths=[8,8]", "blocks=1", "heads=2", "features=8", "time_steps=60"),
     "dit": ("width=8", "depth=1", "heads=2", "features=8", "time_steps=60"),
     "gan": ("width=8", "noise=4", "text=8"),
+    "vaegan": ("width=8", "latent=4", "text=8"),
 }
 SECONDS = 60  # a case that takes longer hangs
 JUNK = (  # without a null byte, which no process can be given

@@ -15,7 +15,7 @@ from generators.registry import build
 from generators.training import Family, Trainer
 from nn.parallel import Threads, derive_rng
 
-FAMILIES = ("vae", "realnvp", "ddpm", "dit", "gan")
+FAMILIES = ("vae", "realnvp", "ddpm", "dit", "gan", "vaegan")
 IMAGES = 2000  # of the data set: enough for its captions to be all there, and little beside what training takes
 # Of diffusion the network is used ten times for one picture; guidance, which asks every network twice, is left out.
 SAMPLING: dict[str, dict] = {
@@ -38,6 +38,7 @@ def width_settings(family: str, width: int) -> dict:
         "vae": {"width": width},
         "dit": {"width": width},
         "gan": {"width": width},
+        "vaegan": {"width": width},
         "realnvp": {"widths": (width, width)},
         "ddpm": {"widths": (width, 2 * width, 4 * width)},
     }[family]

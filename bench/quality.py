@@ -246,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", default="digits", help="digits, mnist, fashion or a folder (default: digits)")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training for each family (default: 10)")
     parser.add_argument("--judge-minutes", type=float, default=4.0, help="of training for the judge (default: 4)")
-    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=(*FAMILIES, "dit"), metavar="NAME")
+    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=(*FAMILIES, "dit", "vaegan"), metavar="NAME")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3, help=f"runs of {HEADLINE}; the others run once (default: 3)")
     parser.add_argument(

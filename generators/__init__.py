@@ -1,4 +1,4 @@
-"""Four ways to make an image from a sentence, one family per file: vae, realnvp, ddpm (or dit), gan.
+"""Four ways to make an image from a sentence, one family per file: vae, realnvp, ddpm (or dit), gan (or vaegan).
 
     import generators  # before NumPy, which it sets up
     import numpy as np

@@ -97,8 +97,8 @@ def _add_train(commands) -> None:
     train.add_argument(
         "family",
         nargs="?",
-        help="vae, realnvp, ddpm, dit (diffusion by a transformer), gan, regression (the blurred baseline), or "
-        "classifier (the judge)",
+        help="vae, realnvp, ddpm, dit (diffusion by a transformer), gan, vaegan (a VAE with a critic), regression (the "
+        "blurred baseline), or classifier (the judge)",
     )
     train.add_argument(
         "--data", help="digits (built in), mnist, fashion, or a folder of images (default: digits)"
@@ -200,7 +200,7 @@ def _sampler(command) -> None:
         "--temperature",
         type=_between(0, 100),
         metavar="T",
-        help="vae, realnvp: scale of the noise; below 1 is safer and duller, 0 one picture for each caption "
+        help="vae, vaegan, realnvp: scale of the noise; below 1 is safer and duller, 0 one picture for each caption "
         "(default: 1; realnvp of ink: 0.4)",
     )
 

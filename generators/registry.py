@@ -18,6 +18,7 @@ FAMILIES = {
     "ddpm": "generators.ddpm:DDPM",
     "dit": "generators.dit:DiT",
     "gan": "generators.gan:GAN",
+    "vaegan": "generators.vaegan:VAEGAN",
     "regression": "generators.regression:Regression",
     "classifier": "generators.classifier:Classifier",
 }

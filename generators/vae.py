@@ -16,8 +16,8 @@ with q(z|x,c) = N(mean, exp(log_var)), both written by the encoder.  A weight be
 the other (Higgins et al. 2017); only beta = 1 gives a bound.  Drawing z is made differentiable by drawing the noise
 first and shifting and scaling it (`reparameterise`).
 
-Read on: `reparameterise`, the two likelihoods, `VAE.loss`, `VAE.sample`, and `importance_weighted_bound`, the figure
-by which such models are compared.
+Read on: `reparameterise`, the two likelihoods, the networks, what can be done with z (`AutoEncoder`), `VAE.loss`, and
+`importance_weighted_bound`, the figure by which such models are compared.
 """
 from __future__ import annotations
 
@@ -38,10 +38,16 @@ from nn.tensor import Tensor
 
 
 @dataclass(frozen=True)
-class VAEConfig(FamilyConfig):
+class AutoEncoderConfig(FamilyConfig):
+    """What an encoder and a decoder have, whatever they are trained by."""
+
     width: int = 32  # channels at half size; twice as many at a quarter
     latent: int = 16  # numbers in z
     text: int = 64  # numbers in a caption's embedding
+
+
+@dataclass(frozen=True)
+class VAEConfig(AutoEncoderConfig):
     beta: float = 1.0  # weight of the KL term
     likelihood: str = "bernoulli"  # or "logistic": what the decoder's outputs mean, see below
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2, weight_decay=0.01))
@@ -102,7 +108,7 @@ class Place(Module):
     not be spread over all of space for a random z to land on one.  The KL term is the same in w and in z.
     """
 
-    def __init__(self, config: VAEConfig, rng: np.random.Generator):
+    def __init__(self, config: AutoEncoderConfig, rng: np.random.Generator):
         self.output = Linear(config.text, 2 * config.latent, rng)
         self.output.weight.data = init.zeros(self.output.weight.shape)  # at first everything is in one place
 
@@ -115,7 +121,7 @@ class Place(Module):
 class Encoder(Module):
     """Image and caption -> mean and log-variance of q(z|x,c), each (N, latent)."""
 
-    def __init__(self, config: VAEConfig, place: Place, rng: np.random.Generator):
+    def __init__(self, config: AutoEncoderConfig, place: Place, rng: np.random.Generator):
         self.place = place
         w, small = config.width, config.image_size // 4
         self.stem = Conv2d(4 * config.channels, w, 3, rng)
@@ -137,12 +143,11 @@ class Encoder(Module):
 
 
 class Decoder(Module):
-    """z and caption -> the parameters of p(x|z,c): (N, H, W, C) for "bernoulli", (N, H, W, 2C) for "logistic"."""
+    """z (N, latent) and caption -> (N, H, W, outputs): the parameters of p(x|z,c) for each pixel."""
 
-    def __init__(self, config: VAEConfig, place: Place, rng: np.random.Generator):
+    def __init__(self, config: AutoEncoderConfig, place: Place, outputs: int, rng: np.random.Generator):
         self.place = place
         w, self.small = config.width, config.image_size // 4
-        outputs = config.channels * (2 if config.likelihood == "logistic" else 1)
         self.input = Linear(config.latent + config.text, self.small * self.small * 2 * w, rng)
         self.blocks = [ResidualBlock(2 * w, 2 * w, config.text, rng) for _ in range(2)]
         self.quarter = Conv2d(2 * w, 4 * w, 1, rng)
@@ -164,88 +169,33 @@ class Decoder(Module):
         return self.output(h)
 
 
-class VAE(Family):
-    """Encoder and decoder, both told the caption, trained together."""
+class AutoEncoder(Family):
+    """Encoder and decoder, both told the caption, and the ways through z; how they are trained is a subclass's matter.
 
-    name = "vae"
-    Config = VAEConfig
+    A subclass says what the decoder's outputs are: how many for each channel, and by `expected` what is painted.
+    """
 
-    def __init__(self, config: VAEConfig, rng: np.random.Generator):
+    outputs_per_channel: int = 1
+
+    def __init__(self, config: AutoEncoderConfig, rng: np.random.Generator):
         super().__init__(config)
         if config.image_size % 4:
-            raise ValueError(f"vae: the image size must be a multiple of 4; given {config.image_size}")
-        if config.likelihood not in ("bernoulli", "logistic"):
-            raise ValueError(f"vae: the likelihood is 'bernoulli' or 'logistic'; given {config.likelihood!r}")
+            raise ValueError(f"{self.name}: the image size must be a multiple of 4; given {config.image_size}")
         self.text = TextEncoder(len(self.vocabulary), config.text, rng)
         place = Place(config, rng)
         self.encoder = Encoder(config, place, rng)
-        self.decoder = Decoder(config, place, rng)
+        self.decoder = Decoder(config, place, config.channels * self.outputs_per_channel, rng)
 
-    @classmethod
-    def suited(cls, config: VAEConfig, dataset) -> VAEConfig:
-        """The config with the likelihood that fits the images: ink on paper is almost binary, photographs are gray."""
-        return replace(config, likelihood="bernoulli" if is_ink(dataset.images) else "logistic")
-
-    # --- training ----------------------------------------------------------------------------------------------
-
-    def phases(self, step: int) -> list[Phase]:
-        return [Phase("vae", self.parameters(), self.loss, self.config.optimiser)]
-
-    def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """-ELBO in nats per image, with beta on the KL term."""
-        images = binarise(shard.images, rng) if self.config.likelihood == "bernoulli" else shard.images
-        caption = self.text(shard.tokens)
-        mean, log_var = self.encoder(images, caption)
-        z = reparameterise(mean, log_var, rng.standard_normal(mean.shape, dtype=np.float32))
-        kl = F.gaussian_kl(mean, log_var)
-        error = -self.log_likelihood(self.decoder(z, caption), images)
-        loss = F.sum(error + kl * self.config.beta) * (1 / shard.batch_size)
-        return loss, {
-            "reconstruction": float(error.data.sum()) / shard.batch_size,
-            "kl": float(kl.data.sum()) / shard.batch_size,
-        }
-
-    @property
-    def log_likelihood(self) -> Callable[[Tensor, np.ndarray], Tensor]:
-        return bernoulli_log_likelihood if self.config.likelihood == "bernoulli" else logistic_log_likelihood
-
-    def likelihood_figures(
-        self,
-        test,
-        seed: int,
-        threads: Threads | None = None,
-        progress: Callable = lambda rounds, what, count: rounds,
-        count: int = 1000,
-        k: int = 500,
-    ) -> dict[str, float]:
-        """The importance-weighted bound on the first `count` test images with their fullest captions.
-
-        progress: wraps the loop over blocks of images, as `generators/evaluate.py` has it
-
-        "nats": its mean per image, on images binarised once (seed 0, for every model the same) if the likelihood is
-        "bernoulli".  Else on the 8-bit images, and also as "bits_per_dimension".
-        """
-        images = test.images[:count] * np.float32(1 / 255)
-        if self.config.likelihood == "bernoulli":
-            images = binarise(images, derive_rng(0, "binarised test images"))
-        captions = test.captions(np.arange(len(images)))
-        watched = lambda blocks: progress(blocks, "likelihood", len(blocks))  # noqa: E731
-        nats = float(np.mean(importance_weighted_bound(self, images, captions, k, seed, threads, watched)))
-        if self.config.likelihood == "bernoulli":
-            return {"nats": nats}
-        return {"nats": nats, "bits_per_dimension": -nats / (math.prod(self.image_shape) * math.log(2))}
-
-    # --- generating --------------------------------------------------------------------------------------------
+    def expected(self, outputs: Tensor) -> Tensor:
+        """The decoder's outputs (N, H, W, outputs) -> the image expected of them, (N, H, W, C) in [0, 1]."""
+        raise NotImplementedError
 
     def decode(self, z: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
         """Decode vectors z (N, latent) under captions: the expected image, (N, H, W, C) in [0, 1]."""
         tokens = self.vocabulary.encode(captions)
 
         def paint(part: slice) -> np.ndarray:
-            outputs = self.decoder(Tensor(z[part]), self.text(tokens[part]))
-            if self.config.likelihood == "bernoulli":
-                return F.sigmoid(outputs).data
-            return np.clip(outputs.data[..., : self.config.channels], 0, 1)
+            return self.expected(self.decoder(Tensor(z[part]), self.text(tokens[part]))).data
 
         return map_shards(paint, len(z), self.config.shard_size, threads)
 
@@ -300,6 +250,76 @@ class VAE(Family):
         walk = np.repeat(z[None], len(values), axis=0)
         walk[:, dimension] = values
         return self.decode(walk, [caption] * len(values))
+
+
+class VAE(AutoEncoder):
+    """Encoder and decoder trained together, by a bound on the likelihood."""
+
+    name = "vae"
+    Config = VAEConfig
+
+    def __init__(self, config: VAEConfig, rng: np.random.Generator):
+        if config.likelihood not in ("bernoulli", "logistic"):
+            raise ValueError(f"vae: the likelihood is 'bernoulli' or 'logistic'; given {config.likelihood!r}")
+        self.outputs_per_channel = 2 if config.likelihood == "logistic" else 1
+        super().__init__(config, rng)
+
+    @classmethod
+    def suited(cls, config: VAEConfig, dataset) -> VAEConfig:
+        """The config with the likelihood that fits the images: ink on paper is almost binary, photographs are gray."""
+        return replace(config, likelihood="bernoulli" if is_ink(dataset.images) else "logistic")
+
+    def expected(self, outputs: Tensor) -> Tensor:
+        if self.config.likelihood == "bernoulli":
+            return F.sigmoid(outputs)
+        return F.clip(outputs[..., : self.config.channels], 0, 1)
+
+    def phases(self, step: int) -> list[Phase]:
+        return [Phase("vae", self.parameters(), self.loss, self.config.optimiser)]
+
+    def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """-ELBO in nats per image, with beta on the KL term."""
+        images = binarise(shard.images, rng) if self.config.likelihood == "bernoulli" else shard.images
+        caption = self.text(shard.tokens)
+        mean, log_var = self.encoder(images, caption)
+        z = reparameterise(mean, log_var, rng.standard_normal(mean.shape, dtype=np.float32))
+        kl = F.gaussian_kl(mean, log_var)
+        error = -self.log_likelihood(self.decoder(z, caption), images)
+        loss = F.sum(error + kl * self.config.beta) * (1 / shard.batch_size)
+        return loss, {
+            "reconstruction": float(error.data.sum()) / shard.batch_size,
+            "kl": float(kl.data.sum()) / shard.batch_size,
+        }
+
+    @property
+    def log_likelihood(self) -> Callable[[Tensor, np.ndarray], Tensor]:
+        return bernoulli_log_likelihood if self.config.likelihood == "bernoulli" else logistic_log_likelihood
+
+    def likelihood_figures(
+        self,
+        test,
+        seed: int,
+        threads: Threads | None = None,
+        progress: Callable = lambda rounds, what, count: rounds,
+        count: int = 1000,
+        k: int = 500,
+    ) -> dict[str, float]:
+        """The importance-weighted bound on the first `count` test images with their fullest captions.
+
+        progress: wraps the loop over blocks of images, as `generators/evaluate.py` has it
+
+        "nats": its mean per image, on images binarised once (seed 0, for every model the same) if the likelihood is
+        "bernoulli".  Else on the 8-bit images, and also as "bits_per_dimension".
+        """
+        images = test.images[:count] * np.float32(1 / 255)
+        if self.config.likelihood == "bernoulli":
+            images = binarise(images, derive_rng(0, "binarised test images"))
+        captions = test.captions(np.arange(len(images)))
+        watched = lambda blocks: progress(blocks, "likelihood", len(blocks))  # noqa: E731
+        nats = float(np.mean(importance_weighted_bound(self, images, captions, k, seed, threads, watched)))
+        if self.config.likelihood == "bernoulli":
+            return {"nats": nats}
+        return {"nats": nats, "bits_per_dimension": -nats / (math.prod(self.image_shape) * math.log(2))}
 
 
 def importance_weighted_bound(

@@ -10,7 +10,8 @@ import bench.peers.ddpm
 import bench.peers.dit
 import bench.peers.gan
 import bench.peers.realnvp
-import bench.peers.vae  # noqa: F401  (the import makes the twins known)
+import bench.peers.vae
+import bench.peers.vaegan  # noqa: F401  (the import makes the twins known)
 from bench import models
 from bench.peers.blocks import Recorder, Replayed
 from bench.peers.layers import twin

@@ -26,7 +26,7 @@ LEVELS = 3
 SAID = {"digits": ["bold", "a thin two"], "kinds": ["cat", "red panda"], "flat": [""]}
 
 every_family = pytest.mark.parametrize("family", TINY)
-ways_through_noise = pytest.mark.parametrize("family", ["vae", *EXACT])
+ways_through_noise = pytest.mark.parametrize("family", ["vae", "vaegan", *EXACT])
 every_data = pytest.mark.parametrize("data", SAID)
 
 
@@ -145,7 +145,7 @@ def test_edits_are_written_beside_the_changed_captions(inkling, family, data):
     rebuilt, before, labels = arrays(inkling("reconstruct", family, data, "-n", "4"), 4)
     asked = (SAID[data] * 4)[:4]
     told = [f"--caption={caption}" for caption in SAID[data]]
-    strictly = {} if family == "vae" else {"guidance": 3.0}
+    strictly = {} if family in ("vae", "vaegan") else {"guidance": 3.0}
     options = [f"--{name}={value}" for name, value in strictly.items()]
     edited, after, same = arrays(inkling("edit", family, data, "-n", "4", *told, *options), 4)
     assert same == labels

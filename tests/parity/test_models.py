@@ -20,6 +20,7 @@ SMALL = {
     "ddpm": {"widths": (16, 24, 32), "features": 16, "blocks": 1},
     "dit": {"width": 24, "depth": 2, "heads": 3, "features": 16},
     "gan": {"width": 16, "noise": 6, "text": 12},
+    "vaegan": {"width": 16, "latent": 6, "text": 12},
 }
 
 
@@ -53,6 +54,8 @@ def small(name, **changes):
         ("dit", {}),
         ("dit", {"channels": 2, "patch": 2}),
         ("gan", {}),
+        ("vaegan", {}),
+        ("vaegan", {"channels": 2}),
     ],
 )
 def test_model(name, changes):

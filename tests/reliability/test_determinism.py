@@ -23,6 +23,7 @@ WIDE = {  # enough for Winograd's convolution, whose transformed weights all thr
     "ddpm": ("widths=[16,16]",),
     "dit": (),  # it has no convolutions
     "gan": ("width=16",),
+    "vaegan": ("width=16",),
 }
 
 no_pictures = mock.patch.object(runs.Run, "paint_samples", lambda run: None)  # they cost more than the training
