@@ -173,11 +173,15 @@ class GAN(Family):
         z = rng.standard_normal((len(tokens), self.config.noise), dtype=np.float32)
         return self.generator(self.text(tokens), z)
 
+    def painted(self, shard: Shard, rng: np.random.Generator) -> Tensor:
+        """The pictures that the discriminator has to tell from a shard's real ones: of the same captions."""
+        return self.generate(shard.tokens, rng)
+
     def discriminator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """L_D: prefer real pictures to generated ones and true captions to false ones, and do it smoothly."""
         real, n = shard.images * 2 - 1, len(shard.images)
         with no_grad():
-            fake = self.generate(shard.tokens, rng).data
+            fake = self.painted(shard, rng).data
         s = self.config.penalty_step
         both = np.concatenate([real, fake])
         beside = both + np.float32(s) * rng.standard_normal(both.shape, dtype=np.float32)
@@ -198,11 +202,14 @@ class GAN(Family):
 
     def generator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """L_G: paint what the discriminator prefers to a real picture."""
-        fake = self.generate(shard.tokens, rng)
+        return self.unconvinced(self.painted(shard, rng), shard), {}
+
+    def unconvinced(self, fake: Tensor, shard: Shard) -> Tensor:
+        """How far pictures (n, H, W, C) from -1 to 1 lose against the shard's real ones, under the same captions."""
         on_fake = self.discriminator.score(self.discriminator.look(fake), shard.tokens)
         with no_grad():
             on_real = self.discriminator.score(self.discriminator.look(Tensor(shard.images * 2 - 1)), shard.tokens)
-        return F.sum(relativistic_generator_loss(on_real, on_fake)) * (1 / shard.batch_size), {}
+        return F.sum(relativistic_generator_loss(on_real, on_fake)) * (1 / shard.batch_size)
 
     # --- generating --------------------------------------------------------------------------------------------
 

@@ -4,15 +4,17 @@ A VAE is told how far each pixel is from the original, so wherever its vector z 
 what might be there: a blur (`vae.py`).  A GAN's critic says only whether a picture looks real and fits its caption, so
 its painter takes a side and stays sharp; but there is no way back from a picture to its noise, and nothing keeps the
 painter from leaving out whatever it finds hard (`gan.py`).  The critic does not care who painted.  So let it judge what
-a VAE's decoder paints from random z, and have both (Larsen et al. 2016):
+a VAE's decoder paints, and have both (Larsen et al. 2016):
 
     critic       real picture above painted one, its caption above one that lies: all as in `gan.py`
     painters     L = weight * ( 1/2 |x - decoder(z, c)|^2 + KL( q(z|x,c) || N(0, I) ) )     "paint this image close"
-                   + E softplus( D(x, c) - D(decoder(z', c), c) ),   z' ~ N(0, I)           "and a real one from any z"
+                   + E softplus( D(x, c) - D(decoder(z, c), c) )                            "and a real one"
 
-The two ask different things of one decoder.  The first ties each z to an image, so that no kind of image is forgotten,
-and the encoder can still read z off a picture; the second says how to fill in what z leaves open.  That is the whole of
-it: an auto-encoder with one term more in its loss, and a phase of training that is taken over from `GAN` as it stands.
+In the first line z is read off the image; in the second so is that of one half of the pictures, the other is random,
+so that what comes back through z is as sharp as what is new.  The two ask different things of one decoder.  The first
+ties each z to an image, so that no kind of image is forgotten, and the encoder can still read z off a picture; the
+second says how to fill in what z leaves open.  That is the whole of it: an auto-encoder with one term more in its loss,
+and a phase of training that is taken over from `GAN` as it stands.
 
 The first term is a sum over hundreds of pixels, the second a single score.  At weight 1 the critic would not be heard,
 at 0 this is a GAN.  Half the squared distance is also -log of a Gaussian of width 1, which is far too wide for pixels
@@ -44,6 +46,11 @@ class VAEGANConfig(AutoEncoderConfig):
     optimiser: OptimiserConfig = field(default_factory=lambda: GANConfig().optimiser)
 
 
+def half_of(shard: Shard) -> int:
+    """How many of a shard's images the critic is shown as they come back through z: half, but of one image that one."""
+    return (len(shard.images) + 1) // 2
+
+
 class VAEGAN(AutoEncoder):
     """An auto-encoder and a discriminator, updated in turn.  It samples, reconstructs and edits as the VAE does."""
 
@@ -51,7 +58,7 @@ class VAEGAN(AutoEncoder):
     Config = VAEGANConfig
     wants_false_captions = True
     discriminator_loss = GAN.discriminator_loss
-    generator_loss = GAN.generator_loss
+    unconvinced = GAN.unconvinced
 
     def __init__(self, config: VAEGANConfig, rng: np.random.Generator):
         super().__init__(config, rng)
@@ -71,24 +78,34 @@ class VAEGAN(AutoEncoder):
             Phase("painters", painters, self.loss, self.config.optimiser),
         ]
 
-    def generate(self, tokens: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """Images from -1 to 1 for the captions, each from a random z: what the critic judges."""
-        z = rng.standard_normal((len(tokens), self.config.latent), dtype=np.float32)
-        return self.paint(Tensor(z), self.text(tokens))
-
     def paint(self, z: Tensor, caption: Tensor) -> Tensor:
         """Images (N, H, W, C) from -1 to 1."""
         return F.tanh(self.decoder(z, caption))
 
+    def random(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """z ~ N(0, I), (count, latent)."""
+        return rng.standard_normal((count, self.config.latent), dtype=np.float32)
+
+    def painted(self, shard: Shard, rng: np.random.Generator) -> Tensor:
+        """What the critic has to tell from real pictures: of the first half of the images what comes back through z,
+        for the captions of the others something new."""
+        caption, half = self.text(shard.tokens), half_of(shard)
+        mean, log_var = self.encoder(shard.images[:half], caption[:half])
+        z = reparameterise(mean, log_var, self.random(half, rng))
+        return self.paint(F.concat([z, Tensor(self.random(len(caption) - half, rng))], axis=0), caption)
+
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """L: close to the image from the z that was read off it, real to the critic from any other."""
-        caption = self.text(shard.tokens)
+        """L: close to the image from the z that was read off it, and real to the critic, from that z or another."""
+        caption, n, half = self.text(shard.tokens), len(shard.images), half_of(shard)
         mean, log_var = self.encoder(shard.images, caption)
-        z = reparameterise(mean, log_var, rng.standard_normal(mean.shape, dtype=np.float32))
-        error = self.paint(z, caption) - (shard.images * 2 - 1)
+        z = reparameterise(mean, log_var, self.random(n, rng))
+        more = F.concat([z, Tensor(self.random(n - half, rng))], axis=0)
+        pictures = self.paint(more, F.concat([caption, caption[half:]], axis=0))
+        back, new = pictures[:n], pictures[n:]
+        error = back - (shard.images * 2 - 1)
         distance = F.sum(error * error, axis=(1, 2, 3)) * 0.5
         kl = F.gaussian_kl(mean, log_var)
-        unconvinced, _ = self.generator_loss(shard, rng)
+        unconvinced = self.unconvinced(F.concat([back[:half], new], axis=0), shard)
         loss = F.sum(distance + kl) * (self.config.weight / shard.batch_size) + unconvinced
         return loss, {
             "distance": float(distance.data.sum()) / shard.batch_size,

@@ -65,11 +65,14 @@ class GAN(FamilyTwin):
         n, *image = batch.images.shape
         return rng.normal(n, self.config.noise), rng.normal(2 * n, *image)
 
-    def discriminator_loss(self, batch: Batch, z: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+    def painted(self, batch: Batch, z: torch.Tensor) -> torch.Tensor:
+        return self.generator(self.text(batch.tokens), z)
+
+    def discriminator_loss(self, batch: Batch, *drawn: torch.Tensor) -> torch.Tensor:
+        *z, direction = drawn
         n, step = len(batch.images), self.config.penalty_step
         with torch.no_grad():
-            fake = self.generator(self.text(batch.tokens), z)
-            both = torch.cat([batch.images * 2 - 1, fake])
+            both = torch.cat([batch.images * 2 - 1, self.painted(batch, *z)])
             inputs = torch.cat([both, both + step * direction])
         seen = self.discriminator.look(inputs)
         scores = self.discriminator.score(seen, batch.tokens.repeat(4, 1))
@@ -83,7 +86,9 @@ class GAN(FamilyTwin):
         return (rng.normal(len(batch.images), self.config.noise),)
 
     def generator_loss(self, batch: Batch, z: torch.Tensor) -> torch.Tensor:
-        fake = self.generator(self.text(batch.tokens), z)
+        return self.unconvinced(self.painted(batch, z), batch)
+
+    def unconvinced(self, fake: torch.Tensor, batch: Batch) -> torch.Tensor:
         on_fake = self.discriminator.score(self.discriminator.look(fake), batch.tokens)
         with torch.no_grad():
             on_real = self.discriminator.score(self.discriminator.look(batch.images * 2 - 1), batch.tokens)

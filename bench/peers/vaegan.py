@@ -20,24 +20,34 @@ class VAEGAN(GAN):
             TwinPhase("painters", list(dict.fromkeys(painters)), self.draw_for_painters, self.loss),
         ]
 
-    def generator(self, caption: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    def paint(self, z: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
         return torch.tanh(self.decoder(z, caption))
 
-    def draw_for_discriminator(self, batch: Batch, rng) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw_for_discriminator(self, batch: Batch, rng) -> tuple[torch.Tensor, ...]:
         n, *image = batch.images.shape
-        return self.noise(n, rng), rng.normal(2 * n, *image)
+        return self.noise(n - n // 2, rng), self.noise(n // 2, rng), rng.normal(2 * n, *image)
+
+    def painted(self, batch: Batch, noise: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        caption, back = self.text(batch.tokens), len(noise)
+        mean, log_var = self.encoder(batch.images[:back], caption[:back])
+        return self.paint(torch.cat([mean + torch.exp(log_var * 0.5) * noise, z]), caption)
 
     def draw_for_painters(self, batch: Batch, rng) -> tuple[torch.Tensor, torch.Tensor]:
         n = len(batch.images)
-        return self.noise(n, rng), self.noise(n, rng)
+        return self.noise(n, rng), self.noise(n // 2, rng)
 
     def loss(self, batch: Batch, noise: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        caption = self.text(batch.tokens)
+        caption, n = self.text(batch.tokens), len(batch.images)
         mean, log_var = self.encoder(batch.images, caption)
-        painted = self.generator(caption, mean + torch.exp(log_var * 0.5) * noise)
-        distance = 0.5 * torch.sum((painted - (batch.images * 2 - 1)) ** 2)
+        back = self.paint(mean + torch.exp(log_var * 0.5) * noise, caption)
+        distance = 0.5 * torch.sum((back - (batch.images * 2 - 1)) ** 2)
         kl = 0.5 * torch.sum(mean * mean + log_var.exp() - 1 - log_var)
-        return self.config.weight * (distance + kl) / len(batch.images) + self.generator_loss(batch, z)
+        half = n - n // 2
+        shown = torch.cat([back[:half], self.paint(z, caption[half:])])
+        return self.config.weight * (distance + kl) / n + self.unconvinced(shown, batch)
 
     def noise(self, count: int, rng) -> torch.Tensor:
         return rng.normal(count, self.config.latent)
+
+    def sample(self, z: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return self.paint(z, self.text(tokens)) * 0.5 + 0.5
