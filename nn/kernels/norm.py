@@ -1,21 +1,20 @@
 """Group normalisation of images, alone or with SiLU behind it, forward and backward.
 
-Before all, a condition may have its say and scale and shift each image's channels by numbers of its own (`modulation`
-holds scale - 1, then shift).  For each image and group of channels, with h = gamma xhat + beta and y = h, or
-y = h sigmoid(h),
+Before that, a condition may scale and shift each image's channels by numbers of its own (`modulation` holds scale - 1,
+then shift).  For each image and group of channels, with h = gamma xhat + beta and y = h, or y = h sigmoid(h),
 
     u = scale x + shift,   xhat = (u - mean) / sigma,
     du = (gamma dh - mean(gamma dh) - xhat mean(gamma dh xhat)) / sigma,
     dx = scale du,   dscale = sum of du x,   dshift = sum of du.
 
 The idea: what is done to each number, whichever of this is wanted, takes three constants per channel.  So an image is
-read once for the sums and once more to be written, with SiLU in the same breath, and a condition costs next to
-nothing: u's mean and variance are scale mean + shift and scale^2 variance, and dscale and dshift follow from sums that
-are needed anyway.  The loop over positions is the inner one, one vector of channels (a cache line) wide, and keeps the
-constants and sums of its channels in registers.
+read once for the sums and once more to be written, SiLU included, and a condition costs next to nothing: u's mean and
+variance are scale mean + shift and scale^2 variance, and dscale and dshift follow from sums that are needed anyway.
+The loop over positions is the inner one, one vector of channels (a cache line) wide, and keeps the constants and sums
+of its channels in registers.
 
-Sums are taken around the first pixel's values or the channel's mean, so that a mean far from zero costs no digits, and
-the channels of a group are joined by the parallel-variance formula (Chan et al. 1979), in float64.
+Sums are taken around a value near the channel's mean, so that a mean far from zero costs no digits, and the channels of
+a group are joined by the parallel-variance formula (Chan et al. 1979), in float64.
 
 Four images of 28x28x32 with SiLU, float32: 38 us forward and 66 us backward on a Zen 4 core, with a modulation or
 without; in NumPy, step by step and without, 2.2 and 6.1 ms.
@@ -26,27 +25,44 @@ from nn.kernels import kernel
 from nn.kernels.exponential import exp
 from nn.kernels.simd import lanes, load_some, splat, store_some
 
+SPARSE = 16
+BLOCK = 256  # positions whose sum is made by itself: a float32 sum of very many numbers loses digits
+
 
 @kernel
 def channel_moments(x, image, mean, variance):
-    """The mean and variance (C,) over the positions of each channel of one image of x (N, P, C)."""
+    """The mean m and variance (C,) over the positions of each channel of one image of x (N, P, C).
+
+    With d = x - pivot:  m = pivot + mean(d),  variance = mean(d^2) - mean(d)^2.  The difference costs digits where the
+    pivot is many sigma from m, as a lone pixel may be.  So the pivot is the mean over every 16th pixel, which is never
+    further than sqrt(16) sigma from m (Cauchy-Schwarz).  Source: Chan, Golub and LeVeque 1983.
+    """
     _, positions, channels = x.shape
     start = image * positions * channels
+    end = start + positions * channels
     for c in range(0, channels, lanes(x)):
         left = channels - c
-        pivot = load_some(x, start + c, left)
-        s0 = s1 = q0 = q1 = splat(x, 0.0)  # two sums at once: one would wait for its own last addition
-        for p in range(start, start + (positions - 1) * channels, 2 * channels):
-            d0 = load_some(x, p + c, left) - pivot
-            d1 = load_some(x, p + channels + c, left) - pivot
-            s0, s1 = s0 + d0, s1 + d1
-            q0, q1 = q0 + d0 * d0, q1 + d1 * d1
-        if positions % 2:
-            d0 = load_some(x, start + (positions - 1) * channels + c, left) - pivot
-            s0, q0 = s0 + d0, q0 + d0 * d0
-        average = (s0 + s1) / positions
+        first = load_some(x, start + c, left)
+        s0 = splat(x, 0.0)
+        for p in range(start, end, SPARSE * channels):
+            s0 += load_some(x, p + c, left) - first
+        pivot = first + s0 / ((positions + SPARSE - 1) // SPARSE)
+        sums = squares = splat(x, 0.0)
+        for block in range(start, end, BLOCK * channels):
+            stop = min(block + BLOCK * channels, end)
+            s0 = s1 = q0 = q1 = splat(x, 0.0)  # two sums at once: one would wait for its own last addition
+            for p in range(block, stop - channels, 2 * channels):
+                d0 = load_some(x, p + c, left) - pivot
+                d1 = load_some(x, p + channels + c, left) - pivot
+                s0, s1 = s0 + d0, s1 + d1
+                q0, q1 = q0 + d0 * d0, q1 + d1 * d1
+            if (stop - block) // channels % 2:
+                d0 = load_some(x, stop - channels + c, left) - pivot
+                s0, q0 = s0 + d0, q0 + d0 * d0
+            sums, squares = sums + (s0 + s1), squares + (q0 + q1)
+        average = sums / positions
         store_some(mean, c, pivot + average, left)
-        store_some(variance, c, (q0 + q1) / positions - average * average, left)
+        store_some(variance, c, squares / positions - average * average, left)
 
 
 def make_forward(with_silu):

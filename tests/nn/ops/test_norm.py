@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from nn import functional as F
 from nn.gradcheck import gradcheck
 from nn.tensor import Parameter
+from tests.nn.ops.run import as_dtype, backward, forward
 from tests.oracles import normalisation as oracle
 from tests.oracles.numeric import assert_close
 
@@ -31,13 +32,40 @@ def test_gradients_with_many_channels(function):
     gradcheck(lambda x, gamma, beta: function(x, gamma, beta, groups=4), arrays, rng)
 
 
-def test_float32_far_from_zero():
-    """Catches: variance as the difference of two large numbers."""
-    x = 1000 + np.random.default_rng(0).standard_normal((2, 9, 9, 16))
-    x = x.astype(np.float32)
-    one, zero = np.ones(16, np.float32), np.zeros(16, np.float32)
-    expected = oracle.group_norm(x.astype(np.float64), one, zero, 4)
-    assert_close(F.group_norm(x, one, zero, groups=4).data, expected, 3e-4)  # x itself has a rounding error of 6e-5
+def with_an_outlier(x, place):
+    x = 0.01 * x
+    x.reshape(-1, x.shape[-1])[place, 3] = 1000.3
+    return x
+
+
+@pytest.mark.parametrize("name", ["group_norm", "group_norm_silu", "layer_norm"])
+@pytest.mark.parametrize("size", [64, 128, 512])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda x: with_an_outlier(x, 0),
+        lambda x: with_an_outlier(x, len(x[0]) + 5),
+        lambda x: with_an_outlier(x, slice(None, None, len(x[0]))),
+        lambda x: with_an_outlier(x, slice(None, None, 2)),
+        lambda x: 1000 + x,
+        lambda x: np.full_like(x, 1e8),
+    ],
+    ids=["first pixel", "another pixel", "first column", "every other pixel", "far from zero", "flat"],
+)
+def test_float32_is_as_good_as_float64(name, size, spoil):
+    """Catches: variance as the difference of two large numbers, around zero or around one pixel or a column of them,
+    which may come out below zero; sums that have become so large that they lose what is added."""
+    rng = np.random.default_rng(0)
+    x, grad = rng.standard_normal((2, 1, size, size, 16))
+    x = spoil(x).astype(np.float32)
+    scales, options = [rng.uniform(0.5, 2, 16), rng.standard_normal(16)], {} if name == "layer_norm" else {"groups": 4}
+    results = []
+    for dtype in (np.float32, np.float64):
+        arrays = as_dtype([x, *scales], dtype)
+        function = getattr(F, name)
+        results.append([*forward(function, arrays, **options), *backward(function, arrays, [grad], **options)])
+    for ours, truth in zip(*results, strict=True):
+        assert_close(ours, truth, 1e-3)
 
 
 def test_a_modulation_is_a_scale_less_one_and_then_a_shift_for_each_channel_of_each_image():
