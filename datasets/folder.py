@@ -1,15 +1,17 @@
-"""A folder of your own pictures, of any size and mode, fitted to 28x28 grey; the caption is the subfolder's name.
+"""A folder of your own pictures, of any size and mode; the caption is the name of the subfolder.
 
     pictures/cat/1.png pictures/cat/2.jpg pictures/red_panda/a.webp     captions "cat", "red panda"
     pictures/1.png pictures/2.png                                       one class without a name: empty captions
-    pictures/train/... pictures/test/...                                splits of your own
+    pictures/train/... pictures/val/...                                 splits of your own, each like one of the above
 
-Without splits of your own, every tenth picture of a class is for testing. Light is ink: a drawing on white paper wants
-to be inverted first.
+Without splits of your own, every tenth picture of a class is for testing. Pictures are fitted to 28x28 gray, unless
+`Options` say otherwise. What was found, and what was left out, is said on stderr when the training split is loaded.
 """
 
 import sys
 import warnings
+from collections import Counter
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
@@ -21,62 +23,123 @@ from datasets.captions import words
 from datasets.dataset import Dataset
 from datasets.errors import DataError
 
-SIDE = 28
 FORMATS = {
-    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF",
-    ".tiff": "TIFF", ".pbm": "PPM", ".pgm": "PPM", ".ppm": "PPM",
+    ".png": "PNG", ".apng": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".gif": "GIF",
+    ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".pbm": "PPM", ".pgm": "PPM", ".ppm": "PPM",
+    ".pnm": "PPM",
 }  # fmt: skip
-PIXELS = 25_000_000  # a picture of more is refused before it is decoded: perhaps a decompression bomb
+PIXELS = 25_000_000  # a picture that decodes to more is refused by its header: perhaps a decompression bomb
+FEW = 300  # training pictures that a model soon knows by heart
+TRAINING = ("train", "training")  # names of folders, for splits of one's own
+TESTING = ("test", "testing", "val", "valid", "validation")
 
 
-def load(path: str | Path, split: str = "train", limit: int | None = None) -> Dataset:
-    """The first `limit` readable pictures of a split, taken from its classes in turn.
+@dataclass(frozen=True)
+class Options:
+    """How the pictures of a folder are read.  DataError for what cannot be.
+
+    size    side of the square that a picture is fitted into, pixels; every family wants a multiple of 4
+    color   three channels, red, green and blue, rather than one
+    mirror  beside each training picture stands its mirror image
+    paper   what lies behind transparent parts and around pictures that are not square: "black" or "white"
+    """
+
+    size: int = 28
+    color: bool = False
+    mirror: bool = False
+    paper: str = "black"
+
+    def __post_init__(self):
+        if type(self.size) is not int or self.size % 4 or not 8 <= self.size <= 256:
+            raise DataError(f"the size of pictures must be a multiple of 4 from 8 to 256; given {self.size!r}")
+        if self.paper not in ("black", "white"):
+            raise DataError(f"the paper is 'black' or 'white'; given {self.paper!r}")
+        if type(self.color) is not bool or type(self.mirror) is not bool:
+            raise DataError(f"color and mirror are True or False; given {self.color!r} and {self.mirror!r}")
+
+
+def load(path: str | Path, split: str = "train", limit: int | None = None, options: Options | None = None) -> Dataset:
+    """The first `limit` readable pictures of a split, taken from its classes in turn; with mirror images twice as many.
 
     Pictures that cannot be read are named on stderr and skipped; DataError if none is left.
     """
-    root = Path(path)
+    root, options = Path(path), options or Options()
     if split not in ("train", "test"):
         raise DataError(f"a folder of pictures has no split {split!r}; choose train or test")
-    own_splits = (root / "train").is_dir() and (root / "test").is_dir()
-    if own_splits:  # a class may have pictures in one of them alone; both number their classes alike
-        parts = {part: _classes(root / part) for part in ("train", "test")}
-        classes = {name: parts[split].get(name, []) for name in sorted(parts["train"].keys() | parts["test"].keys())}
-    else:
-        classes = {
-            name: [file for place, file in enumerate(files) if (place % 10 == 9) == (split == "test")]
-            for name, files in _classes(root).items()
-        }
-    images, labels, skipped = _read([*classes.values()], limit)
+    splits, left, own = _splits(root)
+    pictures, labels, skipped = _read([*splits[split].values()], limit, options)
     if skipped:
-        names = ", ".join(repr(str(file.relative_to(root))) for file in skipped[:5]) + ", ..." * (len(skipped) > 5)
-        told = "1 picture that cannot be read" if len(skipped) == 1 else f"{len(skipped)} pictures that cannot be read"
-        print(f"{root}: skipped {told}: {names}", file=sys.stderr)
-    if not images:
-        hint = "; the test split is every tenth picture of a class" if split == "test" and not own_splits else ""
+        _tell(root, f"skipped {_count(skipped, 'picture')} that cannot be read, or hold more than {PIXELS:,} pixels: "
+                    f"{_names(root, skipped)}")  # fmt: skip
+    if not pictures:
+        hint = "; the test split is every tenth picture of a class" if split == "test" and not own else ""
         raise DataError(f"the folder {str(root)!r} has no readable picture for the split {split!r}{hint}")
+    images = np.stack(pictures)
+    classes = tuple(splits[split])
+    if split == "train":
+        counts = np.bincount(labels, minlength=len(classes))
+        testing = sum(map(len, splits["test"].values()))
+        _tell(root, _found(dict(zip(classes, counts.tolist(), strict=True)), testing, options))
+        if left:
+            _tell(root, f"left out {_left_out(root, left)}")
+        for warning in _warnings(images, options):
+            _tell(root, warning)
+        if options.mirror:  # side by side, so that whoever takes a part of the set takes both
+            images = np.stack([images, images[:, :, ::-1]], axis=1).reshape(-1, *images.shape[1:])
+            labels = np.repeat(labels, 2)
     return Dataset(
         name=str(root),
-        images=np.stack(images)[..., None],
+        images=images,
         labels=np.array(labels, np.int64),
-        classes=tuple(classes),
+        classes=classes,
         vocabulary=tuple(sorted({word for name in classes for word in words(name)})),
     )
 
 
-def _classes(folder):
-    """Caption -> its picture files, by name."""
-    inside = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    loose = [entry for entry in inside if _is_picture(entry)]
-    subfolders = {entry: sorted(filter(_is_picture, entry.iterdir())) for entry in inside if entry.is_dir()}
-    subfolders = {entry: files for entry, files in subfolders.items() if files}
-    if loose and subfolders:
+def _splits(root):
+    """split -> caption -> picture files; the paths that are left out; whether the splits are the user's own."""
+    inside = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
+    parts = [next((inside[name] for name in names if name in inside), None) for names in (TRAINING, TESTING)]
+    left: list[Path] = []
+    if not all(parts):
+        classes = _classes(root, left)
+        test = {name: files[9::10] for name, files in classes.items()}
+        train = {name: [file for place, file in enumerate(files) if place % 10 != 9] for name, files in classes.items()}
+        return {"train": train, "test": test}, left, False
+    left += [entry for entry in _visible(root) if entry not in parts]
+    train, test = (_classes(part, left) for part in parts)
+    if ("" in train) != ("" in test):
+        raise DataError(
+            f"of {str(parts[0])!r} and {str(parts[1])!r} one holds pictures and the other folders of pictures; "
+            "use one or the other in both"
+        )
+    names = sorted(train.keys() | test.keys())  # a class may be in one of them alone; both number their classes alike
+    train, test = ({name: part.get(name, []) for name in names} for part in (train, test))
+    return {"train": train, "test": test}, left, True
+
+
+def _classes(folder, left):
+    """Caption -> its picture files, by name; adds to `left` the paths that are not taken."""
+    mine: list[Path] = []
+    loose, subfolders = _pictures(folder, mine)
+    inside = {}
+    for entry in subfolders:
+        files, nested = _pictures(entry, mine)
+        mine += nested if files or nested else [entry]
+        if files:
+            inside[entry] = files
+    if loose and inside:
         raise DataError(f"the folder {str(folder)!r} mixes pictures and folders of pictures; use one or the other")
-    if not loose and not subfolders:
-        raise DataError(f"the folder {str(folder)!r} holds no pictures ({', '.join(FORMATS)}), nor do its subfolders")
+    if not loose and not inside:
+        hint = f"; it holds {_left_out(folder, mine)}" if mine else ""
+        raise DataError(
+            f"the folder {str(folder)!r} holds no pictures ({', '.join(FORMATS)}), nor do its subfolders{hint}"
+        )
+    left += mine
     if loose:
         return {"": loose}
     classes = {}
-    for entry, files in subfolders.items():
+    for entry, files in inside.items():
         caption = " ".join(words(entry.name.replace("_", " ")))
         if not caption or caption in classes:
             problem = "is the caption of two folders" if caption else f"is no caption for the folder {entry.name!r}"
@@ -85,17 +148,26 @@ def _classes(folder):
     return classes
 
 
-def _is_picture(path):
-    return path.suffix.lower() in FORMATS and path.is_file() and not path.name.startswith(".")
+def _pictures(folder, left):
+    """The picture files in a folder, and its subfolders; adds to `left` what is neither."""
+    files, subfolders = [], []
+    for entry in _visible(folder):
+        picture = entry.suffix.lower() in FORMATS and entry.is_file()
+        (subfolders if entry.is_dir() else files if picture else left).append(entry)
+    return files, subfolders
 
 
-def _read(classes, limit):
+def _visible(folder):
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _read(classes, limit, options):
     """Images, labels and unreadable files; the classes take turns, so that a limit cuts all of them alike."""
     turns = [(file, label) for row in zip_longest(*classes) for label, file in enumerate(row) if file]
     images, labels, skipped = [], [], []
     for file, label in tqdm(turns, desc="pictures", disable=None, leave=False):
         try:
-            images.append(_picture(file))
+            images.append(_picture(file, options))
             labels.append(label)
         except Exception:  # a decoder may raise anything at a damaged file, and the answer is always the same
             skipped.append(file)
@@ -104,27 +176,89 @@ def _read(classes, limit):
     return images, labels, skipped
 
 
-def _picture(path):
-    """One picture as uint8 (28, 28): turned as its EXIF says, transparent parts black, letter-boxed in black."""
+def _picture(path, options):
+    """One picture as uint8 (size, size, channels), turned as its EXIF says, with paper around it."""
+    side = options.size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong with a picture is told in one sentence, by our caller
         with Image.open(path, formats=[FORMATS[path.suffix.lower()], *set(FORMATS.values())]) as image:
-            image.draft("L", (2 * SIDE, 2 * SIDE))  # lets a JPEG decode at a fraction of its size
-            if image.width * image.height > PIXELS:
+            whole = image.size
+            image.draft("RGB" if options.color else "L", (2 * side, 2 * side))  # a JPEG decodes at a fraction of its
+            width, height = whole if image.info.get("progressive") else image.size  # size, if not a progressive one
+            if width * height > PIXELS:
                 raise ValueError("too many pixels")
             ImageOps.exif_transpose(image, in_place=True)
-            return np.asarray(ImageOps.pad(_grey(image), (SIDE, SIDE), Image.Resampling.BOX))
+            fitted = ImageOps.pad(_opaque(image, options), (side, side), Image.Resampling.BOX, options.paper)
+            return np.asarray(fitted).reshape(side, side, -1)
 
 
-def _grey(image):
+def _opaque(image, options):
+    """The picture in gray or colour, transparent parts on paper; large ones of rare modes made smaller first."""
+    mode, enough = "RGB" if options.color else "L", (4 * options.size, 4 * options.size)
     if image.mode[0] in "IF":  # whole numbers of 16 bits, or fractions
         top = 1.0 if image.mode == "F" else 65535.0
         image = image.convert("F")
-        image.thumbnail((4 * SIDE, 4 * SIDE), Image.Resampling.BOX)
+        image.thumbnail(enough, Image.Resampling.BOX)
         values = np.nan_to_num(np.asarray(image))
-        return Image.fromarray(np.uint8(np.clip(values / max(top, values.max()), 0, 1) * 255 + 0.5))
-    if image.has_transparency_data:
+        image = Image.fromarray(np.uint8(np.clip(values / max(top, values.max()), 0, 1) * 255 + 0.5))
+    elif image.has_transparency_data:
         image = image.convert("RGBA")
-        image.thumbnail((4 * SIDE, 4 * SIDE), Image.Resampling.BOX)
-        return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("L")
-    return image.convert("L")
+        image.thumbnail(enough, Image.Resampling.BOX)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, options.paper), image)
+    return image.convert(mode)
+
+
+# --- what is said about a folder -----------------------------------------------------------------------------------
+
+
+def _tell(root, text):
+    print(f"{str(root)!r}: {text}", file=sys.stderr)
+
+
+def _found(counts, testing, options):
+    """counts: caption -> training pictures."""
+    size, kind = options.size, "colour" if options.color else "gray"
+    time = f" ({(size / 28) ** 2:.1f} times the pixels of 28x28, and a step takes about so much longer)"
+    shown = ", ".join(f"{name!r} {count:,}" for name, count in list(counts.items())[:20]) + ", ..." * (len(counts) > 20)
+    return (
+        f"{sum(counts.values()):,} pictures for training and {testing:,} for testing, as {size}x{size} {kind}"
+        f"{time if size != 28 else ''}, "
+        + ("without classes" if "" in counts else f"in {_count(counts, 'class')}: {shown}")
+    )
+
+
+def _warnings(images, options):
+    """What may make training on these images pointless."""
+    count = len(images)
+    pixels = images.reshape(count, -1)
+    blank = int((np.ptp(pixels, axis=1) < 8).sum())
+    if blank:
+        hint = "; dark drawings on transparent paper want --paper white" if options.paper == "black" else ""
+        yield f"{blank:,} of {count:,} pictures are blank, of one shade all over{hint}"
+    distinct = len({row.tobytes() for row in pixels})
+    if distinct <= count // 2:
+        yield f"many pictures are alike: {distinct:,} different ones among {count:,}"
+    if count < FEW:
+        mirrors = "" if options.mirror else "; --mirror adds the mirror image of each"
+        yield f"{_count(pixels, 'picture')} for training: a model soon knows so few by heart{mirrors}"
+
+
+def _left_out(root, paths):
+    folders = [path for path in paths if path.is_dir()]
+    files = [path for path in paths if not path.is_dir()]
+    parts = []
+    if files:
+        endings = Counter(path.suffix.lower() or "no ending" for path in files)
+        told = ", ".join(f"{count} {ending!r}" for ending, count in endings.most_common(5))
+        parts.append(f"{_count(files, 'file')} ({told}): {_names(root, files)}")
+    if folders:
+        parts.append(f"{_count(folders, 'folder')}: {_names(root, folders)}")
+    return "; ".join(parts)
+
+
+def _count(things, noun):
+    return f"{len(things):,} {noun}" + ("" if len(things) == 1 else "es" if noun.endswith("s") else "s")
+
+
+def _names(root, paths):
+    return ", ".join(repr(str(path.relative_to(root))) for path in paths[:5]) + ", ..." * (len(paths) > 5)
