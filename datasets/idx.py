@@ -33,9 +33,9 @@ def read(path: str | Path, dimensions: int) -> np.ndarray:
 
 def _read(file, path, dimensions):
     head = file.read(4 + 4 * dimensions)
-    if len(head) < 4 or head[:3] != b"\0\0\x08":
+    if head[:3] != b"\0\0\x08"[: len(head)]:
         raise DataError(f"{path} is not an IDX file of bytes: it starts with {head[:4].hex(' ')!r}, not '00 00 08'")
-    if head[3] != dimensions:
+    if len(head) > 3 and head[3] != dimensions:
         raise DataError(f"{path} has {head[3]} dimensions; expected {dimensions}")
     if len(head) < 4 + 4 * dimensions:
         raise DataError(f"{path} ends within its header, after {len(head)} bytes; fetch it again")

@@ -1,7 +1,8 @@
 """MNIST (LeCun et al. 1998) and Fashion-MNIST (Xiao et al. 2017); the caption of an image is the name of its class.
 
-The four IDX files of each are looked for in `INKLING_DATA` (folders mnist/ and fashion-mnist/, gzipped or not, any
-number of images), then in the cache (~/.cache/inkling), and are else downloaded into it.
+The four IDX files of each are looked for in the folder that `INKLING_DATA` names (in mnist/ and fashion-mnist/, or
+MNIST/raw/ and FashionMNIST/raw/; gzipped or not, any number of images), then in the cache (~/.cache/inkling), and are
+else downloaded into it.
 """
 
 import os
@@ -20,6 +21,7 @@ SPLITS = {"train": "train", "test": "t10k"}
 @dataclass(frozen=True)
 class Source:
     folder: str
+    names: tuple[str, ...]  # that a folder of these files may have, in small letters without hyphens
     classes: tuple[str, ...]
     mirrors: tuple[str, ...]
     sha256: dict[str, str]  # of each gzipped file
@@ -28,6 +30,7 @@ class Source:
 SOURCES = {
     "mnist": Source(
         folder="mnist",
+        names=("mnist",),
         classes=("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
         mirrors=(
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -42,6 +45,7 @@ SOURCES = {
     ),
     "fashion": Source(
         folder="fashion-mnist",
+        names=("fashionmnist", "fashion"),
         classes=("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"),
         mirrors=(
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -92,18 +96,24 @@ def cache_folder() -> Path:
 def _find(source, prefix):
     """The paths of a split's images and labels, downloaded if they must be."""
     files = [f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"]
-    root = os.environ.get("INKLING_DATA")
-    if root:
+    if root := os.environ.get("INKLING_DATA"):
         if not Path(root).is_dir():
             raise DataError(f"INKLING_DATA names {root!r}, which is not a folder; correct it or unset it")
-        folder = Path(root, source.folder)
-        candidates = [[folder / file, folder / f"{file}.gz"] for file in files]
-        found = [next((path for path in choices if path.is_file()), None) for choices in candidates]
-        if all(found):
-            return found
-        if any(found):  # half a split of one's own and half of a downloaded one would not fit each other
-            missing = files[found.index(None)]
-            raise DataError(f"{folder} holds no {missing}(.gz), but its counterpart; put it there too")
+        folders = _folders(Path(root).absolute(), source)
+        for folder in folders:
+            found = [_file(folder, file) for file in files]
+            if all(found):
+                return found
+            if any(found):  # half a split of one's own and half of a downloaded one would not fit each other
+                missing = files[found.index(None)]
+                raise DataError(f"{folder} holds no {missing}(.gz), but its counterpart; put it there too")
+        if folders or _file(Path(root), files[0]):
+            folder = folders[0] if folders else Path(root)
+            seen = sorted(entry.name for entry in folder.iterdir())
+            raise DataError(
+                f"{folder} holds {', '.join(map(repr, seen[:5])) or 'nothing'}{', ...' * (len(seen) > 5)}; expected "
+                f"{source.folder}/{files[0]}(.gz) and {files[1]}(.gz) in the folder that INKLING_DATA names"
+            )
     paths = []
     for file in (f"{file}.gz" for file in files):
         path = cache_folder() / source.folder / file
@@ -111,3 +121,16 @@ def _find(source, prefix):
             download.fetch(path, source.sha256[file], source.mirrors)
         paths.append(path)
     return paths
+
+
+def _folders(root, source):
+    """Where files of this source may lie: root/mnist, also as root/MNIST/raw, or root itself if it is called so."""
+    root = root.parent if root.name == "raw" else root
+    named = [place for place in (root, *sorted(root.iterdir())) if place.name.lower().replace("-", "") in source.names]
+    return [place for folder in named for place in (folder, folder / "raw") if place.is_dir()]
+
+
+def _file(folder, name):
+    """A file under one of its names (train-images-idx3-ubyte, train-images.idx3-ubyte, gzipped or not), or None."""
+    names = [name, f"{name}.gz", name.replace("-idx", ".idx"), name.replace("-idx", ".idx") + ".gz"]
+    return next((path for path in map(folder.joinpath, names) if path.is_file()), None)

@@ -32,10 +32,12 @@ def test_read_back(path, pack):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "not an IDX file"),
+        (b"", "ends within its header, after 0 bytes"),
+        (GOOD[:3], "ends within its header, after 3 bytes"),
         (b"\x89PNG\r\n\x1a\n", "not an IDX file.*89 50 4e 47"),
         (GOOD[:3] + b"\1" + GOOD[4:], "1 dimensions; expected 3"),
-        (b"\0\0\x0d" + GOOD[3:], "not an IDX file of bytes"),
+        (b"\0\0\x0d" + GOOD[3:], "starts with '00 00 0d 03', not '00 00 08'"),
+        (b"\0\1", "starts with '00 01', not '00 00 08'"),
         (GOOD[:9], "ends within its header"),
         (GOOD[:-1], "holds only 59"),
         (GOOD + b"\0", "holds more"),

@@ -34,6 +34,35 @@ def test_any_number_of_images(data, name, folder, zipped):
     assert set(train.vocabulary) == set(train.classes)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("dotted", [True, False])
+@pytest.mark.parametrize("place", ["FashionMNIST/raw", "Fashion-MNIST", "fashion", "fashion-mnist"])
+def test_files_as_others_lay_them(data, monkeypatch, place, dotted, zipped):
+    """Also if INKLING_DATA names the folder itself.  Catches MNIST taken for Fashion-MNIST, whose files are called the
+    same."""
+    for name, count in ((place, 7), ("MNIST/raw", 4)):
+        write_split(data / name, "train", *digits(count), zipped)
+        for file in (data / name).iterdir():
+            file.rename(file.with_name(file.name.replace("-idx", ".idx") if dotted else file.name))
+    assert len(datasets.load("fashion")) == 7 and len(datasets.load("mnist")) == 4
+    monkeypatch.setenv("INKLING_DATA", str(data / place))
+    assert len(datasets.load("fashion")) == 7
+
+
+@pytest.mark.parametrize(
+    ("place", "split", "words"),
+    [
+        ("", "train", "data holds .*'train-images-idx3-ubyte.gz'.*; expected mnist/train-images-idx3-ubyte"),
+        ("mnist", "test", "mnist holds 'train-images-idx3-ubyte.gz', .*; expected mnist/t10k-images-idx3-ubyte"),
+    ],
+)
+def test_what_was_seen_is_named_before_anything_is_downloaded(data, place, split, words):
+    """Files that could be MNIST or Fashion-MNIST, and a split of one's own without the other."""
+    write_split(data / place, "train", *digits(3))
+    with pytest.raises(DataError, match=words):
+        datasets.load("mnist", split)
+
+
 def test_class_names_are_single_words():
     for source in mnist.SOURCES.values():
         assert len(set(source.classes)) == 10
@@ -96,7 +125,7 @@ def mirror(tmp_path, monkeypatch):
     with Server(files) as server:
         source = mnist.SOURCES["mnist"]
         hashes = {name: sha256(body) for name, body in files.items()}
-        tiny = mnist.Source(source.folder, source.classes, (server.url,), hashes)
+        tiny = mnist.Source(source.folder, source.names, source.classes, (server.url,), hashes)
         monkeypatch.setitem(mnist.SOURCES, "mnist", tiny)
         by_http = functools.partial(download.fetch, schemes=("http",), pause=0.01)
         monkeypatch.setattr(download, "fetch", by_http)
