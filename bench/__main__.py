@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
         return 130
     except ValueError as error:
         from datasets import CaptionError, DataError
-        from generators.metrics import MetricError
+        from generators.judging.metrics import MetricError
         from generators.runs import RunError
         from nn.checkpoint import CheckpointError
 

@@ -4,7 +4,7 @@
 
 Test digits, each to be changed in one thing, drawn at random: the variant (to another one of its digit), the stroke,
 the slant or the size.  Every family that can edit does so by the changed caption, and the VAE and the flow also by a
-direction in their noise (`generators/editing.py`), measured on training images.  A judge reads the results.
+direction in their noise (`generators/families/editing.py`), measured on training images.  A judge reads the results.
 
     changed     share of images that have what was asked for; also for each attribute, and of those that were to become
                 what no image in training is (`new`)
@@ -29,10 +29,11 @@ from bench.kept import trained
 from datasets import captions as language
 from datasets import digits
 from datasets.dataset import Dataset
-from generators import pictures, runs
-from generators.classifier import Classifier
-from generators.editing import Directions
-from generators.gallery import Page
+from generators import runs
+from generators.families.editing import Directions
+from generators.judging.classifier import Classifier
+from generators.showing import pictures
+from generators.showing.page import Page
 from generators.training import Family
 from nn.parallel import Threads, derive_rng
 

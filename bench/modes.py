@@ -19,9 +19,10 @@ from tqdm import tqdm
 import datasets
 from bench.kept import trained
 from datasets.dataset import Dataset
-from generators import pictures, runs
-from generators.classifier import Classifier
-from generators.metrics import mode_coverage
+from generators import runs
+from generators.judging.classifier import Classifier
+from generators.judging.metrics import mode_coverage
+from generators.showing import pictures
 from nn.parallel import Threads, derive_rng
 
 IMAGES, SAMPLES, MODES = 60_000, 26_000, 1000

@@ -2,11 +2,11 @@
 
     python -m bench quality --data fashion --minutes 20 --json quality.json
 
-Each family trains for the same minutes and is measured by `generators/evaluate.py`; diffusion, whose figure is the
-headline, with three seeds. Diffusion is also measured against minutes of training and steps of sampling. If PyTorch is
-installed, so is its twin, once: the same layers, weights, batches and schedule, in the fastest of PyTorch's ways, for
-as many steps as it makes while ours makes its own, not counting what it compiles. --no-sweep and --no-peer leave these
-hours out.
+Each family trains for the same minutes and is measured by `generators/judging/evaluate.py`; diffusion, whose figure is
+the headline, with three seeds. Diffusion is also measured against minutes of training and steps of sampling. If PyTorch
+is installed, so is its twin, once: the same layers, weights, batches and schedule, in the fastest of PyTorch's ways,
+for as many steps as it makes while ours makes its own, not counting what it compiles. --no-sweep and --no-peer leave
+these hours out.
 Runs are kept below --out, one folder for each budget and seed: what was interrupted goes on (the twin begins anew),
 what is done is only measured again. The results are a table, JSON, and a page with the pictures.
 """
@@ -24,11 +24,13 @@ import datasets
 from bench.arena import torch_is_installed
 from bench.kept import trained
 from bench.peers import kept as twins
-from generators import ddpm, pictures, runs
-from generators.classifier import Classifier
-from generators.commands import progress
-from generators.evaluate import Reference, draw, evaluate, summary
-from generators.gallery import Page
+from generators import runs
+from generators.apps.commands import progress
+from generators.families.diffusion import ddpm
+from generators.judging.classifier import Classifier
+from generators.judging.evaluate import Reference, draw, evaluate, summary
+from generators.showing import pictures
+from generators.showing.page import Page
 from generators.training import Family
 from nn.parallel import Threads, derive_rng
 

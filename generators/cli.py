@@ -258,8 +258,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"inkling: {foreign}", file=sys.stderr)
         return 2
     from datasets import CaptionError, DataError
-    from generators.pictures import PictureError
     from generators.runs import RunError
+    from generators.showing.pictures import PictureError
     from nn.checkpoint import CheckpointError
 
     # A NaN in training ends the run with a sentence of its own.
@@ -270,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command is None:
             top.print_help()
             return 0
-        from generators import commands
+        from generators.apps import commands
 
         return getattr(commands, options.command)(options) or 0
     except (UsageError, DataError, CaptionError, CheckpointError, PictureError, RunError) as error:

@@ -13,14 +13,14 @@ from nn import checkpoint, init
 from nn.checkpoint import CheckpointError
 
 FAMILIES = {
-    "vae": "generators.vae:VAE",
-    "realnvp": "generators.realnvp:RealNVP",
-    "ddpm": "generators.ddpm:DDPM",
-    "dit": "generators.dit:DiT",
-    "gan": "generators.gan:GAN",
-    "vaegan": "generators.vaegan:VAEGAN",
-    "regression": "generators.regression:Regression",
-    "classifier": "generators.classifier:Classifier",
+    "vae": "generators.families.vae:VAE",
+    "realnvp": "generators.families.flow.realnvp:RealNVP",
+    "ddpm": "generators.families.diffusion.ddpm:DDPM",
+    "dit": "generators.families.diffusion.dit:DiT",
+    "gan": "generators.families.gan:GAN",
+    "vaegan": "generators.families.vaegan:VAEGAN",
+    "regression": "generators.families.regression:Regression",
+    "classifier": "generators.judging.classifier:Classifier",
 }
 
 MOST_NUMBERS = 30_000_000  # in a model that is to be trained

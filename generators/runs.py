@@ -24,9 +24,9 @@ import numpy as np
 from tqdm import tqdm
 
 import datasets
-from generators import pictures
-from generators.charts import line_chart
 from generators.registry import build, config_from_json, config_to_json, family
+from generators.showing import pictures
+from generators.showing.charts import line_chart
 from generators.training import Diverged, Family, FamilyConfig, Trainer, part_of, train
 from nn import checkpoint, init, runtime
 from nn.checkpoint import CheckpointError

@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from datasets.batches import Batches
-from generators.text import Vocabulary
+from generators.parts.text import Vocabulary
 from nn import crew
 from nn.modules import Module
 from nn.muon import Muon

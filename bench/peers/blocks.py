@@ -1,4 +1,4 @@
-"""Twins of `generators/blocks.py` and `generators/text.py`, and where the families get their random numbers."""
+"""Twins of `parts/blocks.py` and `parts/text.py` in `generators/`, and where the families get their random numbers."""
 from __future__ import annotations
 
 import numpy as np

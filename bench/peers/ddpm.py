@@ -1,4 +1,4 @@
-"""Twins of `generators/unet.py`, `generators/ddpm.py` and the sampler of `generators/diffusion.py`."""
+"""Twins of `unet.py` and `ddpm.py` in `generators/families/diffusion/`, and of the sampler in its `process.py`."""
 from __future__ import annotations
 
 import math
@@ -10,8 +10,8 @@ from bench import models
 from bench.peers.blocks import drop_captions, squeeze, unsqueeze
 from bench.peers.layers import Twin
 from bench.peers.training import Batch, FamilyTwin, TwinPhase
-from generators import diffusion
-from generators.ddpm import FARTHEST
+from generators.families.diffusion import process
+from generators.families.diffusion.ddpm import FARTHEST
 
 
 class TimeEncoder(Twin):
@@ -104,9 +104,9 @@ class DDPM(FamilyTwin):
         self.predict = torch.compile(self.predict, dynamic=False)
 
     def sample(self, noise: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Second-order steps, each taken again, with guidance 1 (see `diffusion.reverse_process`)."""
+        """Second-order steps, each taken again, with guidance 1 (see `process.reverse_process`)."""
         caption, x, last = self.text(tokens), noise, None
-        times = diffusion.time_steps(self.config.time_steps, self.STEPS)
+        times = process.time_steps(self.config.time_steps, self.STEPS)
         levels = [float(level) for level in self.alpha_bar[times]]
 
         def step(x: torch.Tensor, x0: torch.Tensor, ab_t: float, ab_s: float) -> torch.Tensor:
@@ -120,9 +120,9 @@ class DDPM(FamilyTwin):
             aim = x0 = x0.clamp(-FARTHEST, FARTHEST)
             if last is not None:
                 x_r, x0_r, ab_r = last
-                x = step(x_r, diffusion.average_guess(x0_r, ab_r, x0, ab_t, ab_r, ab_t), ab_r, ab_t)
+                x = step(x_r, process.average_guess(x0_r, ab_r, x0, ab_t, ab_r, ab_t), ab_r, ab_t)
                 if s > 0:
-                    aim = diffusion.average_guess(x0_r, ab_r, x0, ab_t, ab_t, ab_s)
+                    aim = process.average_guess(x0_r, ab_r, x0, ab_t, ab_t, ab_s)
             last = x, x0, ab_t
             x = step(x, aim, ab_t, ab_s)
         return (x * 0.5 + 0.5).clamp(0, 1)

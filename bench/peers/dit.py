@@ -1,4 +1,4 @@
-"""Twins of `generators/dit.py`."""
+"""Twins of `generators/families/diffusion/dit.py`."""
 from __future__ import annotations
 
 import torch

@@ -1,4 +1,4 @@
-"""Twins of `generators/gan.py`."""
+"""Twins of `generators/families/gan.py`."""
 from __future__ import annotations
 
 import math

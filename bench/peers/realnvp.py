@@ -1,4 +1,4 @@
-"""Twins of `generators/bijectors.py` and `generators/realnvp.py`."""
+"""Twins of `generators/families/flow/bijectors.py` and `generators/families/flow/realnvp.py`."""
 from __future__ import annotations
 
 import math
@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from bench.peers.blocks import Fresh, drop_captions, squeeze, unsqueeze
 from bench.peers.layers import Layout, Linear, Twin
 from bench.peers.training import Batch, FamilyTwin, TwinPhase
-from generators.bijectors import MOST
-from generators.conditioning import Conditioning
+from generators.families.flow.bijectors import MOST
+from generators.families.flow.conditioning import Conditioning
 
 Flow = tuple[torch.Tensor, torch.Tensor | float]  # z and log |det dz/dx|, (N,) or the same number for all
 

@@ -1,4 +1,4 @@
-"""Twins of `generators/vae.py`."""
+"""Twins of `generators/families/vae.py`."""
 from __future__ import annotations
 
 import torch

@@ -1,4 +1,4 @@
-"""The twin of `generators/vaegan.py`."""
+"""The twin of `generators/families/vaegan.py`."""
 from __future__ import annotations
 
 import torch

@@ -10,10 +10,11 @@ import datasets
 from bench import edits, quality
 from datasets import captions as language
 from datasets import digits
-from generators import pictures, runs
-from generators.classifier import Reading
-from generators.editing import Directions
+from generators import runs
+from generators.families.editing import Directions
+from generators.judging.classifier import Reading
 from generators.registry import build
+from generators.showing import pictures
 from nn.parallel import Threads, derive_rng
 from tests.generators.toys import toy_data
 

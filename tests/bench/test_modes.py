@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import modes
-from generators.classifier import Reading
-from generators.metrics import mode_coverage
+from generators.judging.classifier import Reading
+from generators.judging.metrics import mode_coverage
 from nn.parallel import Threads
 from tests.generators.toys import toy_data
 

@@ -11,7 +11,8 @@ from bench import __main__ as program
 from bench import quality
 from bench.arena import Failed
 from bench.peers import kept
-from generators import ddpm, runs
+from generators import runs
+from generators.families.diffusion import ddpm
 from generators.registry import build, config_to_json
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng

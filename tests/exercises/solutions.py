@@ -260,7 +260,7 @@ ALL = {
     "ddpm-loss": """
     # one image at a time, every formula written out
     config, alpha_bar, total = self.config, self.alpha_bar, 0.0
-    times = diffusion.draw_times(len(shard.images), config.time_steps, rng, self.training_share)
+    times = process.draw_times(len(shard.images), config.time_steps, rng, self.training_share)
     for image, tokens, t in zip(shard.images, shard.tokens, times):
         x0, eps = 2 * image - 1, rng.standard_normal(image.shape)
         ab = float(alpha_bar[t])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from generators import diffusion, unet
-from generators.text import drop_captions
+from generators.families.diffusion import process, unet
+from generators.parts.text import drop_captions
 from tests.exercises.trial import SameNoise, Trial, normal
 
 ALPHA_BAR = np.array([1.0, 0.95, 0.8, 0.55, 0.3, 0.08, 0.002])
@@ -14,7 +14,7 @@ ALPHA_BAR = np.array([1.0, 0.95, 0.8, 0.55, 0.3, 0.08, 0.002])
 @pytest.mark.parametrize("steps", [1000, 20, 1])
 def test_cosine_schedule(steps):
     trial = Trial(f"cosine_alpha_bar({steps})", *(["with few steps"] if steps < 1000 else []))
-    got = trial.run(diffusion.cosine_alpha_bar, steps)
+    got = trial.run(process.cosine_alpha_bar, steps)
     trial.require(
         np.shape(got) != (steps,), f"{steps} entries; {steps + 1} are wanted, for t = 0 ... T", "ab_0 is left out"
     )
@@ -38,7 +38,7 @@ def test_cosine_schedule(steps):
 def test_q_sample(shape):
     x0, eps, t = normal(shape, 0), normal(shape, 1), np.arange(7)
     trial = Trial("q_sample(x0, t, eps, alpha_bar)", x0=x0, t=t, eps=eps, alpha_bar=ALPHA_BAR)
-    got = trial.run(diffusion.q_sample, x0, t, eps, ALPHA_BAR)
+    got = trial.run(process.q_sample, x0, t, eps, ALPHA_BAR)
     wide = (-1, *[1] * (len(shape) - 1))
     ab, before = ALPHA_BAR[t].reshape(wide), ALPHA_BAR[t - 1].reshape(wide)
     instead = {
@@ -55,7 +55,7 @@ def test_q_sample(shape):
 def test_training_target(kind):
     x0, eps, t = normal((6, 2, 1), 0), normal((6, 2, 1), 1), np.arange(1, 7)
     trial = Trial(f'training_target(x0, t, eps, alpha_bar, "{kind}")', f'of "{kind}"', x0=x0, t=t, eps=eps)
-    got = trial.run(diffusion.training_target, x0, t, eps, ALPHA_BAR, kind)
+    got = trial.run(process.training_target, x0, t, eps, ALPHA_BAR, kind)
     ab = ALPHA_BAR[t].reshape(-1, 1, 1)
     v = np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0
     instead = {
@@ -78,7 +78,7 @@ def test_clean_image(kind, t):
     output = eps if kind == "noise" else np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0
     tags = [f'of "{kind}"', *(["where t is one number for all"] if np.ndim(t) == 0 else [])]
     trial = Trial(f'clean_image(output, x_t, t, alpha_bar, "{kind}")', *tags, output=output, x_t=x_t, t=t)
-    got = trial.run(diffusion.clean_image, output, x_t, t, ALPHA_BAR, kind)
+    got = trial.run(process.clean_image, output, x_t, t, ALPHA_BAR, kind)
     of_noise = (x_t - np.sqrt(1 - ab) * output) / np.sqrt(ab)
     of_v = np.sqrt(ab) * x_t - np.sqrt(1 - ab) * output
     instead = {
@@ -94,7 +94,7 @@ def test_clean_image(kind, t):
 def test_training_target_stays_float32(kind):
     x0, eps = normal((3, 2), 0, np.float32), normal((3, 2), 1, np.float32)
     trial = Trial(f'training_target(x0, t, eps, alpha_bar, "{kind}")', "in float32", x0=x0, eps=eps)
-    got = trial.run(diffusion.training_target, x0, np.array([1, 2, 5]), eps, ALPHA_BAR, kind)
+    got = trial.run(process.training_target, x0, np.array([1, 2, 5]), eps, ALPHA_BAR, kind)
     ab = ALPHA_BAR[[1, 2, 5]].reshape(3, 1)
     right = eps if kind == "noise" else np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0
     trial.expect(got, right, "the target", rtol=1e-5, atol=1e-6, dtype=np.float32)
@@ -106,7 +106,7 @@ def test_training_target_stays_float32(kind):
 def test_clean_image_stays_float32(kind, t):
     output, x_t = normal((3, 2), 0, np.float32), normal((3, 2), 1, np.float32)
     trial = Trial(f'clean_image(output, x_t, t, alpha_bar, "{kind}")', "in float32", output=output, x_t=x_t)
-    got = trial.run(diffusion.clean_image, output, x_t, t, ALPHA_BAR, kind)
+    got = trial.run(process.clean_image, output, x_t, t, ALPHA_BAR, kind)
     ab = ALPHA_BAR[t].reshape(-1, 1)
     of_noise = (x_t - np.sqrt(1 - ab) * output) / np.sqrt(ab)
     right = of_noise if kind == "noise" else np.sqrt(ab) * x_t - np.sqrt(1 - ab) * output
@@ -117,7 +117,7 @@ def test_clean_image_stays_float32(kind, t):
 def test_q_sample_stays_float32():
     x0, eps = normal((3, 2), 0, np.float32), normal((3, 2), 1, np.float32)
     trial = Trial("q_sample(x0, t, eps, alpha_bar)", "in float32", x0=x0, eps=eps)
-    got = trial.run(diffusion.q_sample, x0, np.array([1, 2, 5]), eps, ALPHA_BAR)
+    got = trial.run(process.q_sample, x0, np.array([1, 2, 5]), eps, ALPHA_BAR)
     ab = ALPHA_BAR[[1, 2, 5]].reshape(3, 1)
     trial.expect(got, np.sqrt(ab) * x0 + np.sqrt(1 - ab) * eps, "x_t", rtol=1e-5, atol=1e-6, dtype=np.float32)
 
@@ -127,7 +127,7 @@ def test_q_sample_stays_float32():
 def test_draw_times(count, steps):
     trial = Trial(f"draw_times({count}, {steps}, rng), 400 times")
     rng = np.random.default_rng(0)
-    draws = [trial.run(diffusion.draw_times, count, steps, rng) for _ in range(400)]
+    draws = [trial.run(process.draw_times, count, steps, rng) for _ in range(400)]
     trial.require(np.shape(draws[0]) == (count,), f"the shape is {np.shape(draws[0])}; ({count},) is wanted")
     trial.require(np.asarray(draws[0]).dtype.kind == "i", "the times are to be whole numbers")
     drawn = np.array(draws)
@@ -161,7 +161,7 @@ def test_draw_times_in_shares():
     share[-1] = 1
     trial = Trial("draw_times(8, 5, rng, share), 2000 times", share=share)
     rng = np.random.default_rng(0)
-    draws = [trial.run(diffusion.draw_times, 8, 5, rng, share) for _ in range(2000)]
+    draws = [trial.run(process.draw_times, 8, 5, rng, share) for _ in range(2000)]
     trial.require(np.asarray(draws[0]).dtype.kind == "i", "the times are to be whole numbers")
     drawn = np.array(draws).ravel()
     trial.require(drawn.min() >= 1, f"t = {drawn.min()} was drawn", "the first share belongs to t = 1")
@@ -241,7 +241,7 @@ def test_posterior(t, s):
     ab_t, ab_s = float(ALPHA_BAR[t]), float(ALPHA_BAR[s])
     tags = ["at the last step"] if s == 0 else []
     trial = Trial(f"posterior(x_t, x0, ab_t={ab_t}, ab_s={ab_s})", *tags, x_t=x_t, x0=x0)
-    got = trial.run(diffusion.posterior, x_t, x0, ab_t, ab_s)
+    got = trial.run(process.posterior, x_t, x0, ab_t, ab_s)
     trial.require(isinstance(got, tuple) and len(got) == 2, "a pair is wanted: the mean and the variance")
     # x_s given x_0 and, with it, x_t given x_s: two Gaussians about x_s, multiplied.
     alpha = ab_t / ab_s
@@ -280,7 +280,7 @@ def test_ddim_step(t, s, eta):
     x_t = np.sqrt(ab_t) * x0 + np.sqrt(1 - ab_t) * eps
     tags = (["with eta above 0"] if eta else []) + (["at the last step"] if s == 0 else [])
     trial = Trial(f"ddim_step(x_t, x0, ab_t={ab_t}, ab_s={ab_s}, eta={eta})", *tags, x_t=x_t, x0=x0)
-    got = trial.run(diffusion.ddim_step, x_t, x0, ab_t, ab_s, eta)
+    got = trial.run(process.ddim_step, x_t, x0, ab_t, ab_s, eta)
     trial.require(isinstance(got, tuple) and len(got) == 2, "a pair is wanted: the mean and the variance")
     variance = (eta * np.sqrt((1 - ab_s) / (1 - ab_t)) * np.sqrt(1 - ab_t / ab_s)) ** 2
     mean = np.sqrt(ab_s) * x0 + np.sqrt(1 - ab_s - variance) * eps
@@ -315,7 +315,7 @@ def test_guide(weight):
     trial = Trial(
         f"guide(unconditional, conditional, {weight})", *tags, unconditional=unconditional, conditional=conditional
     )
-    got = trial.run(diffusion.guide, unconditional, conditional, weight)
+    got = trial.run(process.guide, unconditional, conditional, weight)
     change = weight * (conditional - unconditional)
     instead = {
         "the sign of the guidance: it leads away from the caption": unconditional - change,
@@ -351,7 +351,7 @@ def test_average_guess(tag, order):
     levels = [float(ALPHA_BAR[time]) for time in order]
     call = "average_guess(first, {:.3g}, second, {:.3g}, ab_t={:.3g}, ab_s={:.3g})".format(*levels)
     trial = Trial(call, tag, first=first, second=second)
-    got = trial.run(diffusion.average_guess, first, levels[0], second, levels[1], *levels[2:])
+    got = trial.run(process.average_guess, first, levels[0], second, levels[1], *levels[2:])
     lam_first, lam_second, lam_t, lam_s = np.log(np.sqrt(levels) / np.sqrt(1 - np.array(levels)))
     h = lam_s - lam_t
 
@@ -375,7 +375,7 @@ def test_average_guess(tag, order):
     trial.expect(got, right, rtol=1e-6, atol=1e-8, instead=instead)
     small = first.astype(np.float32), second.astype(np.float32)
     trial = Trial(call, "in float32", first=small[0], second=small[1])
-    got = trial.run(diffusion.average_guess, small[0], levels[0], small[1], levels[1], *levels[2:])
+    got = trial.run(process.average_guess, small[0], levels[0], small[1], levels[1], *levels[2:])
     trial.expect(got, right, rtol=1e-4, atol=1e-5, dtype=np.float32)
 
 
@@ -408,9 +408,9 @@ def test_reverse_process(times, noisy):
 
     tags = ["where noise is added"] if noisy else []
     trial = Trial(f"reverse_process(predict_clean, x, {times}, alpha_bar, step, rng)", *tags, x=x)
-    process = trial.run(diffusion.reverse_process, predict_clean, x, times, ALPHA_BAR, step, SameNoise())
-    trial.require(hasattr(process, "__iter__"), "a generator is wanted: yield (x_t, the guess) for every t")
-    got = trial.run(lambda: [(a.copy(), b.copy()) for a, b in process])
+    walk = trial.run(process.reverse_process, predict_clean, x, times, ALPHA_BAR, step, SameNoise())
+    trial.require(hasattr(walk, "__iter__"), "a generator is wanted: yield (x_t, the guess) for every t")
+    got = trial.run(lambda: [(a.copy(), b.copy()) for a, b in walk])
     trial.require(
         len(got) == len(times), f"{len(got)} pairs came out; {len(times)} are wanted, one for each time, 0 included"
     )
@@ -454,8 +454,8 @@ def test_an_oracle_gets_its_image_back(kind):
     step = {"posterior": gaussian_posterior, "ddim": ddim}[kind]
     trial = Trial(f"reverse_process(oracle, x, ...) with {kind} steps")
     rng = np.random.default_rng(0)
-    process = diffusion.reverse_process(lambda x, t: image, normal((1, 4), 4), [6, 4, 2, 1, 0], ALPHA_BAR, step, rng)
-    *_, (last, again) = trial.run(lambda: list(process))
+    walk = process.reverse_process(lambda x, t: image, normal((1, 4), 4), [6, 4, 2, 1, 0], ALPHA_BAR, step, rng)
+    *_, (last, again) = trial.run(lambda: list(walk))
     trial.expect(last, image, "the image at the end", rtol=1e-9, atol=1e-9)
     trial.expect(again, image, "the second of the last pair", rtol=1e-9, atol=1e-9)
 
@@ -471,8 +471,8 @@ def test_second_order_steps_look_ahead_and_are_taken_again():
     def predict_clean(x_t, t):
         return x_t * t * 0.1 + t
 
-    process = diffusion.reverse_process(predict_clean, x, times, ALPHA_BAR, plain_step, None, second_order=True)
-    pairs = trial.run(lambda: [(a.copy(), b.copy()) for a, b in process])
+    walk = process.reverse_process(predict_clean, x, times, ALPHA_BAR, plain_step, None, second_order=True)
+    pairs = trial.run(lambda: [(a.copy(), b.copy()) for a, b in walk])
     before, unaware = None, {}
     for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
         ab_t, ab_s = float(ALPHA_BAR[t]), float(ALPHA_BAR[s])

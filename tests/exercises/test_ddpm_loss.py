@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from generators import ddpm, diffusion
+from generators.families.diffusion import ddpm, process
 from generators.training import Shard
 from nn import functional as F
 from nn.tensor import Tensor
@@ -111,7 +111,7 @@ def test_ddpm_loss_at_which_times(times):
     trial.run(model.loss, shard, np.random.default_rng(0))
     t = model.network.seen(trial, 500)[1]
     trial.require(1 <= t.min() and t.max() <= 50, f"times from {t.min()} to {t.max()} were drawn; 1 ... 50 are wanted")
-    share = np.arange(1, 51) / 50 if times == "even" else diffusion.middle_share("cosine", 50)
+    share = np.arange(1, 51) / 50 if times == "even" else process.middle_share("cosine", 50)
     drawn = np.array([(t <= last).mean() for last in range(1, 51)])
     cause = "draw_times wants self.training_share" if times == "middle" else "self.training_share is None here"
     off = np.abs(drawn - share).max()

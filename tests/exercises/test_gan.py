@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.captions import ATTRIBUTES, contradicts
-from generators import gan
+from generators.families import gan
 from generators.training import Shard
 from nn import functional as F
 from nn.tensor import Parameter, Tensor

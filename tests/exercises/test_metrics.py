@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from generators import metrics
+from generators.judging import metrics
 from tests.exercises.trial import Trial, normal
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from generators import bijectors, blocks, realnvp
+from generators.families.flow import bijectors, realnvp
+from generators.parts import blocks
 from nn import functional as F
 from nn.tensor import Parameter, Tensor
 from tests.exercises.trial import Trial, bare, normal

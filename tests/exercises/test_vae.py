@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from generators import vae
+from generators.families import vae
 from generators.training import Shard
 from nn import functional as F
 from nn.ops.loss import BCEWithLogits, GaussianKL

@@ -1,7 +1,7 @@
 """What the tests of the judge and of the evaluation share."""
 import pytest
 
-from generators import classifier
+from generators.judging import classifier
 from nn.parallel import Threads
 from tests.generators.squares import SMALL, squares
 

@@ -8,7 +8,7 @@ import numpy as np
 from datasets.captions import ATTRIBUTES, VOCABULARY
 from datasets.dataset import Dataset
 from datasets.glyphs import VARIANTS, VARIANTS_OF
-from generators.classifier import ClassifierConfig
+from generators.judging.classifier import ClassifierConfig
 from generators.training import OptimiserConfig
 
 SIDE = 8

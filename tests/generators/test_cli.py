@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import datasets
-from generators import cli, commands, demo, registry
+from generators import cli, registry
+from generators.apps import commands, demo
 from generators.cli import main
 
 SMALL = ["--set", "width=8", "--set", "latent=3", "--set", "text=8", "--set", "batch_size=16"]
@@ -43,8 +44,8 @@ def test_training_says_where_to_go_on(run, capsys):
 
 def test_help_names_the_defaults_in_force(capsys):
     """Catches: a default changed in a family and not in the help."""
-    from generators.ddpm import DDPM, DDPMConfig
-    from generators.realnvp import GUIDANCE, RealNVP
+    from generators.families.diffusion.ddpm import DDPM, DDPMConfig
+    from generators.families.flow.realnvp import GUIDANCE, RealNVP
 
     gray, ink = DDPMConfig(), DDPM.suited(DDPMConfig(), datasets.load("digits", limit=64))
     reading, painting = RealNVP.edit_guidance

@@ -69,7 +69,7 @@ def test_model(name, changes):
 def test_check_sees_a_difference(monkeypatch):
     """Catches: a comparison that would pass whatever the networks do."""
     model, shard, captions, _ = small("vae")
-    monkeypatch.setattr("generators.vae.reparameterise", lambda mean, log_var, noise: mean + noise)
+    monkeypatch.setattr("generators.families.vae.reparameterise", lambda mean, log_var, noise: mean + noise)
     assert not check.compare(model, shard, captions).holds
 
 

@@ -1,0 +1,395 @@
+"""What each command of the command line does, once its options are parsed."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import datasets
+from datasets import captions as language
+from generators import runs
+from generators.cli import UsageError
+from generators.families.editing import Directions
+from generators.judging import evaluate as evaluation
+from generators.judging import metrics
+from generators.judging.classifier import Classifier
+from generators.judging.evaluate import Reference, captions_of, draw, summary
+from generators.registry import FAMILIES, open_run
+from generators.showing import pictures
+from generators.training import Family
+from nn import checkpoint
+from nn.parallel import Threads, derive_rng
+
+
+def train(options: Namespace) -> int:
+    threads = Threads(options.threads)
+    if options.resume:
+        folder = _folder_to_resume(options)
+        with checkpoint.lock(folder):
+            run = runs.Run.resume(folder, threads)
+            if options.family not in (None, run.plan.family):
+                raise UsageError(f"{folder} holds a {run.plan.family}, not a {options.family}")
+            return _finish(run, options)
+    name, data, seed = options.family, _given(options.data, "digits"), _given(options.seed, 0)
+    if name not in FAMILIES:
+        raise UsageError(f"train what? Given {name!r}; known are {', '.join(FAMILIES)}")
+    folder = Path(options.out or f"runs/{name}-{Path(data).name}")
+    runs.refuse_to_overwrite(folder)
+    dataset = _load_data(data, "train", options.limit)
+    config = runs.override(runs.default_config(name, dataset), _settings(options.set))
+    if len(dataset) < config.batch_size:
+        raise UsageError(
+            f"{data!r} has {len(dataset)} images, fewer than a batch of {config.batch_size}; "
+            f"add images, or use --set batch_size={max(1, len(dataset) // 2)}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with checkpoint.lock(folder):
+        try:
+            minutes = options.minutes or 5.0
+            if options.steps is None:
+                print(f"Measuring the speed, to fit the run into {minutes:g} minutes ...", flush=True)
+            plan = runs.plan_run(
+                name, data, dataset, config, seed, threads, options.steps, minutes, options.limit
+            )
+            run = runs.start(folder, plan, dataset, threads)
+        except ValueError as error:
+            raise _as_usage_error(error) from error
+        return _finish(run, options)
+
+
+def _given(value, default):
+    """An option of `train` as it was given: --resume needs to know whether it was."""
+    return default if value is None else value
+
+
+def _as_usage_error(error: ValueError) -> ValueError:
+    """A config that a family's constructor refuses is the user's; its message is already a sentence."""
+    return error if isinstance(error, runs.RunError) else UsageError(str(error))
+
+
+def _finish(run: runs.Run, options: Namespace) -> int:
+    plan = run.plan
+    print(
+        f"{plan.family} on {plan.data}: {run.model.parameter_count():,} parameters, "
+        f"{plan.steps - run.trainer.step_number:,} steps of {plan.config.batch_size} images, into {run.folder}",
+        flush=True,
+    )
+    with runs.diverged_as_run_error(run.folder):
+        for _ in run.go(options.save_every):
+            pass
+    done = run.trainer.step_number
+    if done < plan.steps:
+        print(
+            f"Stopped at step {done:,} of {plan.steps:,}, saved. Go on with: inkling train --resume --out {run.folder}"
+        )
+        return 130
+    print(f"Done: {plan.steps:,} steps in {run.seconds / 60:.1f} minutes.")
+    print(f"See {run.folder / 'loss.svg'}")
+    if hasattr(run.model, "sample"):
+        print(f"See {run.folder / 'samples'}")
+        print(f'Try: inkling sample {run.folder} --caption "{run.dataset.captions([0])[0]}" --out grid.png')
+    return 0
+
+
+def sample(options: Namespace) -> int:
+    model, meta = _open(options.run, "sample")
+    captions, labels = _captions(options, model, meta)
+    extras = _sampler_options(options, model)
+    pictures.check_ending(options.out)
+    with_threads(options)
+    with refusals():
+        images = draw(model, captions, options.seed, options.pool, extras, progress)
+    _write(options.out, images, captions, labels)
+    return 0
+
+
+def reconstruct(options: Namespace) -> int:
+    model, meta = _open(options.run, "reconstruct")
+    images, captions, labels = _test_images(options, model, meta)
+    ending = pictures.check_ending(options.out)
+    with_threads(options)
+    rebuilt = model.reconstruct(images, captions, threads=options.pool)
+    if ending == ".png":
+        pictures.write_atomically(
+            options.out, pictures.png_bytes(pictures.rows({"image": images, "rebuilt": rebuilt}, columns=captions))
+        )
+    else:
+        _write(options.out, rebuilt, captions, labels)
+    print(f"{options.out}: mean squared error {np.mean((images - rebuilt) ** 2):.5f} per pixel (white is 1)")
+    return 0
+
+
+def interpolate(options: Namespace) -> int:
+    model, meta = _open(options.run, "interpolate")
+    ending = pictures.check_ending(options.out)
+    n, options.n = options.n, 2 * options.n
+    images, captions, labels = _test_images(options, model, meta)
+    with_threads(options)
+    # Under the empty caption: one sentence could not be true of both ends.
+    frames = model.interpolate(images[:n], images[n:], [""] * n, options.frames, threads=options.pool)
+    if ending == ".png":
+        strips = {  # numbered, since two pairs may have the same captions
+            f"{i + 1}. {captions[i]} to {captions[n + i]}": strip for i, strip in enumerate(frames.swapaxes(0, 1))
+        }
+        _save(options.out, pictures.png_bytes(pictures.rows(strips)), f"{n} walks of {len(frames)} pictures")
+    elif ending == ".gif":
+        there_and_back = [pictures.grid(frame, columns=n) for frame in [*frames, *frames[-2:0:-1]]]
+        _save(options.out, pictures.gif_bytes(there_and_back), f"{n} walks, there and back")
+    else:
+        count = len(frames)
+        _write(options.out, frames.reshape(-1, *frames.shape[2:]), [""] * (count * n), np.tile(labels[:n], count))
+    return 0
+
+
+def edit(options: Namespace) -> int:
+    model, meta = _open(options.run, "edit")
+    if not options.caption:
+        raise UsageError('edit needs to know the change: for instance --caption "a bold digit"')
+    if options.amount is not None and options.by == "caption":
+        raise UsageError("--amount is how far to go in a direction; add --by direction")
+    if options.guidance is not None and options.by == "direction":
+        raise UsageError("--guidance is for a change by caption; how far to go in a direction is --amount")
+    images, captions, labels = _test_images(options, model, meta)
+    ending = pictures.check_ending(options.out)
+    wanted = [language.change(c, options.caption[i % len(options.caption)], model.vocabulary.words)
+              for i, c in enumerate(captions)]  # fmt: skip
+    with_threads(options)
+    extras = _sampler_options(options, model)
+    directions, edited = None, {}
+    if options.by != "caption":
+        progress = partial(tqdm, desc="measuring the direction", unit="block", leave=False, disable=None)
+        training = datasets.load(data_name(meta), "train", limit=10_000)
+        directions = Directions(model, training, options.pool, progress=progress)
+    if options.by != "direction":
+        edited["by caption"] = model.edit(images, captions, wanted, threads=options.pool, **extras)
+    if directions:
+        edited["by direction"] = directions.edit(images, captions, wanted, options.amount)
+    if ending == ".png":
+        rebuilt = model.reconstruct(images, captions, threads=options.pool)
+        picture = pictures.rows({"image": images, "round trip": rebuilt, **edited}, columns=wanted)
+        _save(options.out, pictures.png_bytes(picture), f"{len(images)} images, edited {' and '.join(edited)}")
+    else:
+        _write(options.out, np.concatenate([*edited.values()]), wanted * len(edited), np.tile(labels, len(edited)))
+    return 0
+
+
+def denoise(options: Namespace) -> int:
+    model, meta = _open(options.run, "denoise")
+    captions, labels = _captions(options, model, meta)
+    ending = pictures.check_ending(options.out)
+    with_threads(options)
+    extras = _sampler_options(options, model)
+    with refusals():
+        frames, clean = model.denoise(
+            captions, derive_rng(options.seed, "samples", 0), threads=options.pool, **extras  # as `draw` has it
+        )
+    if ending == ".npz":
+        _write(options.out, frames[-1], captions, labels)
+        return 0
+    if ending == ".gif":
+        n = len(captions)
+        film = [
+            pictures.grid(np.concatenate([noisy, guess]), columns=n) for noisy, guess in zip(frames, clean, strict=True)
+        ]
+        _save(options.out, pictures.gif_bytes(film), f"{n} images, in {len(film)} pictures from noise on")
+        return 0
+    shown = np.unique(np.linspace(0, len(frames) - 1, 10).round().astype(int))
+    strips = {}
+    for i, caption in enumerate(captions):
+        strips[f"{caption or 'anything'} ({i + 1})"] = frames[shown, i]
+        strips[f"the image it sees ({i + 1})"] = clean[shown, i]
+    _save(options.out, pictures.png_bytes(pictures.rows(strips)), f"{len(shown)} of {len(frames)} pictures")
+    return 0
+
+
+def evaluate(options: Namespace) -> int:
+    """The figures as a table, and as JSON where asked."""
+    family, meta = open_run(options.run)
+    if not hasattr(family, "sample"):
+        raise UsageError(f"{options.run} holds a {family.name}, which makes no images to evaluate")
+    data = data_name(meta)
+    extras = _sampler_options(options, family)
+    folder = options.judge or f"runs/classifier-{Path(data).name}"
+    judge = _judge(folder, data, family)
+    with_threads(options)
+    with refusals():  # now rather than when all data are there
+        family.sample([""], derive_rng(options.seed, "rehearsal"), options.pool, **extras)
+    training, test = datasets.load(data, "train"), datasets.load(data, "test")
+    if tuple(judge.config.values[0]) != tuple(test.classes) or (judge.config.names == ("class",) and test.attributes):
+        raise UsageError(f"the judge in {folder} reads other things than {data} shows; train one on {data}")
+    if len(test.classes) < 2:
+        print("All images are of one class, so the judge has learnt nothing: its features are random ones.")
+    unseen = datasets.load(data, "unseen") if data == "digits" else None
+    if options.n > len(test):
+        print(f"There are {len(test):,} test images, so as many samples are drawn, not {options.n:,}.")
+    plan = meta.get("plan")
+    limit = plan.get("limit") if isinstance(plan, dict) else None
+    reference = Reference(
+        judge, training, test, unseen, options.pool,
+        min(options.n, len(test)), limit if type(limit) is int and limit > 0 else None, progress,
+    )  # fmt: skip
+    try:
+        figures = evaluation.evaluate(family, reference, options.seed, extras, score=not options.no_score)
+    except metrics.MetricError as error:
+        raise UsageError(f"{options.run} cannot be evaluated: {error}") from error
+    lines = [("", family.name, "real images"), *summary(figures)]
+    width = max(len(name) for name, *_ in lines)
+    for name, value, real in lines:
+        print(f"{name:<{width}}  {value:>12}  {real:>12}")
+    print(f"\n{reference.about_the_judge()} Pure noise has an FID of {figures['fid_noise']:,.0f}.")
+    if options.json:
+        pictures.write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())
+    return 0
+
+
+def demo(options: Namespace) -> int:
+    from generators.apps import demo as show
+
+    return show.make(Path(options.out), options.minutes, options.seed, Threads(options.threads))
+
+
+# --- what the commands share ---------------------------------------------------------------------------------------
+
+
+def with_threads(options: Namespace) -> None:
+    options.pool = Threads(options.threads)
+
+
+def progress(rounds: Iterable, what: str, count: int) -> Iterable:
+    """A bar, where there are several rounds and somebody sees it."""
+    return tqdm(rounds, desc=what, total=count, leave=False, disable=True if count == 1 else None)
+
+
+def _open(run: str, verb: str) -> tuple[Family, dict]:
+    model, meta = open_run(run)
+    if not hasattr(model, verb):
+        able = [name for name in FAMILIES if _can(name, verb)]
+        raise UsageError(f"{run} holds a {model.name}, which cannot {verb}; {', '.join(able)} can")
+    return model, meta
+
+
+def _judge(folder: str | Path, data: str, family: Family) -> Classifier:
+    """The trained classifier in a folder, if it can judge what this family paints."""
+    if not Path(folder).exists():
+        advice = f"inkling train classifier --data {data} --out {folder}"
+        raise UsageError(f"there is no judge in {folder}; train one first: {advice}")
+    judge, _ = open_run(folder)
+    if not isinstance(judge, Classifier):
+        raise UsageError(f"{folder} holds a {judge.name}, not a classifier, so it cannot judge")
+    if judge.image_shape != family.image_shape:
+        raise UsageError(f"the judge in {folder} reads images of {judge.image_shape}, not {family.image_shape}")
+    return judge
+
+
+def _can(name: str, verb: str) -> bool:
+    from generators.registry import family
+
+    return hasattr(family(name), verb)
+
+
+def _folder_to_resume(options: Namespace) -> Path:
+    if options.out is None and options.family is None:
+        raise UsageError("--resume needs --out: the folder of the run to go on with")
+    planned = [options.set or None, options.steps, options.minutes, options.limit, options.seed]
+    if options.out is not None:
+        planned.append(options.data)  # else it says, with the family, which folder is meant
+    if any(value is not None for value in planned):
+        raise UsageError(
+            "--resume goes on with the run as it was planned; "
+            "leave out --set, --steps, --minutes, --limit, --seed, and beside --out also --data"
+        )
+    folder = Path(options.out or f"runs/{options.family}-{Path(_given(options.data, 'digits')).name}")
+    if not (folder / "checkpoint.npz").exists():
+        raise UsageError(f"there is no run to resume in {folder} (no checkpoint.npz)")
+    return folder
+
+
+def _settings(pairs: list[str]) -> dict[str, str]:
+    settings = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--set takes NAME=VALUE, such as --set optimiser.rate=1e-4; given {pair!r}")
+        settings[name] = value
+    return settings
+
+
+def _load_data(name: str, split: str, limit: int | None = None):
+    if name == "digits" and (limit is None or limit > 20_000):
+        print("Drawing the built-in digits ...", flush=True)
+    return datasets.load(name, split=split, limit=limit)
+
+
+def data_name(meta: dict) -> str:
+    """The data set that a checkpoint's run was planned for; a foreign checkpoint may name none."""
+    plan = meta.get("plan")
+    return str(plan.get("data", "digits") if isinstance(plan, dict) else "digits")
+
+
+def _captions(options: Namespace, model: Family, meta: dict) -> tuple[list[str], np.ndarray]:
+    """The captions to paint, and labels for the file: as asked, or those of the test images."""
+    if options.caption:
+        captions = [options.caption[i % len(options.caption)] for i in range(options.n)]
+        model.vocabulary.encode(captions[: len(options.caption)])  # complain before any work
+        return captions, np.full(options.n, -1)
+    try:
+        dataset = datasets.load(data_name(meta), split="test", limit=options.n)
+    except datasets.DataError:
+        if not Path(data_name(meta)).is_dir():
+            raise
+        # a folder of few pictures has none for testing
+        dataset = datasets.load(data_name(meta), split="train", limit=options.n)
+    return captions_of(dataset, options.n)
+
+
+def _test_images(options: Namespace, model: Family, meta: dict) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """n test images as float32 in [0, 1], with their fullest captions and labels."""
+    dataset = datasets.load(options.data or data_name(meta), split="test")
+    if dataset.images.shape[1:] != model.image_shape:
+        raise UsageError(f"the images are {dataset.images.shape[1:]}, but the model was trained on {model.image_shape}")
+    if options.n > len(dataset):
+        raise UsageError(f"there are {len(dataset)} test images; asked for {options.n}")
+    chosen = derive_rng(options.seed, "test images").choice(len(dataset), options.n, replace=False)
+    return dataset.images[chosen].astype(np.float32) / 255, dataset.captions(chosen), dataset.labels[chosen]
+
+
+def _sampler_options(options: Namespace, model: Family) -> dict:
+    """Options that only some samplers have; a family that lacks one says so."""
+    given = {
+        "steps": getattr(options, "sample_steps", None),
+        "guidance": getattr(options, "guidance", None),
+        "eta": getattr(options, "eta", None),
+        "temperature": getattr(options, "temperature", None),
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    accepted = model.sample.__code__.co_varnames[: model.sample.__code__.co_argcount]
+    if strange := [name for name in given if name not in accepted]:
+        option = "--sample-steps" if strange[0] == "steps" else f"--{strange[0]}"
+        raise UsageError(f"{option} means nothing to a {model.name}, which paints without such a choice; leave it out")
+    return given
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What a model refuses to do with the options given is the user's to mend; its message is a sentence already."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _save(path: str, content: bytes, what: str) -> None:
+    pictures.write_atomically(path, content)
+    print(f"{path}: {what}")
+
+
+def _write(path: str, images: np.ndarray, captions: list[str], labels: np.ndarray) -> None:
+    pictures.write_samples(path, images, captions, labels)
+    print(f"{path}: {len(images)} images")

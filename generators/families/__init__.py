@@ -1,0 +1,1 @@
+"""The ways to make an image: read `regression`, `vae`, `flow/`, `diffusion/`, `gan`, `vaegan`; then `editing`."""

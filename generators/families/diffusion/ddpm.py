@@ -1,0 +1,340 @@
+"""The diffusion model: one denoiser, used again and again, turns noise into a picture.
+
+To paint a picture at one stroke is hard; to make a slightly noisy picture slightly cleaner is easy.  So take real
+images, add noise of every strength from "hardly any" to "nothing else left", and train one network to tell, from the
+noisy image, the strength and the caption, what the noise is:
+
+    training      x_t = sqrt(ab_t) x_0 + sqrt(1 - ab_t) eps         network(x_t, t, caption) ~ eps
+    generating    x_T = pure noise,  then x_T -> ... -> x_t -> ... -> x_0,  each time with a little less noise
+
+The squared error of that guess, averaged over t, is a weighted bound on the log-likelihood (Ho et al. 2020, eq. 14),
+so this plain regression trains a generative model.  Why is it not a blur, as every other regression from captions to
+pixels?  The first guess, from pure noise, *is* the blurred average of all images that fit the caption.  But only a
+small step is taken towards it, then the network looks again; what chance has begun to show it makes clearer, and at
+the end nothing is left to average over.  What the caption leaves out comes from the noise.
+
+Where to read on:
+    process.py    the mathematics: schedule, noising, one step back, the samplers, inversion
+    unet.py       the network
+    here          the loss (`DDPM.loss`), guidance (`DDPM.denoiser`), and all that can be done with them
+
+Sources: Sohl-Dickstein et al. 2015; Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Nichol and Dhariwal 2021 (cosine
+schedule); Ho and Salimans 2022 (guidance), Kynkaanniemi et al. 2024 (where); Salimans and Ho 2022 (v-prediction);
+Hang et al. 2023 (min-SNR weights); Lu et al. 2022b (DPM-Solver++) and Zhao et al. 2023 (UniPC), for few steps.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from datasets.dataset import Dataset
+from generators.families.diffusion import process
+from generators.families.diffusion.unet import UNet
+from generators.parts.blocks import is_ink, where_asked
+from generators.parts.text import TextEncoder, drop_captions
+from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
+from nn import functional as F
+from nn.modules import Module
+from nn.parallel import Threads, derive_rng, map_shards
+from nn.tensor import Tensor
+
+STEPS = 50  # of sampling, unless told otherwise
+FARTHEST = 2.0  # that a pixel of a guess may be from the middle gray while sampling, with images from -1 to 1
+
+
+@dataclass(frozen=True)
+class DiffusionConfig(FamilyConfig):
+    """What every diffusion model has, whatever its network."""
+
+    batch_size: int = 64
+    features: int = 96  # numbers in the embedding of time and caption
+    time_steps: int = 1000  # T
+    schedule: str = "cosine"  # or "linear"
+    training_times: str = "even"  # or "middle": which are trained on most, see `process.middle_share`
+    prediction: str = "v"  # or "noise": what the network is asked for
+    weighting: str = "simple"  # or "min-snr": how the errors at different t are weighted
+    snr_limit: float = 5.0  # g of min-SNR
+    caption_dropout: float = 0.1  # share of training captions replaced by the empty one, for guidance
+    guidance: float = 2.0  # of sampling, unless told otherwise: how strictly the caption is followed
+    edit_guidance: float = 3.0  # likewise, when an image is painted again under another caption
+    guided_levels: tuple[float, float] = (0.15, 10.0)  # of noise over signal, between which it acts: see `weight_at`
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2))
+
+
+@dataclass(frozen=True)
+class DDPMConfig(DiffusionConfig):
+    widths: tuple[int, ...] = (32, 64, 128)  # channels at 28x28, 14x14, 7x7
+    squeezed: bool = False  # whether the network works on 2x2 pixels at a time: the widths then begin at 14x14
+    blocks: int = 2  # residual blocks on the way up, at each size
+    heads: int = 4  # of the attention at the coarsest size
+
+
+# Ink has no texture, and its captions say more: training mostly on the middle of the noise, and more guidance, also at
+# higher noise, where size and slant are decided.
+OF_INK = {"training_times": "middle", "guidance": 5.0, "edit_guidance": 5.0, "guided_levels": (0.15, 150.0)}
+
+
+class DDPM(Family):
+    """A U-Net that denoises, and its uses.  Images are in [0, 1] outside and in [-1, 1] inside."""
+
+    name = "ddpm"
+    Config = DDPMConfig
+
+    def __init__(self, config: DDPMConfig, rng: np.random.Generator):
+        super().__init__(config)
+        for option, known in (
+            ("training_times", ("even", "middle")),
+            ("prediction", ("noise", "v")),
+            ("weighting", ("simple", "min-snr")),
+        ):
+            if getattr(config, option) not in known:
+                raise ValueError(f"{self.name}: {option} is one of {known}; given {getattr(config, option)!r}")
+        levels = config.guided_levels
+        if len(levels) != 2 or not 0 < levels[0] < 0.99 * levels[1]:
+            raise ValueError(
+                f"{self.name}: guided_levels are a lower and a higher level of noise over signal, such as (0.15, 10); "
+                f"given {levels}"
+            )
+        process.schedule(config.schedule, config.time_steps)  # refuses an unknown name now rather than later
+        self.text = TextEncoder(len(self.vocabulary), config.features, rng)
+        self.network = self.build_network(config, rng)
+
+    def build_network(self, config: DDPMConfig, rng: np.random.Generator) -> Module:
+        """The denoiser: (x_t (N, H, W, C), t (N,), caption (N, features)) -> (N, H, W, C)."""
+        multiple = 2 ** (len(config.widths) - (0 if config.squeezed else 1))
+        if config.image_size % multiple:
+            raise ValueError(
+                f"ddpm: with {len(config.widths)} widths{' of a squeezed image' if config.squeezed else ''} the image "
+                f"size must be a multiple of {multiple}; given {config.image_size} "
+                f"(take fewer widths{', or squeezed=false' if config.squeezed else ''})"
+            )
+        return UNet(
+            config.image_size, config.channels, config.widths, config.features, rng, config.blocks, config.heads,
+            config.squeezed,
+        )  # fmt: skip
+
+    @classmethod
+    def suited(cls, config: DDPMConfig, dataset: Dataset) -> DDPMConfig:
+        """For ink a network that looks at 2x2 pixels at a time, for the sake of more steps, and OF_INK."""
+        return replace(config, squeezed=True, widths=(32, 128), **OF_INK) if is_ink(dataset.images) else config
+
+    @property
+    def training_share(self) -> np.ndarray | None:
+        """Which times are trained on, as `process.draw_times` wants to know."""
+        config = self.config
+        return process.middle_share(config.schedule, config.time_steps) if config.training_times == "middle" else None
+
+    @property
+    def alpha_bar(self) -> np.ndarray:
+        """ab_0 .. ab_T, float64 (T + 1,)."""
+        return process.schedule(self.config.schedule, self.config.time_steps)
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def phases(self, step: int) -> list[Phase]:
+        return [Phase("ddpm", self.parameters(), self.loss, self.config.optimiser)]
+
+    def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The weighted squared error of the network's guess at random times (Ho et al. 2020, algorithm 1)."""
+        config, alpha_bar = self.config, self.alpha_bar
+        x0 = shard.images * 2 - 1
+        t = process.draw_times(len(x0), config.time_steps, rng, self.training_share)
+        eps = rng.standard_normal(x0.shape, dtype=np.float32).astype(x0.dtype)
+        tokens = drop_captions(shard.tokens, config.caption_dropout, rng)
+
+        x_t = process.q_sample(x0, t, eps, alpha_bar)
+        target = process.training_target(x0, t, eps, alpha_bar, config.prediction)
+        errors = F.mse(self.network(Tensor(x_t), t, self.text(tokens)), target)  # (n,)
+
+        weights = np.full(len(t), 1 / shard.batch_size)
+        if config.weighting == "min-snr":
+            weights *= process.loss_weight(t, alpha_bar, config.prediction, config.snr_limit)
+        metrics = {"squared_error": float(errors.data.sum()) / shard.batch_size}
+        return F.sum(errors * weights.astype(x0.dtype)), metrics
+
+    # --- generating --------------------------------------------------------------------------------------------------
+
+    def denoiser(self, tokens: np.ndarray, guidance: float | None, clip: bool = True) -> process.PredictClean:
+        """The function (x_t, t) -> guess of x_0 that the samplers ask for, for images with these captions.
+
+        guidance: see `weight_at`; with 0 the captions are not looked at, with 1 the empty caption is not; None: as the
+            config says
+        clip: keep the guess within FARTHEST, so that a wrong one at the highest noise, where a network that says the
+            noise is divided by next to nothing, does not run away.  Not within [-1, 1], where images are: guidance goes
+            beyond, and what is cut off there is missing later (docs/notebook.md).  What is cut cannot be inverted
+        """
+        guidance = self.config.guidance if guidance is None else guidance
+        conditional, unconditional = self.text(tokens), self.text(np.zeros_like(tokens))
+
+        def predict_clean(x_t: np.ndarray, t: int) -> np.ndarray:
+            x, times = Tensor(x_t), np.full(len(x_t), t)
+            weight = weight_at(guidance, float(self.alpha_bar[t]), self.config.guided_levels)
+            if weight == 0:
+                output = self.network(x, times, unconditional).data
+            elif weight == 1:
+                output = self.network(x, times, conditional).data
+            else:
+                output = process.guide(
+                    self.network(x, times, unconditional).data, self.network(x, times, conditional).data, weight
+                )
+            x0 = process.clean_image(output, x_t, t, self.alpha_bar, self.config.prediction)
+            return np.clip(x0, -FARTHEST, FARTHEST) if clip else x0
+
+        return predict_clean
+
+    def times(self, steps: int | None) -> list[int]:
+        """The times that a sampler visits in so many steps; None: in STEPS, or in all T where there are fewer."""
+        total = self.config.time_steps
+        return process.time_steps(total, min(STEPS, total) if steps is None else steps)
+
+    def noise(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """x_T for `count` images, (count, H, W, C)."""
+        return rng.standard_normal((count, *self.image_shape), dtype=np.float32)
+
+    def sample(
+        self,
+        captions: list[str],
+        rng: np.random.Generator,
+        threads: Threads | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        eta: float = 0.0,
+    ) -> np.ndarray:
+        """One new image per caption, (N, H, W, C) in [0, 1].
+
+        steps: how many times the network is used, up to T (None: see `times`)
+        guidance: how strictly the caption is followed, where the noise leaves a choice: above 1 the most that
+            `weight_at` rises to, not a constant (None: as the config says)
+        eta: how much of the noise is drawn anew at each step: 0 none (DDIM, here with second-order steps), 1 as much
+             as the noising itself would have (the ancestral sampler of Ho et al. 2020)
+        """
+        times = self.times(steps)
+        tokens, start = self.vocabulary.encode(captions), self.noise(len(captions), rng)
+        seed = int(rng.integers(2**63))
+        step = process.posterior if eta == 1 else partial(process.ddim_step, eta=eta)
+
+        def paint(part: slice) -> np.ndarray:
+            shard_rng = derive_rng(seed, "sampling", part.start)
+            denoiser = self.denoiser(tokens[part], guidance)
+            return process.sample(
+                denoiser, start[part], times, self.alpha_bar, step, shard_rng, second_order=eta == 0
+            )
+
+        return to_unit(map_shards(paint, len(captions), self.config.shard_size, threads, processes=True))
+
+    def denoise(
+        self,
+        captions: list[str],
+        rng: np.random.Generator,
+        threads: Threads | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The film of `sample` with eta = 0: the noisy images, and what the network took them for.
+
+        Both (steps + 1, N, H, W, C) in [0, 1], from pure noise to the finished images, which are the last of both.
+        """
+        times = self.times(steps)
+        tokens, start = self.vocabulary.encode(captions), self.noise(len(captions), rng)
+
+        def film(part: slice) -> np.ndarray:
+            denoiser = self.denoiser(tokens[part], guidance)
+            frames = process.reverse_process(denoiser, start[part], times, self.alpha_bar, second_order=True)
+            return np.stack([np.stack(pair, axis=1) for pair in frames], axis=1)  # (n, steps + 1, 2, H, W, C)
+
+        frames = to_unit(map_shards(film, len(captions), self.config.shard_size, threads, processes=True))
+        return np.moveaxis(frames[:, :, 0], 1, 0), np.moveaxis(frames[:, :, 1], 1, 0)
+
+    # --- images into noise and back ----------------------------------------------------------------------------------
+    # The deterministic sampler is a map from noise to images that can be run in both directions, so the noise of an
+    # image is to diffusion what z is to the VAE and the flow.
+
+    def encode(
+        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int | None = None
+    ) -> np.ndarray:
+        """The noise x_T (N, H, W, C) that becomes `images` under these captions."""
+        times = self.times(steps)
+        tokens, x0 = self.vocabulary.encode(captions), images * 2 - 1
+
+        def read(part: slice) -> np.ndarray:
+            return process.invert(self.denoiser(tokens[part], 1.0, clip=False), x0[part], times, self.alpha_bar)
+
+        return map_shards(read, len(images), self.config.shard_size, threads, processes=True)
+
+    def decode(
+        self,
+        noise: np.ndarray,
+        captions: list[str],
+        threads: Threads | None = None,
+        steps: int | None = None,
+        guidance: float = 1.0,
+    ) -> np.ndarray:
+        """The images (N, H, W, C) that the noise becomes; without guidance the inverse of `encode` in as many steps."""
+        times = self.times(steps)
+        tokens = self.vocabulary.encode(captions)
+
+        def paint(part: slice) -> np.ndarray:
+            denoiser = self.denoiser(tokens[part], guidance, clip=False)
+            return process.sample(denoiser, noise[part], times, self.alpha_bar)
+
+        return to_unit(map_shards(paint, len(noise), self.config.shard_size, threads, processes=True))
+
+    def reconstruct(
+        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int | None = None
+    ) -> np.ndarray:
+        """The images after the way into noise and back, (N, H, W, C)."""
+        return self.decode(self.encode(images, captions, threads, steps), captions, threads, steps)
+
+    def interpolate(
+        self,
+        first: np.ndarray,
+        second: np.ndarray,
+        captions: list[str],
+        steps: int,
+        threads: Threads | None = None,
+    ) -> np.ndarray:
+        """From each first image to its second in `steps` pictures, (steps, N, H, W, C), along the sphere of noises."""
+        start, end = self.encode(first, captions, threads), self.encode(second, captions, threads)
+        path = np.concatenate([process.slerp(start, end, fraction) for fraction in np.linspace(0, 1, steps)])
+        return self.decode(path, captions * steps, threads).reshape(steps, *first.shape)
+
+    def edit(
+        self,
+        images: np.ndarray,
+        captions: list[str],
+        new_captions: list[str],
+        threads: Threads | None = None,
+        guidance: float | None = None,
+    ) -> np.ndarray:
+        """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption.
+
+        guidance: of painting (None: as the config says); an image is read without.  Where the captions say the same it
+            stays as it is.
+        """
+        guidance = self.config.edit_guidance if guidance is None else guidance
+        edited = self.decode(self.encode(images, captions, threads), new_captions, threads, guidance=guidance)
+        return where_asked(images, edited, captions, new_captions)
+
+
+def weight_at(guidance: float, ab: float, levels: tuple[float, float]) -> float:
+    """The w of `process.guide` at the noise level ab: `guidance` itself up to 1; more than that only in the middle.
+
+    levels: of noise over signal, sqrt((1 - ab) / ab), between which it may be more
+
+    At the highest noise, guidance takes all pictures of a caption to the same place, and at the lowest all that matters
+    is painted already (Kynkaanniemi et al. 2024, who switch it on and off).  Here it swells and fades along sin^2 of
+    the logarithm of noise over signal, so that the guesses change smoothly, as second-order steps take for granted.
+    """
+    if guidance <= 1:
+        return guidance
+    low, high = (math.log(level) for level in levels)
+    place = (0.5 * math.log(1 / ab - 1) - low) / (high - low)
+    return 1 + (guidance - 1) * math.sin(math.pi * place) ** 2 if 0 < place < 1 else 1.0
+
+
+def to_unit(x: np.ndarray) -> np.ndarray:
+    """[-1, 1], or a little beyond, -> [0, 1]."""
+    return np.clip(x * 0.5 + 0.5, 0, 1)

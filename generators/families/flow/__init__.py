@@ -1,0 +1,1 @@
+"""The normalizing flow: read `bijectors` (the layers), `conditioning` (what captions say to them), then `realnvp`."""

@@ -1,0 +1,406 @@
+"""The normalizing flow: one invertible network; the noise *is* the image, seen through it.
+
+A caption says less than an image shows; a flow keeps all of the rest.  It is a single network f that maps an image,
+told the caption, to a vector z of exactly as many numbers, and whose every layer can be run backwards:
+
+    training      x --f(. | caption)--> z,   made as probable as can be under N(0, I)
+    generating    z ~ N(0, I) --f^-1(. | caption)--> x
+
+Nothing is lost on the way, so there is no encoder to learn beside the decoder, and no bound on the likelihood: the
+density that the model gives an image is, exactly (Dinh et al. 2015, eq. 2-3),
+
+    log p(x | caption) = log N(z; 0, I) + log |det dz/dx|,     z = f(x | caption)
+
+and the loss is its negative.  The first term pulls images towards the middle of the Gaussian, the second is the price
+for squeezing them together there.  `bijectors.py` has the layers and why their determinants cost nothing.
+
+Pixels are whole numbers, a density wants real ones, and a density over isolated points could grow without limit by
+narrowing onto them.  So noise fills the gap between a value and the next (`Dequantiser`), and what is then measured
+is a bound on the probability of the 8-bit image itself (`bits_per_dimension`).
+
+A likelihood counts every bit alike, and of the hundreds that an image costs, which digit it shows is three: captions
+are learned late.  So for ink the couplings are also shown sketches of what the caption says (`conditioning.Sketches`),
+and when the flow paints, what captions say is exaggerated (`bijectors.Guided`).
+
+Read on: `conditioning.py` (what the couplings see), `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale
+architecture), `RealNVP.loss`, and what can be done with noise that is the image: `RealNVP.sample`, `encode`, `decode`,
+`interpolate`, `edit`; and, in `generators/families/editing.py`, what can be done to an image by adding to its noise.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from datasets.dataset import Dataset
+from generators.families.flow.bijectors import (
+    MOST,
+    ActNorm,
+    Bijector,
+    CaptionAffine,
+    ChannelMix,
+    Checkerboard,
+    Composition,
+    Condition,
+    Coupling,
+    FactorOut,
+    Flatten,
+    Guided,
+    Logit,
+    Squeeze,
+    couple,
+    sum_per_example,
+)
+from generators.families.flow.conditioning import CaptionPrior, Conditioning, CouplingNetwork, Sketches
+from generators.parts.blocks import is_ink, log_mean_exp, soft_clip, squeeze, unsqueeze, where_asked
+from generators.parts.text import TextEncoder, drop_captions
+from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
+from nn import functional as F
+from nn.modules import Module
+from nn.parallel import Threads, derive_rng, map_shards
+from nn.tensor import Tensor, no_grad
+
+GUIDANCE = 2.0  # of `RealNVP.sample`
+
+
+@dataclass(frozen=True)
+class RealNVPConfig(FamilyConfig):
+    steps: tuple[int, ...] = (4, 4)  # mixed couplings at half and at a quarter of the resolution
+    widths: tuple[int, ...] = (48, 64)  # channels inside the coupling networks of each
+    depth: int = 3  # residual convolutions in each coupling network
+    features: int = 64  # numbers in a caption's embedding
+    sketches: int = 0  # pictures of what a caption may mean, for the couplings to look at
+    margin: float = 1e-4  # of the logit transform: small, so that black paper, an interval of 1/256, becomes a wide one
+    dequantisation: str = "learned"  # or "uniform": the noise between one 8-bit value and the next
+    caption_dropout: float = 0.1  # share of training captions replaced by the empty one
+    temperature: float = 1.0  # of sampling, unless told otherwise
+    batch_size: int = 64  # in minutes of training, more steps are worth more than quieter ones
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=3e-2))
+
+
+# --- between 8-bit images and real numbers ------------------------------------------------------------------------
+
+
+def bits_per_dimension(log_density, dimensions: int):
+    """Nats of log-density over [0, 1]^dimensions -> bits per dimension of the 8-bit image; a tensor, array or number.
+
+    An 8-bit value owns an interval of width 1/256, so its probability is the density's mean there times 1/256:
+    bits = -log2(p / 256^D) / D.  By Jensen's inequality the log-density at random points of the interval is, on
+    average, no more than the log of that mean, so what is measured is an upper bound on the bits (Theis et al. 2016,
+    eq. 4).  A density that knows nothing, p = 1, costs 8 bits: the file itself.
+    """
+    return 8 - log_density * (1 / (dimensions * math.log(2)))
+
+
+def levels(images: np.ndarray) -> np.ndarray:
+    """Images in [0, 1] -> their 8-bit values 0, 1, ..., 255, in the same dtype."""
+    return np.rint(images * 255)
+
+
+def dequantise(images: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Spread each 8-bit value evenly over the interval that it owns: (value + noise) / 256, noise in (0, 1)."""
+    return (levels(images) + noise) * (1 / 256)
+
+
+def quantise(x: np.ndarray) -> np.ndarray:
+    """The images float32 in [0, 1] in whose intervals the numbers x lie: undoes `dequantise`, whatever the noise."""
+    return (np.clip(np.floor(x * 256), 0, 255) / 255).astype(np.float32)
+
+
+def uniform_noise(shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """float32 in (0, 1), kept off both ends, where its logit is infinite."""
+    return np.clip(rng.random(shape, dtype=np.float32), 1e-6, 1 - 1e-6)
+
+
+class Dequantiser(Module):
+    """Noise that a network has shaped for the image (variational dequantisation; Ho et al. 2019, section 3.1).
+
+    Spread evenly over its interval, a value has hard edges, which a smooth flow cannot follow: black paper alone, half
+    of all pixels, then costs about 0.25 bits each.  So let the noise be u = sigmoid(exp(s) logit(noise) + t) instead,
+    with s and t read off the image.  The bound becomes log p((value + u) / 256) + log du/dnoise: noise that is
+    narrow, and so easily predicted, is paid for by its slope.  s = t = 0, where it begins, is uniform noise.
+    """
+
+    def __init__(self, config: RealNVPConfig, rng: np.random.Generator):
+        size, channels = config.image_size // 2, 4 * config.channels
+        self.network = CouplingNetwork(
+            channels, 2 * channels, size, config.widths[0], 1, config.features, sketch_channels(config, size), rng
+        )
+
+    def __call__(self, images: np.ndarray, noise: np.ndarray, condition: Conditioning) -> tuple[Tensor, Tensor]:
+        """-> numbers in [0, 1] (N, H, W, C), and log |det du/dnoise|, (N,)"""
+        raw, shift = F.split(self.network(squeeze(Tensor(images * 2 - 1)), condition), 2, axis=-1)
+        start, log_det_logit = Logit(0.0).forward(squeeze(Tensor(noise)), condition)
+        v, log_det = couple(start, soft_clip(raw, MOST), shift)
+        log_det_sigmoid = -sum_per_example(F.softplus(v) + F.softplus(-v))  # sigmoid' = sigmoid(v) sigmoid(-v)
+        u = unsqueeze(F.sigmoid(v))
+        return (u + levels(images)) * (1 / 256), log_det_logit + log_det + log_det_sigmoid
+
+
+# --- the network --------------------------------------------------------------------------------------------------
+
+
+def sketch_channels(config: RealNVPConfig, size: int) -> int:
+    """Channels of all sketches together, squeezed to size x size."""
+    return config.sketches * config.channels * (config.image_size // size) ** 2
+
+
+def build_flow(config: RealNVPConfig, rng: np.random.Generator) -> Bijector:
+    """Images (N, H, W, C) in [0, 1] <-> noise (N, H*W*C): the multi-scale architecture (Dinh et al. 2017, figure 4b).
+
+        28 x 28 x 1   logit; squeeze
+        14 x 14 x 4   couplings of the two colours of the checkerboard, then of channels mixed anew each time;
+                      half of the channels leave                                       -> 392 numbers of noise
+         7 x 7 x 8    (the other half, squeezed again) couplings of mixed channels     -> 392 numbers of noise
+    """
+    half, quarter = config.image_size // 2, config.image_size // 4
+    fine, coarse = 4 * config.channels, 8 * config.channels
+
+    def coupling(size: int, channels: int, width: int, swap: bool = False) -> Coupling:
+        sketch = sketch_channels(config, size)
+        network = CouplingNetwork(channels // 2, channels, size, width, config.depth, config.features, sketch, rng)
+        return Coupling(network, swap)
+
+    def steps(count: int, size: int, channels: int, width: int) -> list[Bijector]:
+        """One step of flow (Kingma and Dhariwal 2018, figure 2a), `count` times."""
+        step = [(ActNorm(channels), ChannelMix(channels, rng), coupling(size, channels, width)) for _ in range(count)]
+        return [layer for layers in step for layer in layers]
+
+    prior = CaptionPrior(config.features, coarse * quarter * quarter, rng)
+    return Composition(
+        Logit(config.margin),
+        Squeeze(),
+        Checkerboard(),
+        ActNorm(fine),
+        coupling(half, fine, config.widths[0]),
+        coupling(half, fine, config.widths[0], swap=True),
+        *steps(config.steps[0], half, fine, config.widths[0]),
+        FactorOut(
+            Composition(
+                Squeeze(),
+                *steps(config.steps[1], quarter, coarse, config.widths[1]),
+                ActNorm(coarse),
+                Flatten((quarter, quarter, coarse)),
+                CaptionAffine(prior),
+            ),
+            (half, half, fine),
+        ),
+    )
+
+
+class RealNVP(Family):
+    """A flow between images and noise, told the caption in every coupling, and its uses."""
+
+    name = "realnvp"
+    Config = RealNVPConfig
+    # What makes edits come through and digits stay (docs/notebook.md): by caption, the guidance under which an image
+    # is read and painted again; by direction, how far to go, the guidance of painting, and images for each mean.
+    edit_guidance = (1.5, 2.5)
+    direction_amount, direction_guidance, direction_examples = 3.0, 2.0, 400
+
+    def __init__(self, config: RealNVPConfig, rng: np.random.Generator):
+        super().__init__(config)
+        if config.image_size % 4:
+            raise ValueError(f"realnvp: the image size must be a multiple of 4; given {config.image_size}")
+        if config.dequantisation not in ("learned", "uniform"):
+            raise ValueError(f"realnvp: dequantisation is 'learned' or 'uniform'; given {config.dequantisation!r}")
+        self.dimensions = math.prod(self.image_shape)
+        self.text = TextEncoder(len(self.vocabulary), config.features, rng)
+        self.sketches = Sketches(config.sketches, config.features, self.image_shape, rng) if config.sketches else None
+        self.dequantiser = Dequantiser(config, rng) if config.dequantisation == "learned" else None
+        self.flow = build_flow(config, rng)
+
+    @classmethod
+    def suited(cls, config: RealNVPConfig, dataset: Dataset) -> RealNVPConfig:
+        """The config that fits the images: ink needs a steady hand, and gains by sketches; texture lives on noise.
+
+        Gray images have not been tried with sketches.
+        """
+        ink = is_ink(dataset.images)
+        return replace(config, temperature=0.4 if ink else 1.0, sketches=8 if ink else 0)
+
+    # --- training -------------------------------------------------------------------------------------------------
+
+    def prepare(self, images: np.ndarray, tokens: np.ndarray, rng: np.random.Generator) -> None:
+        """Let every ActNorm initialise itself from the first batch."""
+        with no_grad():
+            condition = self.conditioning(tokens)
+            x, _ = self.spread(images, uniform_noise(images.shape, rng), condition)
+            self.flow.prepare(x, condition)
+
+    def phases(self, step: int) -> list[Phase]:
+        return [Phase("flow", self.parameters(), self.loss, self.config.optimiser)]
+
+    def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The negative log-likelihood, in bits per dimension; plus the error of the sketches if there are any."""
+        condition = self.conditioning(drop_captions(shard.tokens, self.config.caption_dropout, rng))
+        log_p = self.log_likelihood(shard.images, condition, uniform_noise(shard.images.shape, rng))
+        bits = F.sum(bits_per_dimension(log_p, self.dimensions)) * (1 / shard.batch_size)
+        metrics = {"bits_per_dimension": bits.item()}
+        if self.sketches is None:
+            return bits, metrics
+        error = F.sum(self.sketches.error(condition.sketches, shard.images)) * (1 / shard.batch_size)
+        return bits + error, metrics | {"sketch_error": error.item()}
+
+    def conditioning(self, tokens: np.ndarray) -> Conditioning:
+        """What the flow is told of captions, tokens (N, L)."""
+        words = self.text(tokens)
+        return Conditioning(words, None if self.sketches is None else self.sketches(words))
+
+    def log_likelihood(self, images: np.ndarray, condition: Conditioning, noise: np.ndarray) -> Tensor:
+        """log p(x | caption) at a point x of each 8-bit image's interval, over the density of that point, (N,) nats.
+
+        images (N, H, W, C) in [0, 1]; noise of the same shape, uniform in (0, 1), chooses the point.
+        """
+        x, log_slope = self.spread(images, noise, condition)
+        z, log_det = self.flow.forward(x, condition)
+        return gaussian_log_density(z) + log_det + log_slope
+
+    def spread(self, images: np.ndarray, noise: np.ndarray, condition: Conditioning) -> tuple[Tensor, Tensor | float]:
+        """A point in each 8-bit value's interval, and minus the log-density with which it was drawn there, (N,)."""
+        if self.dequantiser is None:
+            return Tensor(dequantise(images, noise)), 0.0
+        return self.dequantiser(images, noise, condition)
+
+    # --- measuring ------------------------------------------------------------------------------------------------
+
+    def bits(
+        self,
+        images: np.ndarray,
+        captions: list[str],
+        rng: np.random.Generator,
+        samples: int = 1,
+        threads: Threads | None = None,
+    ) -> np.ndarray:
+        """Bits per dimension of 8-bit images given their captions, (N,): an upper bound, tighter with more samples.
+
+        With several draws of the noise the bound is on the logarithm of their mean, no longer the mean of their
+        logarithms (Burda et al. 2016, eq. 8).
+        """
+        tokens = self.vocabulary.encode(captions)
+        noise = uniform_noise((samples, *images.shape), rng).astype(images.dtype)
+
+        def measure(part: slice) -> np.ndarray:
+            condition = self.conditioning(tokens[part])
+            draws = [self.log_likelihood(images[part], condition, drawn[part]).data for drawn in noise]
+            return bits_per_dimension(log_mean_exp(np.asarray(draws, np.float64)), self.dimensions)
+
+        return map_shards(measure, len(images), self.config.shard_size, threads)
+
+    def likelihood_figures(
+        self,
+        test: Dataset,
+        seed: int,
+        threads: Threads | None = None,
+        progress: Callable = lambda rounds, what, count: rounds,
+    ) -> dict[str, float]:
+        """Mean bits per dimension of the test images with their fullest captions: one draw of noise each, and eight.
+
+        progress: wraps the loop over blocks of images, as `generators/judging/evaluate.py` has it
+        """
+        images, captions = test.images / np.float32(255), test.captions(np.arange(len(test)))
+        figures = {}
+        for name, samples in (("bits_per_dimension", 1), ("bits_per_dimension_8", 8)):
+            rng = derive_rng(seed, name)
+            blocks = [slice(start, start + 500) for start in range(0, len(test), 500)]
+            watched = progress(blocks, "likelihood", len(blocks))
+            bits = [self.bits(images[block], captions[block], rng, samples, threads) for block in watched]
+            figures[name] = float(np.concatenate(bits).mean())
+        return figures
+
+    # --- generating -----------------------------------------------------------------------------------------------
+
+    def guided(self, captions: list[str], guidance: float) -> Callable[[slice], Condition]:
+        """What the flow is told of those captions in a slice.  guidance: 1 as they were learned, 2 as far again."""
+        tokens = self.vocabulary.encode(captions)
+
+        def of(part: slice) -> Condition:
+            said = self.conditioning(tokens[part])
+            return said if guidance == 1 else Guided(said, self.conditioning(np.zeros_like(tokens[part])), guidance)
+
+        return of
+
+    def sample(
+        self,
+        captions: list[str],
+        rng: np.random.Generator,
+        threads: Threads | None = None,
+        temperature: float | None = None,
+        guidance: float = GUIDANCE,
+    ) -> np.ndarray:
+        """One new image per caption, (N, H, W, C): noise, run backwards.
+
+        temperature: the noise's standard deviation (None: the config's); below 1 images come from the middle of the
+            Gaussian, more regular and less varied (Kingma and Dhariwal 2018, section 6)
+        guidance: how strictly the caption is followed: 0 not at all, 1 as it was learned, more beyond (see `Guided`)
+        """
+        scale = self.config.temperature if temperature is None else temperature
+        z = rng.standard_normal((len(captions), self.dimensions), dtype=np.float32)
+        return self.decode(z * np.float32(scale), captions, threads, guidance)
+
+    def encode(
+        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, guidance: float = 1.0
+    ) -> np.ndarray:
+        """The noise (N, D) that becomes these images under these captions.
+
+        An 8-bit value counts as the median of the interval's noise: its middle, if that is uniform.
+        """
+        under, tokens = self.guided(captions, guidance), self.vocabulary.encode(captions)
+
+        def read(part: slice) -> np.ndarray:
+            x, _ = self.spread(images[part], np.full_like(images[part], 0.5), self.conditioning(tokens[part]))
+            return self.flow.forward(x, under(part))[0].data
+
+        return map_shards(read, len(images), self.config.shard_size, threads)
+
+    def decode(
+        self, z: np.ndarray, captions: list[str], threads: Threads | None = None, guidance: float = 1.0
+    ) -> np.ndarray:
+        """The images (N, H, W, C) that noise (N, D) becomes, in 8 bits: under equal guidance, `encode` undone."""
+        under = self.guided(captions, guidance)
+
+        def paint(part: slice) -> np.ndarray:
+            return self.flow.inverse(Tensor(z[part]), under(part)).data
+
+        return quantise(map_shards(paint, len(z), self.config.shard_size, threads))
+
+    def reconstruct(self, images: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
+        """The images after the way into noise and back: the very same, or something is wrong."""
+        return self.decode(self.encode(images, captions, threads), captions, threads)
+
+    def interpolate(
+        self,
+        first: np.ndarray,
+        second: np.ndarray,
+        captions: list[str],
+        steps: int,
+        threads: Threads | None = None,
+    ) -> np.ndarray:
+        """From each first image to its second in `steps` pictures, (steps, N, H, W, C): a straight line in noise."""
+        start, end = self.encode(first, captions, threads), self.encode(second, captions, threads)
+        fractions = np.linspace(0, 1, steps, dtype=start.dtype)
+        return np.stack([self.decode(start + f * (end - start), captions, threads) for f in fractions])
+
+    def edit(
+        self,
+        images: np.ndarray,
+        captions: list[str],
+        new_captions: list[str],
+        threads: Threads | None = None,
+        guidance: float | None = None,
+    ) -> np.ndarray:
+        """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption.
+
+        guidance: of both ways.  None: to paint a little more strictly than to read (`edit_guidance`), which brings more
+        of the changes through.  Where the captions say the same the image stays as it is.
+        """
+        reading, painting = self.edit_guidance if guidance is None else (guidance, guidance)
+        edited = self.decode(self.encode(images, captions, threads, reading), new_captions, threads, painting)
+        return where_asked(images, edited, captions, new_captions)
+
+
+def gaussian_log_density(z: Tensor) -> Tensor:
+    """log N(z; 0, I) of each row of z (N, D): -|z|^2 / 2 - D/2 log(2 pi), (N,)."""
+    return (z * z).sum(axis=1) * -0.5 - 0.5 * math.log(2 * math.pi) * z.shape[1]

@@ -1,0 +1,61 @@
+"""The plain baseline that the project argues against: caption to image, by mean squared error.
+
+    loss = || painter(caption) - image ||^2
+
+It looks like the obvious way to learn painting from captions.  But a caption leaves things open, and of all answers to
+"seven" the one with the least squared error is the mean of every seven: the thick, the thin, the slanted, the barred,
+all at once.  With nowhere to put what the caption leaves out, the network has to paint a blur.
+
+The painter is the GAN's generator without noise, so that the two differ in nothing but the loss.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from generators.families.gan import Generator
+from generators.parts.text import WordSum
+from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
+from nn import functional as F
+from nn.parallel import Threads, map_shards
+from nn.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class RegressionConfig(FamilyConfig):
+    width: int = 32  # channels at half size; twice as many at a quarter
+    text: int = 64  # numbers in a caption's embedding
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3))
+    noise = 0  # without an annotation: what the generator reads, but no setting
+
+
+class Regression(Family):
+    """One picture for each caption: the average of all that fit it."""
+
+    name = "regression"
+    Config = RegressionConfig
+
+    def __init__(self, config: RegressionConfig, rng: np.random.Generator):
+        super().__init__(config)
+        self.text = WordSum(len(self.vocabulary), config.text, rng)
+        self.painter = Generator(config, rng)
+
+    def paint(self, tokens: np.ndarray) -> Tensor:
+        """Images (N, H, W, C) from -1 to 1."""
+        return self.painter(self.text(tokens), np.zeros((len(tokens), 0), np.float32))
+
+    def phases(self, step: int) -> list[Phase]:
+        return [Phase("regression", self.parameters(), self.loss, self.config.optimiser)]
+
+    def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The mean squared error per pixel."""
+        error = F.mse(self.paint(shard.tokens), shard.images * 2 - 1)
+        return F.sum(error) * (1 / shard.batch_size), {}
+
+    def sample(self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None) -> np.ndarray:
+        """The one image for each caption, (N, H, W, C); `rng` is not used, and that is the point."""
+        tokens = self.vocabulary.encode(captions)
+        return map_shards(
+            lambda part: self.paint(tokens[part]).data * 0.5 + 0.5, len(tokens), self.config.shard_size, threads
+        )

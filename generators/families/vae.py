@@ -1,0 +1,364 @@
+"""The variational auto-encoder: what the caption leaves out is read off the image in training, drawn at random after.
+
+A caption c says less than an image x shows.  So let a second network, the *encoder*, look at the image and write what
+the caption lacks into a short vector z; the *decoder* then paints the image from caption and vector:
+
+    training      x, c --encoder--> z          z, c --decoder--> x again, as close as can be
+    generating              z ~ N(0, I)        z, c --decoder--> a new image
+
+For the second line to work, the vectors that the encoder writes must look like draws from N(0, I).  Both wishes are
+one formula, a lower bound on the log-likelihood of the image (Kingma and Welling 2014, eq. 3, given a caption):
+
+    log p(x|c)  >=  ELBO  =  E_{z ~ q(z|x,c)} [ log p(x|z,c) ]  -  KL( q(z|x,c) || N(0, I) )
+                             "paint it close"                     "and keep the vectors ordinary"
+
+with q(z|x,c) = N(mean, exp(log_var)), both written by the encoder.  A weight beta on the second term trades one for
+the other (Higgins et al. 2017); only beta = 1 gives a bound.  Drawing z is made differentiable by drawing the noise
+first and shifting and scaling it (`reparameterise`).
+
+Read on: `reparameterise`, the two likelihoods, the networks, what can be done with z (`AutoEncoder`), `VAE.loss`, and
+`importance_weighted_bound`, the figure by which such models are compared.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from generators.parts.blocks import ResidualBlock, is_ink, log_mean_exp, soft_clip, squeeze, unsqueeze
+from generators.parts.text import TextEncoder
+from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
+from nn import functional as F
+from nn import init
+from nn.modules import Conv2d, GroupNormSiLU, Linear, Module
+from nn.parallel import Threads, derive_rng, map_shards
+from nn.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class AutoEncoderConfig(FamilyConfig):
+    """What an encoder and a decoder have, whatever they are trained by."""
+
+    width: int = 32  # channels at half size; twice as many at a quarter
+    latent: int = 16  # numbers in z
+    text: int = 64  # numbers in a caption's embedding
+
+
+@dataclass(frozen=True)
+class VAEConfig(AutoEncoderConfig):
+    beta: float = 1.0  # weight of the KL term
+    likelihood: str = "bernoulli"  # or "logistic": what the decoder's outputs mean, see below
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2, weight_decay=0.01))
+
+
+def reparameterise(mean: Tensor, log_var: Tensor, noise: np.ndarray) -> Tensor:
+    """z = mean + exp(log_var / 2) * noise: a draw from N(mean, exp(log_var)) if noise is one from N(0, I).
+
+    Written so, the draw is a differentiable function of mean and log_var (Kingma and Welling 2014, section 2.4).
+    All shapes (N, latent).
+    """
+    return mean + F.exp(log_var * 0.5) * noise
+
+
+def bernoulli_log_likelihood(outputs: Tensor, images: np.ndarray) -> Tensor:
+    """log p(x|z) in nats per image, (N,), for x in {0, 1}: every pixel is ink with probability sigmoid(output).
+
+    outputs (N, H, W, C) are the logits.
+    """
+    return -F.bce_with_logits(outputs, images)
+
+
+def logistic_log_likelihood(outputs: Tensor, images: np.ndarray) -> Tensor:
+    """log p(x|z) in nats per image, (N,), for the 256 gray values x = 0, 1/255, ..., 1.
+
+    Each pixel has a logistic distribution around `mean` with scale exp(log_scale), and a gray value has the
+    probability that falls within half a step of it; 0 and 1 also get all that lies beyond (Salimans et al. 2017,
+    eq. 2).  With a and b the edges of the step in units of the scale,
+
+        log(sigmoid(a) - sigmoid(b)) = -softplus(-a) - softplus(b) + log(1 - exp(b - a))
+
+    which loses nothing where both sigmoids are nearly 0 or nearly 1.  A log-scale below -7, a quarter of a step, counts
+    as -7, so that 1 / scale cannot overflow.  outputs (N, H, W, 2C): the means, then the log-scales.
+    """
+    mean, log_scale = F.split(outputs, 2, axis=-1)
+    inverse_scale = F.exp(-F.maximum(log_scale, -7.0))
+    a = (images + 0.5 / 255 - mean) * inverse_scale
+    b = (images - 0.5 / 255 - mean) * inverse_scale
+    inside = ((images > 0) & (images < 1)).astype(images.dtype)
+    log_likelihood = (
+        F.log(1 - F.exp(inverse_scale * (-1 / 255)) + 1e-12) * inside
+        - F.softplus(-a) * (images < 1).astype(images.dtype)
+        - F.softplus(b) * (images > 0).astype(images.dtype)
+    )
+    return F.sum(log_likelihood, axis=(1, 2, 3))
+
+
+def binarise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Every pixel becomes 1 with its gray value as the probability, else 0 (Salakhutdinov and Murray 2008)."""
+    return (rng.random(images.shape, dtype=np.float32) < images).astype(np.float32)
+
+
+class Place(Module):
+    """Where the vectors of a caption lie: w = shift(c) + scale(c) * z.
+
+    Encoder and decoder work with w; the noise z is what is left when the caption is taken out of it.  For z ~ N(0, I)
+    w has a Gaussian of its own for every caption, the conditional prior of Sohn et al. 2015 (section 4): sevens need
+    not be spread over all of space for a random z to land on one.  The KL term is the same in w and in z.
+    """
+
+    def __init__(self, config: AutoEncoderConfig, rng: np.random.Generator):
+        self.output = Linear(config.text, 2 * config.latent, rng)
+        self.output.weight.data = init.zeros(self.output.weight.shape)  # at first everything is in one place
+
+    def __call__(self, caption: Tensor) -> tuple[Tensor, Tensor]:
+        """(shift, log of the scale), each (N, latent)."""
+        shift, log_scale = F.split(self.output(caption), 2, axis=-1)
+        return shift, soft_clip(log_scale, 5)
+
+
+class Encoder(Module):
+    """Image and caption -> mean and log-variance of q(z|x,c), each (N, latent)."""
+
+    def __init__(self, config: AutoEncoderConfig, place: Place, rng: np.random.Generator):
+        self.place = place
+        w, small = config.width, config.image_size // 4
+        self.stem = Conv2d(4 * config.channels, w, 3, rng)
+        self.half = ResidualBlock(w, w, config.text, rng)
+        self.quarter = Conv2d(4 * w, 2 * w, 1, rng)
+        self.blocks = [ResidualBlock(2 * w, 2 * w, config.text, rng) for _ in range(2)]
+        self.norm = GroupNormSiLU(8, 2 * w)
+        self.output = Linear(small * small * 2 * w, 2 * config.latent, rng)
+
+    def __call__(self, images: np.ndarray, caption: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.stem(squeeze(Tensor(images * 2 - 1)))  # (N, 14, 14, w)
+        h = self.half(h, caption)
+        h = self.quarter(squeeze(h))  # (N, 7, 7, 2w)
+        for block in self.blocks:
+            h = block(h, caption)
+        mean, log_var = F.split(self.output(self.norm(h).reshape(len(h), -1)), 2, axis=-1)  # of w
+        shift, log_scale = self.place(caption)
+        return (mean - shift) * F.exp(-log_scale), soft_clip(log_var - 2 * log_scale, 10)
+
+
+class Decoder(Module):
+    """z (N, latent) and caption -> (N, H, W, outputs): the parameters of p(x|z,c) for each pixel."""
+
+    def __init__(self, config: AutoEncoderConfig, place: Place, outputs: int, rng: np.random.Generator):
+        self.place = place
+        w, self.small = config.width, config.image_size // 4
+        self.input = Linear(config.latent + config.text, self.small * self.small * 2 * w, rng)
+        self.blocks = [ResidualBlock(2 * w, 2 * w, config.text, rng) for _ in range(2)]
+        self.quarter = Conv2d(2 * w, 4 * w, 1, rng)
+        self.half = [ResidualBlock(w, w, config.text, rng) for _ in range(2)]
+        self.norm = GroupNormSiLU(8, w)
+        self.fine = Conv2d(w, 4 * 8, 3, rng)
+        self.output = Conv2d(8, outputs, 3, rng)
+
+    def __call__(self, z: Tensor, caption: Tensor) -> Tensor:
+        shift, log_scale = self.place(caption)
+        w = shift + F.exp(log_scale) * z
+        h = self.input(F.concat([w, caption], axis=1)).reshape(len(z), self.small, self.small, -1)
+        for block in self.blocks:
+            h = block(h, caption)
+        h = unsqueeze(self.quarter(h))  # (N, 14, 14, w)
+        for block in self.half:
+            h = block(h, caption)
+        h = F.silu(unsqueeze(self.fine(self.norm(h))))  # (N, 28, 28, 8)
+        return self.output(h)
+
+
+class AutoEncoder(Family):
+    """Encoder and decoder, both told the caption, and the ways through z; how they are trained is a subclass's matter.
+
+    A subclass says what the decoder's outputs are: how many for each channel, and by `expected` what is painted.
+    """
+
+    outputs_per_channel: int = 1
+
+    def __init__(self, config: AutoEncoderConfig, rng: np.random.Generator):
+        super().__init__(config)
+        if config.image_size % 4:
+            raise ValueError(f"{self.name}: the image size must be a multiple of 4; given {config.image_size}")
+        self.text = TextEncoder(len(self.vocabulary), config.text, rng)
+        place = Place(config, rng)
+        self.encoder = Encoder(config, place, rng)
+        self.decoder = Decoder(config, place, config.channels * self.outputs_per_channel, rng)
+
+    def expected(self, outputs: Tensor) -> Tensor:
+        """The decoder's outputs (N, H, W, outputs) -> the image expected of them, (N, H, W, C) in [0, 1]."""
+        raise NotImplementedError
+
+    def decode(self, z: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
+        """Decode vectors z (N, latent) under captions: the expected image, (N, H, W, C) in [0, 1]."""
+        tokens = self.vocabulary.encode(captions)
+
+        def paint(part: slice) -> np.ndarray:
+            return self.expected(self.decoder(Tensor(z[part]), self.text(tokens[part]))).data
+
+        return map_shards(paint, len(z), self.config.shard_size, threads)
+
+    def sample(
+        self,
+        captions: list[str],
+        rng: np.random.Generator,
+        threads: Threads | None = None,
+        temperature: float = 1.0,
+    ) -> np.ndarray:
+        """One new image per caption, (N, H, W, C): the decoder on random vectors.
+
+        temperature: their scale; below 1 they stay where the decoder has seen most, and the images vary less.
+        """
+        z = rng.standard_normal((len(captions), self.config.latent), dtype=np.float32)
+        return self.decode(z * np.float32(temperature), captions, threads)
+
+    def encode(self, images: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
+        """What the captions leave out of the images: the mean of q(z|x,c), (N, latent)."""
+        tokens = self.vocabulary.encode(captions)
+
+        def read(part: slice) -> np.ndarray:
+            return self.encoder(images[part], self.text(tokens[part]))[0].data
+
+        return map_shards(read, len(images), self.config.shard_size, threads)
+
+    def reconstruct(self, images: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
+        """The images after a trip through z, (N, H, W, C)."""
+        return self.decode(self.encode(images, captions, threads), captions, threads)
+
+    def interpolate(
+        self,
+        first: np.ndarray,
+        second: np.ndarray,
+        captions: list[str],
+        steps: int,
+        threads: Threads | None = None,
+    ) -> np.ndarray:
+        """From each first image to its second in `steps` pictures, (steps, N, H, W, C), z moving in a straight line."""
+        start, end = self.encode(first, captions, threads), self.encode(second, captions, threads)
+        fractions = np.linspace(0, 1, steps, dtype=np.float32)
+        return np.stack([self.decode(start + f * (end - start), captions, threads) for f in fractions])
+
+    def edit(
+        self, images: np.ndarray, captions: list[str], new_captions: list[str], threads: Threads | None = None
+    ) -> np.ndarray:
+        """The images, described by `captions`, as `new_captions` would have them: the same z, another caption."""
+        return self.decode(self.encode(images, captions, threads), new_captions, threads)
+
+    def traverse(self, z: np.ndarray, dimension: int, values: np.ndarray, caption: str) -> np.ndarray:
+        """Pictures (len(values), H, W, C) of z (latent,) with one of its numbers set to each value in turn."""
+        walk = np.repeat(z[None], len(values), axis=0)
+        walk[:, dimension] = values
+        return self.decode(walk, [caption] * len(values))
+
+
+class VAE(AutoEncoder):
+    """Encoder and decoder trained together, by a bound on the likelihood."""
+
+    name = "vae"
+    Config = VAEConfig
+
+    def __init__(self, config: VAEConfig, rng: np.random.Generator):
+        if config.likelihood not in ("bernoulli", "logistic"):
+            raise ValueError(f"vae: the likelihood is 'bernoulli' or 'logistic'; given {config.likelihood!r}")
+        self.outputs_per_channel = 2 if config.likelihood == "logistic" else 1
+        super().__init__(config, rng)
+
+    @classmethod
+    def suited(cls, config: VAEConfig, dataset) -> VAEConfig:
+        """The config with the likelihood that fits the images: ink on paper is almost binary, photographs are gray."""
+        return replace(config, likelihood="bernoulli" if is_ink(dataset.images) else "logistic")
+
+    def expected(self, outputs: Tensor) -> Tensor:
+        if self.config.likelihood == "bernoulli":
+            return F.sigmoid(outputs)
+        return F.clip(outputs[..., : self.config.channels], 0, 1)
+
+    def phases(self, step: int) -> list[Phase]:
+        return [Phase("vae", self.parameters(), self.loss, self.config.optimiser)]
+
+    def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """-ELBO in nats per image, with beta on the KL term."""
+        images = binarise(shard.images, rng) if self.config.likelihood == "bernoulli" else shard.images
+        caption = self.text(shard.tokens)
+        mean, log_var = self.encoder(images, caption)
+        z = reparameterise(mean, log_var, rng.standard_normal(mean.shape, dtype=np.float32))
+        kl = F.gaussian_kl(mean, log_var)
+        error = -self.log_likelihood(self.decoder(z, caption), images)
+        loss = F.sum(error + kl * self.config.beta) * (1 / shard.batch_size)
+        return loss, {
+            "reconstruction": float(error.data.sum()) / shard.batch_size,
+            "kl": float(kl.data.sum()) / shard.batch_size,
+        }
+
+    @property
+    def log_likelihood(self) -> Callable[[Tensor, np.ndarray], Tensor]:
+        return bernoulli_log_likelihood if self.config.likelihood == "bernoulli" else logistic_log_likelihood
+
+    def likelihood_figures(
+        self,
+        test,
+        seed: int,
+        threads: Threads | None = None,
+        progress: Callable = lambda rounds, what, count: rounds,
+        count: int = 1000,
+        k: int = 500,
+    ) -> dict[str, float]:
+        """The importance-weighted bound on the first `count` test images with their fullest captions.
+
+        progress: wraps the loop over blocks of images, as `generators/judging/evaluate.py` has it
+
+        "nats": its mean per image, on images binarised once (seed 0, for every model the same) if the likelihood is
+        "bernoulli".  Else on the 8-bit images, and also as "bits_per_dimension".
+        """
+        images = test.images[:count] * np.float32(1 / 255)
+        if self.config.likelihood == "bernoulli":
+            images = binarise(images, derive_rng(0, "binarised test images"))
+        captions = test.captions(np.arange(len(images)))
+        watched = lambda blocks: progress(blocks, "likelihood", len(blocks))  # noqa: E731
+        nats = float(np.mean(importance_weighted_bound(self, images, captions, k, seed, threads, watched)))
+        if self.config.likelihood == "bernoulli":
+            return {"nats": nats}
+        return {"nats": nats, "bits_per_dimension": -nats / (math.prod(self.image_shape) * math.log(2))}
+
+
+def importance_weighted_bound(
+    model: VAE,
+    images: np.ndarray,
+    captions: list[str],
+    k: int,
+    seed: int,
+    threads: Threads | None = None,
+    progress: Callable = iter,
+) -> np.ndarray:
+    """A lower bound on log p(x|c) in nats per image, (N,), that tightens as k grows (Burda et al. 2016, eq. 8):
+
+        log 1/k sum_i  p(x|z_i,c) p(z_i) / q(z_i|x,c),    z_i ~ q(z|x,c)
+
+    With k = 1 its expectation is the ELBO.  images are what the likelihood is over: binary, or the 256 gray values.
+    progress: wraps the loop over images, for a progress bar.
+    """
+    tokens = model.vocabulary.encode(captions)
+    chunk = min(k, 64)  # draws decoded at a time
+
+    def log_weights(image: np.ndarray, token: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        draws = len(noise)
+        caption = model.text(token[None])
+        mean, log_var = model.encoder(image[None], caption)
+        z = mean.data + np.exp(0.5 * log_var.data) * noise  # (draws, latent)
+        outputs = model.decoder(Tensor(z), F.broadcast_to(caption, (draws, model.config.text)))
+        log_p_x = model.log_likelihood(outputs, np.broadcast_to(image, (draws, *image.shape))).data
+        log_p_z = -0.5 * np.sum(z**2, axis=1)  # the constants of p(z) and q(z|x) cancel
+        log_q_z = -0.5 * np.sum(noise**2 + log_var.data, axis=1)
+        return (log_p_x + log_p_z - log_q_z).astype(np.float64)
+
+    def bound_of(index: int) -> float:
+        noise = derive_rng(seed, "importance weights", index).standard_normal((k, model.config.latent), np.float32)
+        parts = [log_weights(images[index], tokens[index], noise[i : i + chunk]) for i in range(0, k, chunk)]
+        return log_mean_exp(np.concatenate(parts))[None]
+
+    bounds = []
+    for start in progress(range(0, len(images), 32)):
+        block = range(start, min(start + 32, len(images)))
+        bounds.append(map_shards(lambda part, block=block: bound_of(block[part.start]), len(block), 1, threads, True))
+    return np.concatenate(bounds)

@@ -1,0 +1,114 @@
+"""A VAE with a critic: what the discriminator of a GAN is worth to another method.
+
+A VAE is told how far each pixel is from the original, so wherever its vector z does not say, it paints the average of
+what might be there: a blur (`vae.py`).  A GAN's critic says only whether a picture looks real and fits its caption, so
+its painter takes a side and stays sharp; but there is no way back from a picture to its noise, and nothing keeps the
+painter from leaving out whatever it finds hard (`gan.py`).  The critic does not care who painted.  So let it judge what
+a VAE's decoder paints, and have both (Larsen et al. 2016):
+
+    critic       real picture above painted one, its caption above one that lies: all as in `gan.py`
+    painters     L = weight * ( 1/2 |x - decoder(z, c)|^2 + KL( q(z|x,c) || N(0, I) ) )     "paint this image close"
+                   + E softplus( D(x, c) - D(decoder(z, c), c) )                            "and a real one"
+
+In the first line z is read off the image; in the second so is that of one half of the pictures, the other is random,
+so that what comes back through z is as sharp as what is new.  The two ask different things of one decoder.  The first
+ties each z to an image, so that no kind of image is forgotten, and the encoder can still read z off a picture; the
+second says how to fill in what z leaves open.  That is the whole of it: an auto-encoder with one term more in its loss,
+and a phase of training that is taken over from `GAN` as it stands.
+
+The first term is a sum over hundreds of pixels, the second a single score.  At weight 1 the critic would not be heard,
+at 0 this is a GAN.  Half the squared distance is also -log of a Gaussian of width 1, which is far too wide for pixels
+from -1 to 1.  A likelihood that learns its width, as the VAE's for gray images does, gets out of the dispute by letting
+it grow, and then no longer minds what is painted (docs/notebook.md has the figures; and closeness measured by what the
+critic sees in two images, which Larsen et al. prefer to pixels).
+
+Read on: `VAEGAN.loss`; `vae.AutoEncoder` for what can be done with z, `gan.GAN.discriminator_loss` for the critic.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from generators.families.gan import GAN, Discriminator, GANConfig
+from generators.families.vae import AutoEncoder, AutoEncoderConfig, reparameterise
+from generators.training import OptimiserConfig, Phase, Shard
+from nn import functional as F
+from nn.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class VAEGANConfig(AutoEncoderConfig):
+    latent: int = 64  # numbers in z: as many as a GAN's noise has, for the critic wants details, too
+    weight: float = 0.01  # of closeness and KL, in nats per image, beside the critic
+    gamma: float = 0.05  # weight of the critic's gradient penalties
+    penalty_step: float = 0.05  # s of their finite difference; pictures go from -1 to 1
+    optimiser: OptimiserConfig = field(default_factory=lambda: GANConfig().optimiser)
+
+
+def half_of(shard: Shard) -> int:
+    """How many of a shard's images the critic is shown as they come back through z: half, but of one image that one."""
+    return (len(shard.images) + 1) // 2
+
+
+class VAEGAN(AutoEncoder):
+    """An auto-encoder and a discriminator, updated in turn.  It samples, reconstructs and edits as the VAE does."""
+
+    name = "vaegan"
+    Config = VAEGANConfig
+    wants_false_captions = True
+    discriminator_loss = GAN.discriminator_loss
+    unconvinced = GAN.unconvinced
+
+    def __init__(self, config: VAEGANConfig, rng: np.random.Generator):
+        super().__init__(config, rng)
+        self.discriminator = Discriminator(config, len(self.vocabulary), rng)
+
+    def expected(self, outputs: Tensor) -> Tensor:
+        return F.tanh(outputs) * 0.5 + 0.5
+
+    # --- training ----------------------------------------------------------------------------------------------
+
+    def phases(self, step: int) -> list[Phase]:
+        critic = self.discriminator.parameters()
+        of_critic = {id(parameter) for parameter in critic}
+        painters = [parameter for parameter in self.parameters() if id(parameter) not in of_critic]
+        return [
+            Phase("discriminator", critic, self.discriminator_loss, self.config.optimiser),
+            Phase("painters", painters, self.loss, self.config.optimiser),
+        ]
+
+    def paint(self, z: Tensor, caption: Tensor) -> Tensor:
+        """Images (N, H, W, C) from -1 to 1."""
+        return F.tanh(self.decoder(z, caption))
+
+    def random(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """z ~ N(0, I), (count, latent)."""
+        return rng.standard_normal((count, self.config.latent), dtype=np.float32)
+
+    def painted(self, shard: Shard, rng: np.random.Generator) -> Tensor:
+        """What the critic has to tell from real pictures: of the first half of the images what comes back through z,
+        for the captions of the others something new."""
+        caption, half = self.text(shard.tokens), half_of(shard)
+        mean, log_var = self.encoder(shard.images[:half], caption[:half])
+        z = reparameterise(mean, log_var, self.random(half, rng))
+        return self.paint(F.concat([z, Tensor(self.random(len(caption) - half, rng))], axis=0), caption)
+
+    def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """L: close to the image from the z that was read off it, and real to the critic, from that z or another."""
+        caption, n, half = self.text(shard.tokens), len(shard.images), half_of(shard)
+        mean, log_var = self.encoder(shard.images, caption)
+        z = reparameterise(mean, log_var, self.random(n, rng))
+        more = F.concat([z, Tensor(self.random(n - half, rng))], axis=0)
+        pictures = self.paint(more, F.concat([caption, caption[half:]], axis=0))
+        back, new = pictures[:n], pictures[n:]
+        error = back - (shard.images * 2 - 1)
+        distance = F.sum(error * error, axis=(1, 2, 3)) * 0.5
+        kl = F.gaussian_kl(mean, log_var)
+        unconvinced = self.unconvinced(F.concat([back[:half], new], axis=0), shard)
+        loss = F.sum(distance + kl) * (self.config.weight / shard.batch_size) + unconvinced
+        return loss, {
+            "distance": float(distance.data.sum()) / shard.batch_size,
+            "kl": float(kl.data.sum()) / shard.batch_size,
+            "unconvinced": unconvinced.item(),
+        }

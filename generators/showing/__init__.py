@@ -1,0 +1,1 @@
+"""What a person looks at: `pictures` (grids, films), `charts` (curves), `page` (one HTML file)."""

@@ -1,0 +1,189 @@
+"""One HTML page with everything in it: pictures, films, charts and tables, for a browser without a network.
+
+    page = Page("Inkling", "Four ways to make an image from a sentence.")
+    page.section("Samples", "Each digit was asked for in words.")
+    page.tiles(images, captions, "Eight times the same caption.")
+    page.picture(gif_bytes(frames), "A walk through the latent space.")
+    page.table(["family", "FID"], [["vae", "12.3"], ["ddpm", "1.9"]])
+    page.chart({"loss": (steps, losses)}, "The loss.", x_label="step")
+    page.write("out/demo/index.html")
+
+All text is escaped; of markup it knows one kind, `code` between backticks. A gray picture is shown as ink: black on the
+page by day, and where the reader's screen is dark, white on the page, as in the data.
+"""
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from generators.showing.charts import COLOURS, line_chart
+from generators.showing.pictures import PictureError, png_bytes, to_uint8, write_atomically
+
+STYLE = """
+:root { color-scheme: light dark; --paper: #fbfaf7; --ink: #1d1c1a; --quiet: #6d6a64; --rule: #dedad2;
+  --blend: multiply; --turn: invert(1); SERIES }
+@media (prefers-color-scheme: dark) { :root { --paper: #131312; --ink: #e9e6df; --quiet: #98948b; --rule: #34322e;
+  --blend: screen; --turn: none; --series-0: #7fa8e6; --series-1: #e8956f; --series-2: #7fc08c; --series-3: #c195dc;
+  --series-4: #d9bd55; --series-5: #a4b0b8; } }
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
+body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.6;
+  font: 1.0625rem/1.6 "Iowan Old Style", "Palatino Linotype", Palatino, "Book Antiqua", Georgia, serif; }
+main { max-width: 60rem; margin: 0 auto; padding: clamp(2.5rem, 9vw, 7rem) clamp(1.25rem, 5vw, 3rem) 5rem; }
+h1 { font-size: clamp(2.4rem, 7vw, 4rem); font-weight: 400; letter-spacing: -.02em; line-height: 1.05; margin: 0; }
+h2 { font-size: 1.65rem; font-weight: 400; letter-spacing: -.01em; line-height: 1.2; margin: 0 0 .75rem; }
+p { max-width: 38rem; margin: 0 0 1rem; text-wrap: pretty; }
+.lead { font-size: 1.25rem; line-height: 1.5; color: var(--quiet); margin: 1.25rem 0 0; }
+nav { margin: 2.5rem 0 0; font: .875rem/1.9 system-ui, sans-serif; }
+nav a { color: var(--quiet); text-decoration: none; margin-right: 1.4em; white-space: nowrap; }
+nav a:hover, nav a:focus-visible { color: var(--ink); text-decoration: underline; text-underline-offset: .25em; }
+section { margin-top: clamp(3.5rem, 8vw, 5.5rem); padding-top: 1.75rem; border-top: 1px solid var(--rule); }
+code { font: .88em ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
+figure { margin: 2rem 0; }
+figcaption, td, th { font: .875rem/1.5 system-ui, sans-serif; }
+figcaption { color: var(--quiet); max-width: 38rem; margin-top: .75rem; }
+img, svg { display: block; max-width: 100%; height: auto; }
+svg { width: 100%; max-width: 45rem; }
+.picture { overflow-x: auto; }
+.picture img { border-radius: 3px; max-width: max(100%, 36rem); }
+.pixels { image-rendering: pixelated; width: 100%; }
+.ink { filter: var(--turn); mix-blend-mode: var(--blend); }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.25rem, 1fr)); gap: 1rem .75rem;
+  list-style: none; margin: 0; padding: 0; }
+.tiles span { display: block; text-align: center; font: .75rem/1.35 system-ui, sans-serif; color: var(--quiet);
+  margin-top: .3rem; text-wrap: balance; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .45rem 1.75rem .45rem 0; border-bottom: 1px solid var(--rule);
+  vertical-align: baseline; }
+th { font-weight: 400; color: var(--quiet); }
+.number { text-align: right; }
+.number, td:first-child { white-space: nowrap; }
+footer { margin-top: 5rem; color: var(--quiet); font: .8125rem/1.5 system-ui, sans-serif; }
+@media print { section { break-inside: avoid; } }
+""".replace("SERIES", " ".join(f"--series-{number}: {colour};" for number, colour in enumerate(COLOURS)))
+
+
+class Page:
+    """A page that grows from top to bottom; whatever is added after a `section` belongs to it."""
+
+    def __init__(self, title: str, lead: str = "", footer: str = ""):
+        self.title, self.lead, self.footer = title, lead, footer
+        self._sections: list[tuple[str, list[str]]] = [("", [])]
+
+    def section(self, title: str, text: str = "") -> None:
+        """Begin a section; `text` is prose, its paragraphs parted by blank lines."""
+        self._sections.append((title, []))
+        self.text(text)
+
+    def text(self, text: str) -> None:
+        """More prose."""
+        self._add(_prose(text))
+
+    def picture(self, picture: Image.Image | bytes, caption: str = "") -> None:
+        """A picture, or the bytes of a PNG or GIF, as large as it is where there is room."""
+        content = picture if isinstance(picture, bytes) else png_bytes(picture)
+        try:
+            with Image.open(io.BytesIO(content)) as opened:
+                width, kind = opened.width, opened.format
+                red, green, blue = np.moveaxis(np.asarray(opened.convert("RGB")), -1, 0)
+                gray = np.array_equal(red, green) and np.array_equal(green, blue)
+        except OSError:
+            raise PictureError("a page's picture must be a Pillow image or the bytes of a PNG or GIF") from None
+        if kind not in ("PNG", "GIF"):
+            raise PictureError(f"a page's picture must be a PNG or a GIF, not a {kind}")
+        tag = _image(content, kind, caption, classes="ink" if gray else "", width=width)
+        self._figure("picture", tag, caption)
+
+    def tiles(self, images: np.ndarray, captions: Sequence[str] = (), caption: str = "") -> None:
+        """Images (N, H, W, C) side by side, as many to a line as the window takes, each above its own caption."""
+        tiles = to_uint8(images)
+        if captions and len(captions) != len(tiles):
+            raise PictureError(f"{len(tiles)} images need {len(tiles)} captions, not {len(captions)}")
+        items = []
+        for image, text in zip(tiles, captions or [""] * len(tiles), strict=True):
+            content = png_bytes(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image))
+            classes = "pixels ink" if image.shape[-1] == 1 else "pixels"
+            items.append(f"<li>{_image(content, 'PNG', text, classes)}{_tag('span', text)}</li>")
+        self._figure("", f'<ul class="tiles">{"".join(items)}</ul>', caption)
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence], caption: str = "") -> None:
+        """A table; cells are made text by `str`, and a column of figures stands to the right."""
+        texts = [[str(cell) for cell in row] for row in rows]
+        if any(len(row) != len(header) for row in texts):
+            raise PictureError(f"every row of a table needs {len(header)} cells, one for each of {list(header)}")
+        columns = zip(*texts, strict=True) if texts else [("",)] * len(header)
+        figures = [all(re.match(r"[-+−~<>≤≥]?\d|[—–-]$", cell) for cell in column) for column in columns]
+
+        def line(tag: str, cells: Sequence[str]) -> str:
+            marks = [' class="number"' if figure else "" for figure in figures]
+            return "".join(f"<{tag}{mark}>{_inline(cell)}</{tag}>" for mark, cell in zip(marks, cells, strict=True))
+
+        body = "".join(f"<tr>{line('td', row)}</tr>" for row in texts)
+        table = f"<table><thead><tr>{line('th', list(header))}</tr></thead><tbody>{body}</tbody></table>"
+        self._figure("wide", table, caption)
+
+    def chart(
+        self, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], caption: str = "", **options
+    ) -> None:
+        """A line chart; `options` are those of `charts.line_chart`."""
+        self._figure("", line_chart(series, **options), caption)
+
+    def html(self) -> str:
+        """The page as text."""
+        body = []
+        links = []
+        for number, (title, parts) in enumerate(self._sections):
+            if title:
+                links.append(f'<a href="#s{number}">{_inline(title)}</a>')
+                body.append(f'<section id="s{number}"><h2>{_inline(title)}</h2>{"".join(parts)}</section>')
+            else:
+                body.append("".join(parts))
+        contents = f"<nav>{''.join(links)}</nav>" if len(links) > 2 else ""
+        return (
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{escape(self.title)}</title><style>{STYLE}</style></head>\n<body><main><header>"
+            f"<h1>{escape(self.title)}</h1>{_tag('p', self.lead, 'lead')}{contents}</header>\n"
+            + "\n".join(body)
+            + f"\n{_tag('footer', self.footer)}</main></body></html>\n"
+        )
+
+    def write(self, path: str | Path) -> None:
+        """Write the page, whole or not at all."""
+        write_atomically(path, self.html().encode("utf-8"))
+
+    def _add(self, part: str) -> None:
+        self._sections[-1][1].append(part)
+
+    def _figure(self, classes: str, content: str, caption: str) -> None:
+        inner = f'<div class="{classes}">{content}</div>' if classes else content
+        self._add(f"<figure>{inner}{_tag('figcaption', caption)}</figure>")
+
+
+def _inline(text: str) -> str:
+    """Escaped text, `code` set as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def _tag(tag: str, text: str, classes: str = "") -> str:
+    """An element with escaped text, or nothing for no text."""
+    mark = f' class="{classes}"' if classes else ""
+    return f"<{tag}{mark}>{_inline(text)}</{tag}>" if text else ""
+
+
+def _prose(text: str) -> str:
+    return "".join(_tag("p", " ".join(paragraph.split())) for paragraph in re.split(r"\n\s*\n", text.strip()))
+
+
+def _image(content: bytes, kind: str, description: str, classes: str, width: int | None = None) -> str:
+    data = base64.b64encode(content).decode("ascii")
+    size = f' width="{width}"' if width else ""
+    mark = f' class="{classes}"' if classes else ""
+    return f'<img{mark}{size} alt="{escape(description, quote=True)}" src="data:image/{kind.lower()};base64,{data}">'

@@ -1,0 +1,257 @@
+"""The protocol of evaluation, on toy images (`squares.py`), and `inkling evaluate`."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from datasets import captions as language
+from generators import cli, registry
+from generators.apps import commands
+from generators.families.vae import VAEConfig
+from generators.judging import classifier, evaluate, metrics
+from generators.judging.evaluate import Reference
+from nn import checkpoint
+from tests.generators.squares import PLACES, SIDE, SMALL, squares
+
+
+class Copier:
+    """A generator that knows the training set by heart."""
+
+    name = "copier"
+
+    def __init__(self, data, places=(0, 1)):
+        self.data, self.places = data, places
+
+    def parameter_count(self):
+        return 0
+
+    def sample(self, captions, rng, threads=None):
+        kept = np.isin(self.data.labels, self.places)
+        chosen = rng.choice(np.flatnonzero(kept), len(captions))
+        by_caption = {place: np.flatnonzero(self.data.labels == i) for i, place in enumerate(PLACES)}
+        if len(self.places) > 1:
+            anything = np.arange(len(self.data))
+            chosen = [rng.choice(by_caption.get(caption, anything)) for caption in captions]
+        return self.data.images[chosen].astype(np.float32) / 255
+
+
+@pytest.fixture(scope="module")
+def reference(threads):
+    training, test = squares(300, seed=3, attributes=False), squares(120, seed=4, attributes=False)
+    return Reference(classifier.train_classifier(training, 40, 0, threads, SMALL), training, test, threads=threads)
+
+
+def test_evaluation_exposes_the_copier(reference):
+    figures = evaluate.evaluate(Copier(reference.training), reference, score=False)
+    assert figures["fid_ratio"] < 10 and figures["fid_noise"] > 20 * figures["fid_floor"]
+    assert figures["precision"] > 0.5 and figures["recall"] > 0.5 and figures["match"]["class"] > 0.95
+    assert figures["copies"] == 1 and figures["nearest_mean"] == 0 < figures["nearest_mean_test"]
+    assert figures["samples"] == 120 and figures["judge"] == reference.judge.weights_hash()
+    assert "match_unseen" not in figures and len(evaluate.summary(figures)) >= 8
+
+
+def test_evaluation_exposes_the_collapsed(reference):
+    whole = evaluate.evaluate(Copier(reference.training), reference, score=False)
+    collapsed = evaluate.evaluate(Copier(reference.training, places=(0,)), reference, score=False)
+    assert collapsed["recall"] < 0.7 * whole["recall"] and collapsed["fid"] > 10 * whole["fid"]
+    assert 0.3 < collapsed["match"]["class"] < 0.7
+
+
+def test_evaluation_exposes_noise_that_decides_nothing(reference):
+    """Catches: variety among the answers to different captions, which a generator without noise has, too."""
+
+    class Deaf(Copier):
+        def sample(self, captions, rng, threads=None):
+            first = [np.flatnonzero(self.data.labels == (PLACES.index(c) if c else 0))[0] for c in captions]
+            return self.data.images[first].astype(np.float32) / 255
+
+    whole = evaluate.evaluate(Copier(reference.training), reference, score=False)
+    assert whole["variety"] == pytest.approx(whole["variety_real"], rel=0.1)
+    assert evaluate.evaluate(Deaf(reference.training), reference, score=False)["variety"] < 1e-9
+
+
+def test_one_image_of_a_class_has_no_variety(reference):
+    """Catches: NaN, which JSON has no word for, and a mean over other classes than that of real images."""
+    few = dataclasses.replace(reference, test=classifier.cut(reference.test, 0, 8))
+    (one, many), (common,) = sorted(np.unique(few.test.labels, return_counts=True)[1]), few.common
+    assert one == 1 < many  # else this tests nothing
+    figures = evaluate.evaluate(Copier(reference.training), few, score=False)
+    assert figures["variety_real"] == metrics.variety(few.test.images[few.test.labels == common])
+    assert "variety of a class" in {name for name, *_ in evaluate.summary(figures)}
+    four = dataclasses.replace(classifier.cut(reference.test, 0, 4), labels=np.arange(4), classes=PLACES * 2)
+    alone = evaluate.evaluate(Copier(reference.training), dataclasses.replace(reference, test=four), score=False)
+    assert not {"variety", "variety_real"} & alone.keys() and np.isfinite([alone["fid"], alone["recall"]]).all()
+    assert "variety of a class" not in {name for name, *_ in evaluate.summary(alone)}
+
+
+def test_the_floor_is_that_of_as_many_real_images(reference):
+    """Catches few samples compared with the floor of many, which no generator could reach."""
+    few = dataclasses.replace(reference, count=12)
+    figures = evaluate.evaluate(Copier(reference.training), few, score=False)
+    assert figures["samples"] == len(few.fresh) == 12
+    assert figures["fid_floor"] > 2 * reference.figures["fid_floor"] and figures["fid_ratio"] < 10
+
+
+def test_only_what_the_generator_saw_can_have_been_copied(reference):
+    limited = dataclasses.replace(reference, limit=100)
+    from_afar = Copier(classifier.cut(reference.training, 100, 300))
+    assert evaluate.evaluate(from_afar, reference, score=False)["copies"] == 1
+    assert evaluate.evaluate(from_afar, limited, score=False)["copies"] < 0.2
+    assert evaluate.evaluate(Copier(classifier.cut(reference.training, 0, 100)), limited, score=False)["copies"] == 1
+
+
+def numbered(count, first=0):
+    """A data set whose images say in two of their pixels which they are."""
+    data, numbers = squares(count, seed=first), first + np.arange(count)
+    data.images[:, 0, 0, 0], data.images[:, 0, 1, 0] = numbers % 256, numbers // 256
+    return data
+
+
+def numbers(images):
+    return (images[:, 0, 0, 0].astype(int) + 256 * images[:, 0, 1, 0].astype(int)).tolist()
+
+
+def test_the_accuracy_score_is_learnt_from_all_samples_and_from_as_many_new_images(judge, threads, monkeypatch):
+    """Catches: samples left out; real images that the judge, or the test, has seen; labels of other images."""
+    learnt, test = [], numbered(80, first=1000)
+    monkeypatch.setattr(evaluate, "accuracy_score", lambda *a, **k: learnt.append(a) or 0.5)
+    reference = Reference(judge, numbered(200), test, threads=threads)
+    evaluate.evaluate(Painter(), reference)
+    (painted, labels, tested, *_), (real, real_labels, *_) = learnt
+    assert numbers(real) == list(range(100, 180)) and np.array_equal(real_labels, reference.training.labels[100:180])
+    assert len(painted) == 80 and np.array_equal(labels, test.labels) and tested is test
+
+
+def test_the_floor_is_of_images_that_the_judge_has_not_seen(judge, threads, monkeypatch):
+    """Catches: a floor from what the judge learnt; the ceiling of new combinations measured on those of the test."""
+    seen = []
+
+    def reading(self, images, *arguments):
+        seen.append(numbers(images))
+        features = np.random.default_rng(len(seen)).standard_normal((len(images), 4))
+        return classifier.Reading(features, {name: np.zeros(len(images), int) for name in judge.config.names})
+
+    monkeypatch.setattr(type(judge), "judge", reading)
+    test, unseen = numbered(80, first=1000), numbered(60, first=2000)
+    figures = Reference(judge, numbered(200), test, unseen, threads).figures
+    assert {(images[0], images[-1]) for images in seen if images[0] < 3000} == {(1000, 1079), (100, 179), (2000, 2059)}
+    assert figures["match_ceiling"]["digit"] == np.mean(test.labels == 0)
+    assert figures["match_unseen_ceiling"]["digit"] == np.mean(unseen.labels == 0) != np.mean(test.labels == 0)
+
+
+def test_each_test_image_gives_its_caption():
+    """Catches: captions drawn by chance, or from a part of the test set; labels that are not theirs."""
+    test = squares(12, seed=7)
+    captions, labels = evaluate.captions_of(test, 30)
+    assert captions == (test.captions(np.arange(12)) * 3)[:30] and labels.tolist() == (test.labels.tolist() * 3)[:30]
+
+
+def test_others_can_judge_the_very_samples(tmp_path, reference, monkeypatch):
+    """Catches: `inkling sample --out x.npz` drawing under other captions, or from other noise, than `evaluate`."""
+    judged, test = [], reference.test
+    tiny = VAEConfig(width=8, latent=2, text=4, image_size=SIDE, vocabulary=test.vocabulary)
+    model = registry.build("vae", tiny, np.random.default_rng(0))
+    meta = {"family": "vae", "config": registry.config_to_json(tiny), "plan": {"data": "squares"}}
+    checkpoint.save(tmp_path / "checkpoint.npz", {f"ema/{name}": a for name, a in model.state().items()}, meta)
+    splits = {"test": test, "train": reference.training}
+    load = lambda name, split, limit=None: classifier.cut(splits[split], 0, limit or len(splits[split]))  # noqa: E731
+    monkeypatch.setattr(commands.datasets, "load", load)
+    monkeypatch.setattr(evaluate, "CHUNK", 48)
+    out = tmp_path / "x.npz"
+    assert cli.main(["sample", str(tmp_path), "-n", "120", "--seed", "3", "--out", str(out)]) == 0
+    real = evaluate.draw
+    monkeypatch.setattr(evaluate, "draw", lambda *a: judged.append(real(*a)) or judged[-1])
+    evaluate.evaluate(model, reference, 3, score=False)
+    with np.load(out) as written:
+        assert np.array_equal(written["images"][..., None], judged[0]) and judged[0].std() > 0
+        assert np.array_equal(written["labels"], test.labels)
+        assert written["captions"].tolist() == test.captions(np.arange(120))
+
+
+def test_samples_depend_on_the_seed_alone(reference, monkeypatch):
+    family = Copier(reference.training)
+    captions = ["zero", "one"] * 20
+    monkeypatch.setattr(evaluate, "CHUNK", 16)
+    images = evaluate.draw(family, captions, 5)
+    assert images.dtype == np.uint8 and images.shape == (40, SIDE, SIDE, 1)
+    assert np.array_equal(images, evaluate.draw(family, captions, 5))
+    assert not np.array_equal(images, evaluate.draw(family, captions, 6))
+
+
+class Painter:
+    """Paints what its caption asks for, but everything thin."""
+
+    name = "painter"
+
+    def parameter_count(self):
+        return 0
+
+    def sample(self, captions, rng, threads=None):
+        said = [language.parse(caption) for caption in captions]
+        data = squares(400, seed=9)
+        kinds = [
+            np.flatnonzero((data.labels == place) & (data.attributes["stroke"] == 0)) for place in range(len(PLACES))
+        ]
+        chosen = [rng.choice(kinds[PLACES.index(says.get("digit", "zero"))]) for says in said]
+        return data.images[chosen].astype(np.float32) / 255
+
+
+def test_captions_are_judged_by_what_they_say(judge, threads):
+    unseen = squares(40, seed=8)
+    reference = Reference(judge, squares(200), squares(80, seed=7), unseen, threads)
+    figures = evaluate.evaluate(Painter(), reference, score=False)
+    bold = reference.test.attributes["stroke"].mean()
+    for key, share in (("match", 1 - bold), ("match_unseen", 1 - unseen.attributes["stroke"].mean())):
+        assert figures[key]["digit"] == 1 and figures[key]["size"] == 1
+        assert figures[key]["stroke"] == figures[key]["all"] == pytest.approx(share, abs=0.02)
+    assert figures["match_ceiling"]["all"] > 0.95 and figures["match_unseen_ceiling"]["all"] > 0.95
+    assert "never seen: stroke" in {name for name, *_ in evaluate.summary(figures)}
+
+
+def test_evaluate_says_what_is_missing(tmp_path, judge, capsys):
+    meta = {"family": "classifier", "config": registry.config_to_json(judge.config), "plan": {"data": "digits"}}
+    checkpoint.save(tmp_path / "checkpoint.npz", {f"ema/{name}": a for name, a in judge.state().items()}, meta)
+    assert cli.main(["evaluate", str(tmp_path)]) == 2
+    assert "makes no images" in capsys.readouterr().err
+    meta = {"family": "vae", "config": {"width": 8, "latent": 2, "text": 4}, "plan": 5}
+    model = registry.build("vae", registry.config_from_json(VAEConfig, meta["config"]), np.random.default_rng(0))
+    foreign = tmp_path / "foreign.npz"
+    checkpoint.save(foreign, {f"ema/{name}": a for name, a in model.state().items()}, meta)
+    assert cli.main(["evaluate", str(foreign), "--judge", str(tmp_path / "none")]) == 2
+    assert "there is no judge" in capsys.readouterr().err
+    loaded = registry.load(tmp_path)
+    assert loaded.weights_hash() == judge.weights_hash()
+
+
+def test_evaluate_passes_options_on_and_says_when_samples_are_too_few(tmp_path, reference, capsys, monkeypatch):
+    of_run = {"name": (Copier(reference.training), {"plan": {"data": "digits", "limit": 100}})}
+    monkeypatch.setattr(commands, "open_run", lambda run: of_run.get(run, (reference.judge, {})))
+    splits = {"train": reference.training, "test": reference.test, "unseen": None}
+    monkeypatch.setattr(commands.datasets, "load", lambda name, split: splits[split])
+    monkeypatch.setattr(Copier, "image_shape", reference.judge.image_shape, raising=False)
+    paint, asked, scores = Copier.sample, [], []
+
+    def sample(self, captions, rng, threads=None, steps=None, guidance=None):
+        asked.append((steps, guidance))
+        return paint(self, captions, rng)
+
+    monkeypatch.setattr(Copier, "sample", sample)
+    monkeypatch.setattr(evaluate, "accuracy_score", lambda *a, **k: scores.append(a) or 0.5)
+    seen, real = [], evaluate.evaluate
+    monkeypatch.setattr(evaluate, "evaluate", lambda family, of, *a, **k: seen.append(of) or real(family, of, *a, **k))
+    assert cli.main(["evaluate", "name", "--judge", str(tmp_path), "-n", "500"]) == 0
+    told = capsys.readouterr().out
+    assert "not 500" in told and "accuracy score / real" in told and seen[0].count == 120 and seen[0].limit == 100
+    assert len(scores) == 2 and set(asked) == {(None, None)}
+    asked.clear()
+    options = ["--sample-steps", "7", "--guidance", "3", "--no-score", "--json", str(tmp_path / "x.json")]
+    assert cli.main(["evaluate", "name", "--judge", str(tmp_path), *options]) == 0
+    assert len(scores) == 2 and set(asked) == {(7, 3.0)}
+    assert json.loads((tmp_path / "x.json").read_text())["options"] == {"steps": 7, "guidance": 3.0}
+    capsys.readouterr()
+    assert cli.main(["evaluate", "name", "--judge", str(tmp_path), "--temperature", "1"]) == 2
+    assert "means nothing" in capsys.readouterr().err
+    assert cli.main(["evaluate", "name", "--judge", str(tmp_path), "-n", "2"]) == 2
+    assert "at least 4" in capsys.readouterr().err

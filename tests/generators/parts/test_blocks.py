@@ -1,0 +1,60 @@
+"""Where a condition enters: the residual block and the flow's coupling network, beside their formulas."""
+import numpy as np
+import pytest
+
+from generators.families.flow.conditioning import Conditioning, CouplingNetwork
+from generators.parts.blocks import ResidualBlock, modulated_norm
+from nn import functional as F
+from nn.kernels.reference import norm as simple
+from nn.tensor import Tensor
+from tests.oracles.numeric import assert_close
+
+
+def randomised(module, rng):
+    """In float64, with every parameter moved away from where it was initialised."""
+    module = module.astype(np.float64)
+    for parameter in module.parameters():
+        parameter.data += 0.3 * rng.standard_normal(parameter.shape)
+    return module
+
+
+def modulated(norm, x, modulation):
+    """What `norm` makes of x (N, H, W, C), step by step."""
+    pixels = simple.modulate(x.reshape(len(x), -1, x.shape[-1]), modulation)
+    return simple.group_norm_silu(pixels, norm.gamma.data, norm.beta.data, norm.groups, 1e-5).reshape(x.shape)
+
+
+@pytest.mark.parametrize("channels", [16, 8, 24])
+def test_a_condition_modulates_what_is_between_a_blocks_convolutions(channels):
+    """Catches: a condition that is only added, or comes before the first convolution or behind the second norm."""
+    rng = np.random.default_rng(channels)
+    block = randomised(ResidualBlock(8, channels, 5, rng), rng)
+    x, condition = rng.standard_normal((3, 4, 4, 8)), rng.standard_normal((3, 5))
+    h = block.conv1(block.norm1(Tensor(x))).data
+    modulation = condition @ block.condition.weight.data + block.condition.bias.data
+    h = block.conv2(Tensor(modulated(block.norm2, h, modulation))).data
+    expected = h + (x if block.skip is None else block.skip(Tensor(x)).data)
+    assert_close(block(Tensor(x), Tensor(condition)).data, expected, 1e-10)
+
+
+def test_a_caption_modulates_every_norm_of_a_coupling_network_by_its_own_numbers():
+    """Catches: norms that share a modulation, get each other's, or get none."""
+    rng = np.random.default_rng(0)
+    network = randomised(CouplingNetwork(2, 4, 4, 16, 2, 5, 0, rng), rng)
+    x, words = rng.standard_normal((3, 4, 4, 2)), rng.standard_normal((3, 5))
+    said = words @ network.caption.weight.data + network.caption.bias.data  # (3, 3 norms x 2 x 16)
+    h = network.enter(Tensor(x)).data + network.position.data
+    for i, (norm, convolution) in enumerate(zip(network.norms, network.convolutions, strict=True)):
+        h = h + convolution(Tensor(modulated(norm, h, said[:, 32 * i : 32 * (i + 1)]))).data
+    expected = network.leave(Tensor(modulated(network.norm, h, said[:, 64:]))).data
+    assert_close(network(Tensor(x), Conditioning(Tensor(words), None)).data, expected, 1e-10)
+
+
+@pytest.mark.parametrize("channels", [4, 8, 16, 24, 128])
+def test_no_group_of_a_modulated_norm_is_a_single_channel(channels):
+    """Catches: groups of one channel, whose scale and shift are normalised away, so that the caption is not heard."""
+    norm, rng = modulated_norm(channels).astype(np.float64), np.random.default_rng(0)
+    x, scales = rng.standard_normal((1, 4, 4, channels)), rng.uniform(-0.5, 2, (1, channels))
+    plain = F.group_norm_silu(x, norm.gamma, norm.beta, norm.groups).data
+    scaled = norm(Tensor(x), Tensor(np.concatenate([scales, 0 * scales], axis=1))).data
+    assert np.abs(scaled - plain).max(axis=(0, 1, 2)).min() > 1e-3

@@ -1,0 +1,232 @@
+"""Pictures and pages: the pixels are the data's own, the files are whole, and no text becomes markup."""
+
+import io
+import xml.etree.ElementTree as xml
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from generators.showing import pictures
+from generators.showing.charts import line_chart
+from generators.showing.page import Page
+from generators.showing.pictures import PictureError
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).random((6, 7, 5, 1), dtype=np.float32)
+
+
+def test_to_uint8_rounds_to_the_nearest_level_and_leaves_uint8_alone():
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    # float32 levels / 255 truncated instead of rounded would come back one too low.
+    assert np.array_equal(pictures.to_uint8((levels / np.float32(255)).astype(np.float32)), levels)
+    assert np.array_equal(pictures.to_uint8(levels[..., 0]), levels)
+
+
+@pytest.mark.parametrize(
+    "wrong, word",
+    [
+        (np.zeros((2, 4, 4, 2)), "shape"),
+        (np.zeros((4, 4)), "shape"),
+        (np.zeros((2, 4, 4, 1), dtype=int), "int64"),
+        (np.full((1, 4, 4, 1), 200.0), r"\[0, 1\]"),
+        (np.full((1, 4, 4, 1), np.nan), r"\[0, 1\]"),
+    ],
+)
+def test_to_uint8_names_what_is_wrong(wrong, word):
+    with pytest.raises(PictureError, match=word):
+        pictures.to_uint8(wrong)
+
+
+@settings(max_examples=20)
+@given(count=st.integers(1, 12), columns=st.integers(1, 5), scale=st.integers(1, 3), colour=st.booleans())
+def test_grid_shows_every_pixel_row_by_row(count, columns, scale, colour):
+    tiles = np.random.default_rng(count).integers(1, 256, (count, 7, 5, 3 if colour else 1), dtype=np.uint8)
+    picture = np.asarray(pictures.grid(tiles, columns=columns, scale=scale))
+    picture = picture if colour else picture[..., None]
+    gap = pictures._gap(scale)
+    for number, tile in enumerate(tiles):
+        y = 3 * gap + number // columns * (7 * scale + gap)
+        x = 3 * gap + number % columns * (5 * scale + gap)
+        shown = picture[y : y + 7 * scale, x : x + 5 * scale]
+        assert np.array_equal(shown, tile.repeat(scale, 0).repeat(scale, 1))
+
+
+def test_grid_prefers_full_rows():
+    assert [pictures._near_square(n) for n in (1, 2, 3, 8, 9, 10, 16, 64)] == [1, 2, 3, 4, 3, 5, 4, 8]
+
+
+def test_captions_make_room_and_long_ones_are_shortened(images):
+    plain = pictures.grid(images, columns=3)
+    assert pictures.grid(images, columns=3, captions=["a bold seven"] * 6).height > plain.height
+    assert pictures.grid(images, columns=3, captions=["word " * 500] * 6).height < 3 * plain.height
+    with pytest.raises(PictureError, match="6 captions, not 2"):
+        pictures.grid(images, captions=["one", "two"])
+    with pytest.raises(PictureError, match="at least one"):
+        pictures.grid(images[:0])
+
+
+def test_rows_place_unequal_rows_below_each_other(images):
+    picture = pictures.rows({"": images[:4]}, scale=2)
+    longer = pictures.rows({"": images[:4], "below": images[4:]}, columns=["first", "second"], scale=2)
+    assert longer.height > picture.height and longer.width > picture.width
+    assert np.asarray(picture)[8:22, 16:26].max() > 0  # four gaps of margin, and no column for titles
+    with pytest.raises(PictureError, match="one shape"):
+        pictures.rows({"a": images, "b": images[:, :4]})
+    with pytest.raises(PictureError, match="column titles"):
+        pictures.rows({"a": images[:1]}, columns=["first", "second"])
+
+
+def test_gif_has_all_frames_in_order_and_rests_on_the_last():
+    frames = np.stack([np.full((4, 4, 1), level, np.uint8) for level in (0, 80, 160, 240)])
+    with Image.open(io.BytesIO(pictures.gif_bytes(frames, milliseconds=50, hold=900))) as film:
+        assert film.n_frames == 4 and film.info["loop"] == 0
+        levels, durations = [], []
+        for number in range(4):
+            film.seek(number)
+            levels.append(film.convert("L").getpixel((9, 9)))
+            durations.append(film.info["duration"])
+    assert levels == [0, 80, 160, 240] and durations == [50, 50, 50, 900]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_npz_holds_plain_arrays(tmp_path, channels):
+    images = np.random.default_rng(1).integers(0, 256, (3, 4, 4, channels), dtype=np.uint8)
+    path = tmp_path / "new folder" / "samples.npz"
+    pictures.write_samples(path, images, ["seven", "", "a bold two, small"], [7, -1, 2])
+    with np.load(path, allow_pickle=False) as arrays:
+        assert np.array_equal(arrays["images"], images[..., 0] if channels == 1 else images)
+        assert arrays["captions"].tolist() == ["seven", "", "a bold two, small"]
+        assert arrays["labels"].tolist() == [7, -1, 2] and arrays["labels"].dtype == np.int64
+    assert [entry.name for entry in path.parent.iterdir()] == ["samples.npz"]
+
+
+def test_the_ending_decides(tmp_path, images):
+    for name, kind in (("a.png", "PNG"), ("b.GIF", "GIF")):
+        pictures.write_samples(tmp_path / name, images, ["seven"] * 6)
+        with Image.open(tmp_path / name) as opened:
+            assert opened.format == kind
+    for name in ("c.jpeg", "d"):
+        with pytest.raises(PictureError, match=r"\.png.*\.gif.*\.npz"):
+            pictures.write_samples(tmp_path / name, images)
+    with pytest.raises(PictureError, match="6 images came with 1 captions"):
+        pictures.write_samples(tmp_path / "e.npz", images, ["seven"])
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a.png", "b.GIF"}
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "page.html"
+    pictures.write_atomically(path, b"old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pictures.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        pictures.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+class _Audit(HTMLParser):
+    """Collects elements and text, and checks that elements close in order."""
+
+    VOID = {"meta", "img", "line", "circle", "polyline", "polygon"}
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.open, self.words = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_a_page_escapes_everything_and_needs_no_other_file(tmp_path, images):
+    evil = "<script>alert('x')</script>\"><img src=http://x> `<b>`"
+    page = Page(evil, evil, evil)
+    page.section(evil, evil + "\n\n" + evil)
+    page.tiles(images, [evil] * 6, evil)
+    page.picture(pictures.grid(images, captions=[evil] * 6), evil)
+    page.picture(pictures.gif_bytes(images), evil)
+    page.table([evil, "FID"], [[evil, "1.5 ± 0.1"], ["plain", "-"]], evil)
+    page.chart({evil: ([1, 2], [3, 4])}, evil, x_label=evil, y_label=evil)
+    page.write(tmp_path / "index.html")
+    audit = _Audit()
+    audit.feed((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert not audit.open
+    tags = [tag for tag, _ in audit.seen]
+    assert "script" not in tags and "b" not in tags and tags.count("img") == 8
+    assert all(a["src"].startswith("data:image/") for tag, a in audit.seen if tag == "img")
+    assert not any({"href", "src"} & set(a) for tag, a in audit.seen if tag not in ("img", "a"))
+    assert "alert('x')" in "".join(audit.words)
+
+
+def test_gray_is_shown_as_ink_and_colour_is_left_alone(images):
+    page = Page("ink")
+    page.picture(pictures.grid(images))
+    page.picture(pictures.gif_bytes(images))
+    assert page.html().count('class="ink"') == 2
+    page = Page("colour")
+    page.picture(pictures.grid(np.random.default_rng(0).random((2, 4, 4, 3))))
+    page.tiles(np.random.default_rng(0).random((2, 4, 4, 3)))
+    assert 'class="ink"' not in page.html() and 'class="pixels"' in page.html()
+
+
+def test_a_column_of_figures_stands_right_and_ragged_rows_are_refused():
+    page = Page("figures")
+    page.table(["family", "FID", "time"], [["vae", "1,234.5", "3 min"], ["gan", "—", "1e-3 s"]])
+    assert page.html().count('<td class="number">') == 4
+    with pytest.raises(PictureError, match="3 cells"):
+        page.table(["a", "b", "c"], [[1, 2]])
+    with pytest.raises(PictureError, match="PNG or GIF"):
+        page.picture(b"no picture")
+
+
+def test_chart_is_xml_with_its_lines_inside_the_frame():
+    x = np.arange(5000)
+    svg = line_chart({"noisy <a>": (x, np.sin(x) + x / 1e3), "flat": ([0, 5000], [2, 2])}, x_label="step", y_label="&")
+    root = xml.fromstring(svg)
+    lines = root.findall("{*}polyline")
+    assert len(lines) == 2 and len(lines[0].get("points").split()) == 160 and root.find("{*}polygon") is not None
+    _, _, width, height = map(float, root.get("viewBox").split())
+    for line in lines:
+        for point in line.get("points").split():
+            across, down = map(float, point.split(","))
+            assert 0 <= across <= width and 0 <= down <= height
+    assert {"noisy <a>", "flat", "step", "&", "0", "5,000"} <= {text.text for text in root.findall("{*}text")}
+
+
+@settings(max_examples=25)
+@given(
+    low=st.floats(-1e6, 1e6), spread=st.sampled_from([0.0, 1e-9, 1e-3, 1.0, 1e4]), log=st.booleans(),
+    count=st.integers(1, 20),
+)
+def test_chart_survives_any_range(low, spread, log, count):
+    y = low + spread * np.random.default_rng(count).random(count)
+    if log:
+        y = np.abs(y) + 1e-8
+    root = xml.fromstring(line_chart({"a": (np.arange(count) + 1, y)}, log_x=log, log_y=log))
+    assert "nan" not in xml.tostring(root, encoding="unicode")
+
+
+def test_chart_leaves_out_what_is_not_finite():
+    root = xml.fromstring(line_chart({"a": ([0, 1, 2, 3], [1, np.nan, np.inf, 2]), "gone": ([1], [np.nan])}))
+    (line,) = root.findall("{*}polyline")
+    assert len(line.get("points").split()) == 2
+    with pytest.raises(PictureError, match="finite"):
+        line_chart({"a": ([1], [-1])}, log_y=True)
+    with pytest.raises(PictureError, match="as many x as y"):
+        line_chart({"a": ([1, 2], [1])})
