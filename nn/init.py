@@ -60,13 +60,6 @@ def he(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     return normal(shape, rng) * np.float32(math.sqrt(2 / fan_in))
 
 
-def xavier(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Uniform with variance 2 / (fan_in + fan_out), between the two wishes (Glorot and Bengio 2010, eq. 16)."""
-    _count(shape)
-    bound = math.sqrt(6 / np.sum(fans(shape)))
-    return rng.uniform(-bound, bound, shape).astype(np.float32)
-
-
 def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """A random matrix (fan_in, out) with orthonormal columns, or rows if those are fewer (Saxe et al. 2014).
 

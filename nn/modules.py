@@ -44,7 +44,7 @@ class Module:
         return [parameter for _, parameter in self.named_parameters()]
 
     def named_buffers(self) -> list[tuple[str, np.ndarray]]:
-        """Arrays that are saved with the model but not trained, such as BatchNorm's running statistics."""
+        """Arrays that are saved with the model but not trained."""
         return list(self._walk(np.ndarray))
 
     def parameter_count(self) -> int:
@@ -106,11 +106,7 @@ class Linear(Module):
         self.bias = Parameter(init.zeros((out_features,))) if bias else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.with_weight(x, self.weight)
-
-    def with_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The same layer with another weight in the place of its own."""
-        return F.linear(x, weight, self.bias)
+        return F.linear(x, self.weight, self.bias)
 
 
 class Conv2d(Module):
@@ -140,36 +136,7 @@ class Conv2d(Module):
         self.bias = Parameter(init.zeros((out_channels,))) if bias else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.with_weight(x, self.weight)
-
-    def with_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The same layer with another weight in the place of its own."""
-        return F.conv2d(x, weight, self.bias, stride=self.stride, padding=self.padding)
-
-
-class ConvTranspose2d(Module):
-    """The adjoint of Conv2d's map: each input pixel stamps a kernel x kernel patch, `stride` pixels apart.
-
-    (N, H, W, in_channels) -> (N, (H - 1) * stride - 2 * padding + kernel, ..., out_channels)
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        rng: np.random.Generator,
-        stride: int = 1,
-        padding: int = 0,
-        bias: bool = True,
-    ):
-        self.stride, self.padding = stride, padding
-        # every output pixel sums kernel^2 / stride^2 taps, so that is what the initialiser's fan-in must count
-        self.weight = Parameter(init.he((kernel, kernel, in_channels, out_channels), rng) * np.float32(stride))
-        self.bias = Parameter(init.zeros((out_channels,))) if bias else None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
+        return F.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
 
 
 class GroupNorm(Module):
@@ -207,44 +174,6 @@ class LayerNorm(Module):
         return F.layer_norm(x, self.gamma, self.beta)
 
 
-class BatchNorm2d(Module):
-    """Each channel brought to mean 0 and variance 1 over the shard; by the running statistics when evaluating.
-
-    A call changes nothing: `update` merges one shard's statistics into the running ones, and whoever trains calls it
-    in shard order, so that the result does not depend on the number of threads.
-    """
-
-    def __init__(self, channels: int, momentum: float = 0.1):
-        self.gamma = Parameter(init.ones((channels,)))
-        self.beta = Parameter(init.zeros((channels,)))
-        self.momentum = momentum
-        self.running_mean = init.zeros((channels,))
-        self.running_var = init.ones((channels,))
-
-    def __call__(self, x: Tensor, training: bool) -> Tensor:
-        if training:
-            return F.batch_norm(x, self.gamma, self.beta)
-        scale = self.gamma / np.sqrt(self.running_var + 1e-5)
-        return (x - self.running_mean) * scale + self.beta
-
-    def update(self, x: np.ndarray) -> None:
-        """Move the running statistics towards those of x (N, H, W, C); the variance is the unbiased one."""
-        count = x.size // x.shape[-1]
-        self.running_mean += self.momentum * (x.mean(axis=(0, 1, 2)) - self.running_mean)
-        unbiased = x.var(axis=(0, 1, 2)) * (count / max(count - 1, 1))
-        self.running_var += self.momentum * (unbiased - self.running_var)
-
-
-class Embedding(Module):
-    """A table of `count` vectors: integers (...) -> (..., features)."""
-
-    def __init__(self, count: int, features: int, rng: np.random.Generator):
-        self.weight = Parameter(init.normal((count, features), rng))
-
-    def __call__(self, indices: np.ndarray) -> Tensor:
-        return F.embedding(self.weight, indices)
-
-
 class MultiHeadAttention(Module):
     """Every position looks at every other (Vaswani et al. 2017, section 3.2): (N, T, features) -> the same."""
 
@@ -276,33 +205,3 @@ class Dropout(Module):
 
     def __call__(self, x: Tensor, rng: np.random.Generator | None) -> Tensor:
         return x if rng is None else F.dropout(x, self.p, rng)
-
-
-class SpectralNorm(Module):
-    """A Linear or Conv2d layer whose weight is divided by its largest singular value (Miyato et al. 2018, eq. 8).
-
-    With W the weight as a matrix (inputs, out), sigma = v^T W u, where u and v come from the power iteration
-    v <- W u / |W u|, u <- W^T v / |W^T v|, and count as constants for the gradient.  A call changes nothing; whoever
-    trains calls `update` once a step, which is enough, since the weights move little from one step to the next.
-    """
-
-    def __init__(self, layer: Linear | Conv2d, rng: np.random.Generator):
-        self.layer = layer
-        self.u = _unit(init.normal(layer.weight.shape[-1:], rng))
-        self.update()
-
-    def __call__(self, x: Tensor) -> Tensor:
-        weight = self.layer.weight
-        matrix = F.reshape(weight, (-1, weight.shape[-1]))
-        v = _unit(matrix.data @ self.u)
-        sigma = F.sum(F.matmul(v[None], matrix) * self.u)
-        return self.layer.with_weight(x, weight / sigma)
-
-    def update(self) -> None:
-        """One round of the power iteration, from the weight as it is now."""
-        matrix = self.layer.weight.data.reshape(-1, len(self.u))
-        self.u[...] = _unit(matrix.T @ _unit(matrix @ self.u))
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / max(float(np.linalg.norm(vector)), 1e-12)

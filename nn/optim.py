@@ -15,19 +15,6 @@ from nn.crew import shared_zeros
 from nn.kernels import flat
 
 
-class SGD:
-    """w <- w - rate * g   (Robbins and Monro 1951)"""
-
-    def __init__(self, values: np.ndarray):
-        self.values = values
-
-    def step(self, gradient: np.ndarray, rate: float, scale: float = 1.0) -> None:
-        self.values -= rate * scale * gradient
-
-    def state(self) -> dict[str, np.ndarray]:
-        return {}
-
-
 class Momentum:
     """u <- momentum * u + g;  w <- w - rate * u   (Polyak 1964)"""
 
@@ -156,8 +143,3 @@ def cosine_decay(step: int, total: int, final: float = 0.0) -> float:
     """Falls from 1 at step 0 to `final` at step `total` along half a cosine (Loshchilov and Hutter 2017)."""
     progress = min(1.0, step / total)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def linear_decay(step: int, total: int, final: float = 0.0) -> float:
-    """Falls from 1 at step 0 to `final` at step `total` in a straight line."""
-    return 1 + (final - 1) * min(1.0, step / total)

@@ -1,41 +1,5 @@
-"""Squares of a grid: their sums and maxima, and the spreading of a number over a square.
-
-The sum over squares is the adjoint of the spreading, so the two serve average pooling and nearest upsampling, forward
-and backward.  All work on whole vectors of channels, and read and write each number once.
-"""
+"""The largest number of each square of an image, and the way back.  Each number is read and written once."""
 from nn.kernels import kernel
-from nn.kernels.simd import lanes, load_some, splat, store_some
-
-
-@kernel
-def sum_squares(x, scale, out):
-    """out[n,i,j] = scale * the sum of a square of x (N, H*size, W*size, C); out (N, H, W, C)."""
-    count, height, width, channels = out.shape
-    size, row = x.shape[1] // height, x.shape[2] * channels
-    for place in range(count * height * width):
-        i, j = place // width, place % width  # i counts through the rows of all images
-        corner = i * size * row + j * size * channels
-        for c in range(0, channels, lanes(x)):
-            total = splat(x, 0.0)
-            for u in range(size):
-                for v in range(size):
-                    total += load_some(x, corner + u * row + v * channels + c, channels - c)
-            store_some(out, place * channels + c, total * scale, channels - c)
-
-
-@kernel
-def spread(x, scale, out):
-    """Every place of the square of out (N, H*size, W*size, C) is scale * x[n,i,j]; x (N, H, W, C)."""
-    count, height, width, channels = x.shape
-    size, row = out.shape[1] // height, out.shape[2] * channels
-    for place in range(count * height * width):
-        i, j = place // width, place % width
-        corner = i * size * row + j * size * channels
-        for c in range(0, channels, lanes(x)):
-            value = load_some(x, place * channels + c, channels - c) * scale
-            for u in range(size):
-                for v in range(size):
-                    store_some(out, corner + u * row + v * channels + c, value, channels - c)
 
 
 @kernel

@@ -20,16 +20,12 @@ Tensor.__rpow__ = lambda self, other: elementwise.pow(other, self)
 Tensor.__matmul__ = matmul.matmul
 Tensor.__rmatmul__ = lambda self, other: matmul.matmul(other, self)
 Tensor.__neg__ = elementwise.neg
-Tensor.__abs__ = elementwise.abs
 Tensor.__getitem__ = shape.getitem
 
 Tensor.exp = elementwise.exp
 Tensor.log = elementwise.log
-Tensor.sqrt = elementwise.sqrt
 Tensor.sum = reduce.sum
 Tensor.mean = reduce.mean
-Tensor.max = reduce.max
-Tensor.var = reduce.var
 
 
 def _several_or_one(values: tuple):

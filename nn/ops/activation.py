@@ -1,9 +1,7 @@
-"""Activations: the elementwise bends between linear layers, and softmax.
+"""Activations, the nonlinear functions of single numbers between linear layers, and the logarithm of softmax.
 
 Each is written so that no intermediate overflows, whatever the size of x.
 """
-import math
-
 import numpy as np
 
 from nn.kernels import activation as kernels
@@ -88,26 +86,6 @@ def silu(x):
     return Silu.apply(x)
 
 
-class Gelu(Function):
-    """y = x P(x), P the normal distribution function; dy/dx = P(x) + x p(x), p its density (same paper as SiLU)."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save(x)
-        return x * _normal_cdf(x)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (x,) = ctx.saved
-        density = np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
-        return grad * (_normal_cdf(x) + x * density)
-
-
-def gelu(x):
-    """x times the probability that a standard normal number is below x (the exact form), any shape."""
-    return Gelu.apply(x)
-
-
 class Tanh(Function):
     """y = tanh(x), dy/dx = 1 - y^2."""
 
@@ -147,28 +125,6 @@ def softplus(x):
     return Softplus.apply(x)
 
 
-class Softmax(Function):
-    """y_i = exp(x_i) / sum_k exp(x_k) along an axis; dL/dx = y (g - sum_k g_k y_k)."""
-
-    @staticmethod
-    def forward(ctx, x, axis):
-        y = np.exp(x - x.max(axis=axis, keepdims=True))
-        y /= y.sum(axis=axis, keepdims=True)
-        ctx.axis = axis
-        ctx.save(y)
-        return y
-
-    @staticmethod
-    def backward(ctx, grad):
-        (y,) = ctx.saved
-        return y * (grad - (grad * y).sum(axis=ctx.axis, keepdims=True))
-
-
-def softmax(x, axis=-1):
-    """exp(x), scaled to sum to one along the axis; any shape."""
-    return Softmax.apply(x, axis=axis)
-
-
 class LogSoftmax(Function):
     """y = x - log sum_k exp(x_k) along an axis; dL/dx = g - softmax(x) sum_k g_k."""
 
@@ -189,10 +145,6 @@ class LogSoftmax(Function):
 def log_softmax(x, axis=-1):
     """The logarithm of softmax, exact also where softmax itself underflows; any shape."""
     return LogSoftmax.apply(x, axis=axis)
-
-
-def _normal_cdf(x):
-    return 0.5 * (1 + _entrywise(kernels.erf, x * (1 / math.sqrt(2))))
 
 
 def _entrywise(kernel, *arrays, number=None):

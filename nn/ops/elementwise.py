@@ -175,45 +175,6 @@ def log(x) -> Tensor:
     return Log.apply(x)
 
 
-class Sqrt(Function):
-    """y = sqrt(x);  dx = dy / (2 y)."""
-
-    @staticmethod
-    def forward(ctx, x):
-        y = np.sqrt(x)
-        ctx.save(y)
-        return y
-
-    @staticmethod
-    def backward(ctx, grad):
-        (y,) = ctx.saved
-        return grad / (y + y)
-
-
-def sqrt(x) -> Tensor:
-    """The square root, elementwise."""
-    return Sqrt.apply(x)
-
-
-class Abs(Function):
-    """y = |x|;  dx = dy sign(x), with sign(0) = 0."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save(x)
-        return np.abs(x)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (x,) = ctx.saved
-        return grad * np.sign(x)
-
-
-def abs(x) -> Tensor:
-    """|x| elementwise; its gradient at 0 is 0."""
-    return Abs.apply(x)
-
-
 class Clip(Function):
     """y = min(max(x, low), high);  dx = dy where low <= x <= high, else 0.
 
@@ -269,55 +230,6 @@ class Maximum(Function):
 def maximum(a, b) -> Tensor:
     """The larger of a and b elementwise; where they are equal each gets half of the gradient."""
     return Maximum.apply(a, b)
-
-
-class Minimum(Function):
-    """y = min(a, b);  da = dy where a < b, dy / 2 where a = b, else 0;  db likewise.
-
-    A NaN in either input makes y NaN and lets dy through to both.
-    """
-
-    @staticmethod
-    def forward(ctx, a, b):
-        ctx.save(a, b)
-        return np.minimum(a, b)
-
-    @staticmethod
-    def backward(ctx, grad):
-        a, b = ctx.saved
-        shared = np.where(a == b, grad * 0.5, grad)
-        return (
-            np.where(a > b, 0, shared) if ctx.needs[0] else None,
-            np.where(a < b, 0, shared) if ctx.needs[1] else None,
-        )
-
-
-def minimum(a, b) -> Tensor:
-    """The smaller of a and b elementwise; where they are equal each gets half of the gradient."""
-    return Minimum.apply(a, b)
-
-
-class Where(Function):
-    """y = a where condition, else b;  da = dy where condition, else 0;  db = 0 where condition, else dy."""
-
-    @staticmethod
-    def forward(ctx, condition, a, b):
-        ctx.save(condition)
-        return np.where(condition, a, b)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (condition,) = ctx.saved
-        return (
-            None,
-            np.where(condition, grad, 0) if ctx.needs[1] else None,
-            np.where(condition, 0, grad) if ctx.needs[2] else None,
-        )
-
-
-def where(condition, a, b) -> Tensor:
-    """a where the boolean array `condition` holds, b elsewhere; a NaN on the side not taken stays behind."""
-    return Where.apply(condition, a, b)
 
 
 def _is_number(value, number) -> bool:

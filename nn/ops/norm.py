@@ -1,8 +1,7 @@
 """Normalisation: shift and scale to mean 0 and variance 1 over some axes, then y = gamma * xhat + beta per channel.
 
 They differ only in what is averaged: a group of channels of one image (GroupNorm), all features of one position
-(LayerNorm), one channel over all positions and images (BatchNorm).  With xhat = (x - mean) / sigma,
-sigma = sqrt(var + eps) and g = gamma * dL/dy, all have
+(LayerNorm).  With xhat = (x - mean) / sigma, sigma = sqrt(var + eps) and g = gamma * dL/dy, both have
     dL/dx = (g - mean(g) - xhat * mean(g * xhat)) / sigma,       the means over the axes that were normalised,
     dL/dgamma = sum of dL/dy * xhat,   dL/dbeta = sum of dL/dy,  the sums over all axes but the channels.
 """
@@ -101,45 +100,6 @@ def layer_norm(x, gamma, beta, eps=1e-5):
     if tuple(gamma.shape) != (len(x), channels) or tuple(beta.shape) != tuple(gamma.shape):
         _check("layer_norm", x, gamma, beta)
     return LayerNorm.apply(x, gamma, beta, eps=eps)
-
-
-class BatchNorm(Function):
-    """Normalise each channel over all other axes (Ioffe and Szegedy 2015), with the statistics of this shard."""
-
-    @staticmethod
-    def forward(ctx, x, gamma, beta, eps):
-        ctx.axes = tuple(range(x.ndim - 1))
-        xhat, ctx.inverse_sigma = _normalise(x, ctx.axes, eps)
-        ctx.save(xhat, gamma)
-        return xhat * gamma + beta
-
-    @staticmethod
-    def backward(ctx, grad):
-        xhat, gamma = ctx.saved
-        return _pull_back(grad * gamma, xhat, ctx.inverse_sigma, ctx.axes), *_scale_gradients(grad, xhat)
-
-
-def batch_norm(x, gamma, beta, eps=1e-5):
-    """Normalise each channel of x (..., C) over all other axes; gamma, beta (C,)."""
-    _check("batch_norm", x, gamma, beta)
-    return BatchNorm.apply(x, gamma, beta, eps=eps)
-
-
-def _normalise(x, axes, eps):
-    centred = x - x.mean(axis=axes, keepdims=True)
-    inverse_sigma = 1 / np.sqrt((centred * centred).mean(axis=axes, keepdims=True) + eps)
-    return centred * inverse_sigma, inverse_sigma
-
-
-def _pull_back(g, xhat, inverse_sigma, axes):
-    mean_g = g.mean(axis=axes, keepdims=True)
-    mean_gx = (g * xhat).mean(axis=axes, keepdims=True)
-    return (g - mean_g - xhat * mean_gx) * inverse_sigma
-
-
-def _scale_gradients(grad, xhat):
-    axes = tuple(range(grad.ndim - 1))
-    return (grad * xhat).sum(axis=axes), grad.sum(axis=axes)
 
 
 def _check(name, x, gamma, beta):

@@ -1,4 +1,4 @@
-"""Reductions over axes: sum, mean, max, var, logsumexp.
+"""Reductions over axes: sum, mean, logsumexp.
 
 `axis` is None (all axes), a number or a tuple of numbers, negative ones counting from the end; `keepdims` leaves
 axes of length 1 where they were.  Each forward reduces with the axes kept and drops them last, so that each backward
@@ -47,60 +47,6 @@ class Mean(Function):
 def mean(x, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The mean over `axis`."""
     return Mean.apply(x, axis=axis, keepdims=keepdims)
-
-
-class Var(Function):
-    """y = (1/n) sum_i (x_i - m)^2 with m the mean;  dx_i = dy (2/n) (x_i - m).
-
-    How m depends on x adds nothing: sum_i (x_i - m) = 0.
-    """
-
-    @staticmethod
-    def forward(ctx, x, axis, keepdims):
-        m = x.mean(axis=axis, keepdims=True)
-        ctx.save(x, m)
-        centred = x - m
-        centred *= centred
-        y = _keep_axes(ctx, x, centred.mean(axis=axis, keepdims=True))
-        return y if keepdims else y.squeeze(axis)
-
-    @staticmethod
-    def backward(ctx, grad):
-        x, m = ctx.saved
-        dx = x - m
-        dx *= (grad * (2 / ctx.count)).reshape(ctx.kept_shape)
-        return dx
-
-
-def var(x, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The variance over `axis`, divided by n (not n - 1), as normalisation layers use it."""
-    return Var.apply(x, axis=axis, keepdims=keepdims)
-
-
-class Max(Function):
-    """y = max_i x_i;  dx_i = dy / k where x_i = y, else 0, with k the number of such i.
-
-    A NaN makes y NaN.
-    """
-
-    @staticmethod
-    def forward(ctx, x, axis, keepdims):
-        y = _keep_axes(ctx, x, x.max(axis=axis, keepdims=True))
-        ctx.axis = axis
-        ctx.save(x, y)
-        return y if keepdims else y.squeeze(axis)
-
-    @staticmethod
-    def backward(ctx, grad):
-        x, y = ctx.saved
-        is_max = ~(x < y)  # rather than x == y: where y is NaN all are chosen, instead of none, and k is never 0
-        k = is_max.sum(axis=ctx.axis, keepdims=True, dtype=grad.dtype)
-        return np.where(is_max, grad.reshape(ctx.kept_shape) / k, 0)
-
-
-def max(x, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The largest value over `axis`; where several are equal they share the gradient evenly."""
-    return Max.apply(x, axis=axis, keepdims=keepdims)
 
 
 class LogSumExp(Function):

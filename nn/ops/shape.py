@@ -1,4 +1,4 @@
-"""Moving numbers about: reshape, transpose, broadcast, concat, split, stack, pad, indexing.
+"""Moving numbers about: reshape, transpose, broadcast, concat, split, stack, indexing.
 
 Each of these is y = P x with a matrix P of zeros and ones, so the gradient is P^T dy: every number goes back to where
 it came from, and meets there the others that came from the same place.  Results may be views of the input.
@@ -141,28 +141,6 @@ def stack(tensors: Sequence, axis: int = 0) -> Tensor:
     if len(set(shapes)) != 1:
         raise ValueError(f"stack() needs tensors of one shape; given shapes {shapes}")
     return Stack.apply(*tensors, axis=axis)
-
-
-class Pad(Function):
-    """y = x with a border of a constant;  dx = dy without the border."""
-
-    @staticmethod
-    def forward(ctx, x, widths, value):
-        y = np.full([n + before + after for n, (before, after) in zip(x.shape, widths, strict=True)], value, x.dtype)
-        ctx.inside = tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, widths, strict=True))
-        y[ctx.inside] = x
-        return y
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad[ctx.inside]
-
-
-def pad(x, widths: Sequence[tuple[int, int]], value: float = 0) -> Tensor:
-    """x with `widths[i] = (before, after)` numbers of `value` added to each axis i."""
-    if len(widths) != x.ndim or any(before < 0 or after < 0 for before, after in widths):
-        raise ValueError(f"pad() needs a pair of widths, 0 or more, for each axis of shape {x.shape}; given {widths}")
-    return Pad.apply(x, widths=widths, value=value)
 
 
 class GetItem(Function):

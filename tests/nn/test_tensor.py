@@ -227,8 +227,8 @@ def test_finite_checks_name_the_op():
     with np.errstate(invalid="ignore"), finite_checks(), pytest.raises(NonFiniteError, match="forward pass of Log"):
         F.exp(F.log(x))
     zero = Tensor(np.zeros(2), requires_grad=True)
-    with np.errstate(divide="ignore"), finite_checks(), pytest.raises(NonFiniteError, match="backward pass of Sqrt"):
-        F.sum(F.sqrt(zero)).backward()
+    with np.errstate(divide="ignore"), finite_checks(), pytest.raises(NonFiniteError, match="backward pass of Pow"):
+        F.sum(zero**0.5).backward()
 
 
 def test_backward_needs_a_gradient_for_more_than_one_number():

@@ -1,4 +1,4 @@
-"""Convolution and pooling, one output number at a time.  Images (N, H, W, C), weights (kh, kw, in, out)."""
+"""Convolution, one output number at a time.  Images (N, H, W, C), weights (kh, kw, in, out)."""
 import numpy as np
 
 
@@ -34,23 +34,3 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0):
                     if 0 <= r < rows and 0 <= c < columns:
                         y[:, r, c] += x[:, i, j] @ w[u, v]
     return y if b is None else y + b
-
-
-def pool2d(x, size, reduce):
-    """reduce (np.mean or np.max) over each size x size square."""
-    n, height, width, channels = x.shape
-    y = np.zeros((n, height // size, width // size, channels), x.dtype)
-    for i in range(height // size):
-        for j in range(width // size):
-            y[:, i, j] = reduce(x[:, i * size : (i + 1) * size, j * size : (j + 1) * size], axis=(1, 2))
-    return y
-
-
-def upsample_nearest(x, scale):
-    """y[n,i,j] = x[n, i // scale, j // scale]."""
-    n, height, width, channels = x.shape
-    y = np.zeros((n, height * scale, width * scale, channels), x.dtype)
-    for i in range(height * scale):
-        for j in range(width * scale):
-            y[:, i, j] = x[:, i // scale, j // scale]
-    return y

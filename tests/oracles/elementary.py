@@ -29,11 +29,6 @@ def softplus(x):
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
-def gelu(x):
-    """x times the probability that a standard normal number is below x."""
-    return x * 0.5 * math.erfc(-x / math.sqrt(2))
-
-
 def each(f, x):
     """f of every number in x."""
     return np.array([f(float(number)) for number in x.ravel()]).reshape(x.shape)
@@ -61,10 +56,3 @@ def gaussian_kl(mean, log_var):
         math.fsum((m * m + math.expm1(v) - v) / 2 for m, v in zip(ms.ravel(), vs.ravel(), strict=True))
         for ms, vs in zip(mean, log_var, strict=True)
     ])  # fmt: skip
-
-
-def embedding(weight, indices):
-    y = np.zeros((*indices.shape, weight.shape[1]), weight.dtype)
-    for place in np.ndindex(indices.shape):
-        y[place] = weight[indices[place]]
-    return y

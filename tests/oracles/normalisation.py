@@ -28,13 +28,5 @@ def layer_norm(x, gamma, beta, eps=1e-5):
     return y * gamma + beta
 
 
-def batch_norm(x, gamma, beta, eps=1e-5):
-    """x (..., C): each channel over everything else."""
-    y = np.empty_like(x)
-    for c in range(x.shape[-1]):
-        y[..., c] = normalise(x[..., c], eps)
-    return y * gamma + beta
-
-
 def silu(x):
     return x / (1 + np.exp(-x))

@@ -93,16 +93,10 @@ TWINS = {
     "pow.base": lambda x: 2.0**x,
     "exp": torch.exp,
     "log": torch.log,
-    "sqrt": torch.sqrt,
-    "abs": torch.abs,
     "clip": lambda x, low=None, high=None: torch.clamp(x, low, high),
     "maximum": torch.maximum,
-    "minimum": torch.minimum,
-    "where": torch.where,
     "sum": reduction(torch.sum),
     "mean": reduction(torch.mean),
-    "var": reduction(lambda x, **options: torch.var(x, correction=0, **options)),
-    "max": reduction(torch.amax),
     "logsumexp": reduction(torch.logsumexp),
     "reshape": torch.reshape,
     "transpose": lambda x, axes: x.permute(axes),
@@ -111,33 +105,24 @@ TWINS = {
     "split": lambda x, sizes_or_sections, axis: torch.split(x, sizes_or_sections, axis),
     "split.sections": lambda x, sizes_or_sections, axis: torch.tensor_split(x, sizes_or_sections, axis),
     "stack": lambda *tensors, axis: torch.stack(tensors, axis),
-    "pad": lambda x, widths, value: T.pad(x, [n for pair in reversed(widths) for n in pair], value=value),
     "getitem": getitem,
     "matmul": torch.matmul,
     "linear": lambda x, w, b: T.linear(x, w.T, b),
     "relu": torch.relu,
     "leaky_relu": lambda x: T.leaky_relu(x, 0.2),
     "silu": T.silu,
-    "gelu": T.gelu,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
-    "softmax": lambda x, axis: torch.softmax(x, axis),
     "log_softmax": lambda x, axis: torch.log_softmax(x, axis),
     "conv2d": conv2d,
     "conv_transpose2d": conv_transpose2d,
-    "avg_pool2d": spatial(lambda x, size: T.avg_pool2d(x, size)),
     "max_pool2d": spatial(lambda x, size: T.max_pool2d(x, size)),
-    "upsample_nearest": spatial(lambda x, scale: T.interpolate(x, scale_factor=scale, mode="nearest")),
     "group_norm": group_norm,
     "group_norm_silu": lambda *inputs, groups: T.silu(group_norm(*inputs, groups)),
     "group_norm_silu.modulated": modulated,
     "layer_norm": lambda x, gamma, beta: T.layer_norm(x, x.shape[-1:], gamma, beta),
     "layer_norm.of_each": layer_norm_of_each,
-    "batch_norm": lambda x, gamma, beta: channels_last(
-        T.batch_norm(channels_first(x), None, None, gamma, beta, training=True)
-    ),
-    "embedding": lambda weight, indices: T.embedding(indices, weight),
     "scaled_dot_product_attention": T.scaled_dot_product_attention,
     "dropout": dropout,
     "mse": lambda p, t: by_example((p - t) ** 2).mean(1),
@@ -186,11 +171,8 @@ def test_op(case, dtype, seed):
 
 
 KINKS = {
-    "abs": (F.abs, torch.abs, [[-1.0, 0.0, 2.0]]),
     "clip": (lambda x: F.clip(x, -1, 2), lambda x: torch.clamp(x, -1, 2), [[-1.5, -1.0, 0.0, 2.0, 2.5]]),
     "maximum": (F.maximum, torch.maximum, [[1.0, 2.0, 3.0], [2.0, 2.0, 1.0]]),
-    "minimum": (F.minimum, torch.minimum, [[1.0, 2.0, 3.0], [2.0, 2.0, 1.0]]),
-    "max": (F.max, torch.amax, [[3.0, 1.0, 3.0, 3.0]]),
     "relu": (F.relu, torch.relu, [[-1.0, 0.0, 2.0]]),
     "pow at 0": (lambda x: F.pow(x, 0), lambda x: x**0, [[0.0, 1.0, -2.0]]),
     "pow of 0": (F.pow, torch.pow, [[0.0, 0.0, 2.0], [2.0, 0.0, 0.0]]),
@@ -212,7 +194,7 @@ def test_the_rule_at_kinks_and_ties(name):
         assert_close(gradient, tensor.grad.numpy(), 1e-12)
 
 
-STABLE = ["sigmoid", "silu", "gelu", "tanh", "softplus", "softmax", "log_softmax", "logsumexp"]
+STABLE = ["sigmoid", "silu", "tanh", "softplus", "log_softmax", "logsumexp"]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])

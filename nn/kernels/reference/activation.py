@@ -1,6 +1,4 @@
 """Activations by their formulas."""
-import math
-
 import numpy as np
 
 
@@ -36,7 +34,3 @@ def leaky_relu(x, slope):
 
 def leaky_relu_backward(x, grad, slope):
     return np.where(x > 0, grad, slope * grad)
-
-
-def erf(x):
-    return np.vectorize(math.erf, otypes=[x.dtype])(x)

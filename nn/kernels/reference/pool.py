@@ -1,4 +1,4 @@
-"""Sums, maxima and copies over squares, by reshaping; x (N, H*size, W*size, C) where it has squares."""
+"""Maxima of squares, by reshaping; x (N, H*size, W*size, C)."""
 import numpy as np
 
 
@@ -7,14 +7,6 @@ def squares(x, size):
     count, height, width, channels = x.shape
     cut = x.reshape(count, height // size, size, width // size, size, channels).transpose(0, 1, 3, 2, 4, 5)
     return cut.reshape(count, height // size, width // size, size * size, channels)
-
-
-def sum_squares(x, size, scale):
-    return squares(x, size).sum(axis=3) * scale
-
-
-def spread(x, size, scale):
-    return x.repeat(size, axis=1).repeat(size, axis=2) * scale
 
 
 def largest(x, size):

@@ -25,9 +25,8 @@ NAN = np.array([np.nan, 1.0, -1.0])
         (F.div, A, POSITIVE, A / POSITIVE),
         (F.pow, POSITIVE, B, np.exp(B * np.log(POSITIVE))),
         (F.maximum, A, B, np.where(A > B, A, B)),
-        (F.minimum, A, B, np.where(A < B, A, B)),
     ],
-    ids=["add", "sub", "mul", "div", "pow", "maximum", "minimum"],
+    ids=["add", "sub", "mul", "div", "pow", "maximum"],
 )
 def test_of_two(function, a, b, expected):
     """Catches: operands swapped, a sign lost, the gradient of one operand given to the other."""
@@ -48,10 +47,8 @@ def test_broadcasting(shapes):
         (F.neg, A, lambda x: -x),
         (F.exp, A, math.exp),
         (F.log, POSITIVE, math.log),
-        (F.sqrt, POSITIVE, math.sqrt),
-        (F.abs, A, math.fabs),
     ],
-    ids=["neg", "exp", "log", "sqrt", "abs"],
+    ids=["neg", "exp", "log"],
 )
 def test_of_one(function, x, exact):
     """Catches: another function's formula, or the derivative taken at y where it belongs at x."""
@@ -94,28 +91,12 @@ def test_clip():
 def test_ties():
     """Catches: the whole gradient given to both of two equal numbers, or to neither."""
     a, b, u = np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 2.0]), np.array([1.0, 10.0, 100.0])
-    for function, da, db in ((F.maximum, [0, 5, 100], [1, 5, 0]), (F.minimum, [1, 5, 0], [0, 5, 100])):
-        ours = backward(function, [a, b], [u])
-        assert (ours[0].tolist(), ours[1].tolist()) == (da, db)
-
-
-def test_abs_at_zero():
-    """Catches: a gradient of 1, -1 or NaN at the kink."""
-    assert backward(F.abs, [np.array([-2.0, 0.0, 2.0])], [np.ones(3)])[0].tolist() == [-1, 0, 1]
+    da, db = backward(F.maximum, [a, b], [u])
+    assert (da.tolist(), db.tolist()) == ([0, 5, 100], [1, 5, 0])
 
 
 def test_a_nan_passes():
     """Catches: a maximum or clip that quietly replaces a NaN by a number, so that a broken run looks healthy."""
-    for function in (lambda x: F.clip(x, -0.5, 0.5), lambda x: F.maximum(x, 0.0), lambda x: F.minimum(0.0, x), F.abs):
+    for function in (lambda x: F.clip(x, -0.5, 0.5), lambda x: F.maximum(x, 0.0)):
         y = forward(function, [NAN])[0]
         assert np.isnan(y[0]) and not np.isnan(y[1:]).any()
-
-
-def test_where():
-    """Catches: the branches swapped; a product with the condition, in which a NaN not taken would make NaN of 0."""
-    condition = np.array([[True, False, True], [False, False, True]])
-    judge(lambda a, b: F.where(condition, a, b), [A, B], np.where(condition, A, B))
-    taken, other = np.array([1.0, 2.0]), np.array([np.nan, np.inf])
-    assert forward(lambda a, b: F.where(np.array([True, True]), a, b), [taken, other])[0].tolist() == [1, 2]
-    da, db = backward(lambda a, b: F.where(np.array([True, False]), a, b), [taken, other], [np.array([np.inf, np.nan])])
-    assert da.tolist() == [np.inf, 0] and db[0] == 0 and np.isnan(db[1])

@@ -29,7 +29,7 @@ def test_binary(op):
 def test_unary_and_methods():
     """Catches: a method attached to another op."""
     x = Tensor(A)
-    for ours, expected in ((-x, -A), (abs(-x), A), (x.exp(), np.exp(A)), (x.log(), np.log(A)), (x.sqrt(), np.sqrt(A))):
+    for ours, expected in ((-x, -A), (x.exp(), np.exp(A)), (x.log(), np.log(A))):
         np.testing.assert_allclose(ours.data, expected, rtol=1e-12)
 
 

@@ -142,13 +142,12 @@ def with_gaps(array):
 @settings(max_examples=20)
 @seeds
 def test_softmax_does_not_see_a_shift(seed):
-    """Catches: a softmax or log_softmax that is not normalised, or subtracts a maximum over the wrong axis."""
+    """Catches: a log_softmax that is not normalised, or subtracts a maximum over the wrong axis."""
     rng = np.random.default_rng(seed)
     x, shift = rng.standard_normal((3, 4, 2)), 100 * rng.standard_normal((3, 1, 2))
-    for function in (F.softmax, F.log_softmax):
-        one, other = (forward(function, [values], axis=1)[0] for values in (x, x + shift))
-        assert_close(one, other, 1e-10)
-    assert_close(forward(F.softmax, [x], axis=1)[0].sum(axis=1), np.ones((3, 2)), 1e-12)
+    one, other = (forward(F.log_softmax, [values], axis=1)[0] for values in (x, x + shift))
+    assert_close(one, other, 1e-10)
+    assert_close(np.exp(one).sum(axis=1), np.ones((3, 2)), 1e-12)
 
 
 @settings(max_examples=20)

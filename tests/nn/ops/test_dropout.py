@@ -1,42 +1,12 @@
-"""Embedding and dropout."""
+"""Dropout."""
 import numpy as np
 import pytest
 
 from nn import functional as F
 from nn.tensor import Tensor
-from tests.nn.ops.judge import judge
 from tests.nn.ops.run import backward, forward
-from tests.oracles.elementary import embedding
 
 rng = np.random.default_rng(0)
-
-
-@pytest.mark.parametrize("indices", [np.array(2), np.array([0, 3, 3, 3, 1]), np.array([[1, 1], [0, 4]])], ids=str)
-def test_embedding(indices):
-    """Catches: a word that occurs twice whose gradient counts once; rows mixed up."""
-    weight = rng.standard_normal((5, 3))
-    judge(lambda w: F.embedding(w, indices), [weight], embedding(weight, indices))
-
-
-def test_no_words():
-    """Catches: a gradient that fails where there is nothing to look up."""
-    weight = rng.standard_normal((5, 3))
-    empty = np.zeros((2, 0), np.int64)
-    assert forward(F.embedding, [weight, empty])[0].shape == (2, 0, 3)
-    assert not backward(F.embedding, [weight, empty], [np.zeros((2, 0, 3))])[0].any()
-
-
-@pytest.mark.parametrize("index", [-1, 5])
-def test_an_index_out_of_range(index):
-    """Catches: an index of -1 that quietly means the last word."""
-    with pytest.raises(IndexError, match="5 rows"):
-        F.embedding(Tensor(np.ones((5, 3))), np.array([0, index]))
-
-
-def test_indices_must_be_integers():
-    """Catches: 1.7 that quietly means word 1."""
-    with pytest.raises(TypeError, match="integer"):
-        F.embedding(Tensor(np.ones((5, 3))), np.array([0.0]))
 
 
 def test_dropout_keeps_the_mean():
