@@ -28,11 +28,11 @@ def main(arguments: list[str]) -> int:
         return 130
     except ValueError as error:
         from datasets import CaptionError, DataError
+        from generators.errors import Refusal
         from generators.judging.metrics import MetricError
-        from generators.runs import RunError
         from nn.checkpoint import CheckpointError
 
-        if not isinstance(error, CaptionError | DataError | MetricError | RunError | CheckpointError):
+        if not isinstance(error, CaptionError | DataError | MetricError | Refusal | CheckpointError):
             raise
         print(f"bench: {error}", file=sys.stderr)
         return 2

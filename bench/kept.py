@@ -7,6 +7,7 @@ from pathlib import Path
 
 from datasets.dataset import Dataset
 from generators import runs
+from generators.errors import RunError
 from generators.training import Family, FamilyConfig
 from nn import checkpoint
 from nn.parallel import Threads
@@ -27,7 +28,7 @@ def trained(
             run = runs.Run.resume(folder, threads, dataset)
             plan = run.plan
             if (plan.family, plan.data, plan.seed, plan.config) != (name, data, seed, config):
-                raise runs.RunError(
+                raise RunError(
                     f"{folder} holds a {plan.family} on {plan.data} with another seed or other settings than asked "
                     "for now; choose another --out, or remove it"
                 )

@@ -26,6 +26,7 @@ from bench.kept import trained
 from bench.peers import kept as twins
 from generators import runs
 from generators.apps.commands import progress
+from generators.errors import RunError
 from generators.families.diffusion import ddpm
 from generators.judging.classifier import Classifier
 from generators.judging.evaluate import Reference, draw, evaluate, summary
@@ -235,7 +236,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     if (options.peer or options.sweep) and HEADLINE not in options.families:
         parser.error(f"--peer and --sweep are about {HEADLINE}, so --families must have it")
     if options.peer and not torch_is_installed():
-        raise runs.RunError("--peer needs PyTorch, which is not installed: .venv/bin/pip install -e '.[bench]'")
+        raise RunError("--peer needs PyTorch, which is not installed: .venv/bin/pip install -e '.[bench]'")
     if options.sweep is None:
         options.sweep = HEADLINE in options.families
     if options.peer is None:

@@ -12,6 +12,8 @@ import os
 import sys
 import warnings
 
+from generators.errors import Refusal, UsageError
+
 EXAMPLES = """\
 Four ways to make an image from a sentence.  To begin:
 
@@ -20,10 +22,6 @@ Four ways to make an image from a sentence.  To begin:
 
 Each command explains itself: inkling train --help
 """
-
-
-class UsageError(ValueError):
-    """The command line asks for something that cannot be done; the message is one sentence that says what can."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -258,7 +256,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"inkling: {foreign}", file=sys.stderr)
         return 2
     from datasets import CaptionError, DataError
-    from generators.runs import RunError
     from generators.showing.pictures import PictureError
     from nn.checkpoint import CheckpointError
 
@@ -273,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
         from generators.apps import commands
 
         return getattr(commands, options.command)(options) or 0
-    except (UsageError, DataError, CaptionError, CheckpointError, PictureError, RunError) as error:
+    except (Refusal, DataError, CaptionError, CheckpointError, PictureError) as error:
         message = str(error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

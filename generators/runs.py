@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 import datasets
+from generators.errors import RunError
 from generators.registry import build, config_from_json, config_to_json, family
 from generators.showing import pictures
 from generators.showing.charts import line_chart
@@ -34,10 +35,6 @@ from nn.parallel import Threads, derive_rng
 
 SAMPLES = 16  # pictures in a sample grid
 SAMPLE_GRIDS = 8  # grids painted over a run
-
-
-class RunError(ValueError):
-    """A run cannot start or go on as asked; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from bench.arena import Failed
 from bench.contestant import LEAVE_ALLOCATOR
 from datasets.dataset import Dataset
 from generators import runs
+from generators.errors import RunError
 from generators.registry import open_run
 from generators.training import Family, FamilyConfig
 from nn import checkpoint
@@ -47,7 +48,7 @@ def trained(
     how = meta.get("twin", {})
     found = replace(runs.Plan.from_json(meta.get("plan", {})), steps=1)
     if found != wanted or how.get("our_steps") != our_steps or set(how.get("ours_milliseconds", ())) != set(ways):
-        raise runs.RunError(
+        raise RunError(
             f"{folder} holds a twin on other data, or of other steps of ours, settings or ways than asked for now; "
             "choose another --out, or remove it"
         )
@@ -66,7 +67,7 @@ def _make(folder: Path, plan: runs.Plan, dataset: Dataset, threads: Threads, way
     beside = {way: (before + after) / 2 for way, before, after in zip(ways, ours, ours[1:], strict=False)}
     ratios = {way: found / beside[way] for way, found in seconds.items() if found}
     if not ratios:
-        raise runs.RunError(f"PyTorch made no training step in any of its ways ({', '.join(ways)})")
+        raise RunError(f"PyTorch made no training step in any of its ways ({', '.join(ways)})")
     way = min(ratios, key=ratios.get)
     plan = replace(plan, steps=max(1, round(our_steps / ratios[way])))
     how = {
@@ -77,7 +78,7 @@ def _make(folder: Path, plan: runs.Plan, dataset: Dataset, threads: Threads, way
     try:
         _ask({"do": "train", "folder": str(folder), "how": how}, plan, threads.count, way)
     except Failed as failure:
-        raise runs.RunError(f"the PyTorch twin was not trained: {failure}") from failure
+        raise RunError(f"the PyTorch twin was not trained: {failure}") from failure
 
 
 def _seconds_per_step(plan: runs.Plan, threads: int, way: str) -> float | None:

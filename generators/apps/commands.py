@@ -15,7 +15,7 @@ from tqdm import tqdm
 import datasets
 from datasets import captions as language
 from generators import runs
-from generators.cli import UsageError
+from generators.errors import Refusal, UsageError
 from generators.families.editing import Directions
 from generators.judging import evaluate as evaluation
 from generators.judging import metrics
@@ -71,7 +71,7 @@ def _given(value, default):
 
 def _as_usage_error(error: ValueError) -> ValueError:
     """A config that a family's constructor refuses is the user's; its message is already a sentence."""
-    return error if isinstance(error, runs.RunError) else UsageError(str(error))
+    return error if isinstance(error, Refusal) else UsageError(str(error))
 
 
 def _finish(run: runs.Run, options: Namespace) -> int:

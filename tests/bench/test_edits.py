@@ -10,7 +10,7 @@ import datasets
 from bench import edits, quality
 from datasets import captions as language
 from datasets import digits
-from generators import runs
+from generators.errors import RunError
 from generators.families.editing import Directions
 from generators.judging.classifier import Reading
 from generators.registry import build
@@ -181,12 +181,12 @@ def test_the_runs_are_those_of_the_quality_bench(tmp_path, monkeypatch):
         def record(out, config, name, *more, calls=asked[bench]):
             calls.append((out, config, name, *more[:4]))
             if name != "classifier":
-                raise runs.RunError("enough")
+                raise RunError("enough")
             return build(name, replace(config, width=8, features=8), derive_rng(0, "weights")), 1.0
 
         monkeypatch.setattr(bench, "trained", record)
         for seed in ("0", "3"):
-            with pytest.raises(runs.RunError):
+            with pytest.raises(RunError):
                 arguments = ["--families", "vae", "-n", "5", "--seed", seed, "--minutes", "3", "--threads", "1"]
                 bench.main([*arguments, *([] if seed == "0" else ["--out", str(tmp_path)])])
     assert asked[edits] == asked[quality] and len(asked[edits]) == 4

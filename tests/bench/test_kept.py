@@ -9,6 +9,7 @@ import pytest
 from bench import __main__ as program
 from bench import kept, modes
 from generators import runs
+from generators.errors import RunError
 from nn.parallel import Threads
 from tests.generators.toys import toy_data
 
@@ -38,7 +39,7 @@ def test_a_finished_run_is_used_again_but_not_for_another(keep, monkeypatch):
     again, same = keep()
     assert bits(again) == bits(first) and how == same and how["steps"] == 2 and how["train_minutes"] > 0
     for other in ({"config": replace(SMALL, beta=2.0)}, {"data": "mnist"}, {"dataset": toy_data(39)}):
-        with pytest.raises(runs.RunError, match="another|not the one"):
+        with pytest.raises(RunError, match="another|not the one"):
             keep(**other)
     monkeypatch.undo()
     monkeypatch.setattr(runs, "seconds_per_step", lambda *a: 30.0)
@@ -67,7 +68,7 @@ def test_the_program_ends_in_a_sentence(monkeypatch, capsys):
             raise error
         return main
 
-    monkeypatch.setattr(modes, "main", fail(runs.RunError("choose another --out")))
+    monkeypatch.setattr(modes, "main", fail(RunError("choose another --out")))
     assert program.main(["modes"]) == 2 and "choose another" in capsys.readouterr().err
     monkeypatch.setattr(modes, "main", fail(KeyboardInterrupt()))
     assert program.main(["modes"]) == 130

@@ -12,6 +12,7 @@ from bench import quality
 from bench.arena import Failed
 from bench.peers import kept
 from generators import runs
+from generators.errors import RunError
 from generators.families.diffusion import ddpm
 from generators.registry import build, config_to_json
 from nn import checkpoint
@@ -72,14 +73,14 @@ def test_a_finished_twin_is_used_again_but_not_for_another(asked, tmp_path):
     assert [a.tobytes() for a in first.state().values()] == [a.tobytes() for a in again.state().values()]
     for other in ({"config": replace(SMALL, snr_limit=4.0)}, {"data": "mnist"}, {"dataset": toy_data(23)},
                   {"ways": ["eager"]}, {"steps": 599}):  # fmt: skip
-        with pytest.raises(runs.RunError, match="another --out"):
+        with pytest.raises(RunError, match="another --out"):
             trained(tmp_path, **other)
     trained(tmp_path, seed=1)
     assert asked
 
 
 def test_no_way_at_all(asked, tmp_path):
-    with pytest.raises(runs.RunError, match="no training step"):
+    with pytest.raises(RunError, match="no training step"):
         trained(tmp_path, ways=["compile"])
 
 

@@ -8,7 +8,8 @@ import pytest
 
 import datasets
 from generators import registry, runs
-from generators.runs import Plan, Run, RunError
+from generators.errors import RunError
+from generators.runs import Plan, Run
 from nn import checkpoint
 from nn.checkpoint import CheckpointError
 from tests.generators.toys import Toy, pool, toy_data
