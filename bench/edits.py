@@ -29,6 +29,7 @@ from bench.kept import trained
 from datasets import captions as language
 from datasets import digits
 from datasets.dataset import Dataset
+from disk import files
 from generators import runs
 from generators.families.editing import Directions
 from generators.judging.classifier import Classifier
@@ -154,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
         painted = ways(model, task, directions, options.seed, threads)
         results["families"][name] = {way: score(images) for way, images in painted.items()}
         shown |= {f"{name} {way}": images for way, images in painted.items()}
-        pictures.write_atomically(json_path, (json.dumps(results, indent=2) + "\n").encode())
+        files.write(json_path, (json.dumps(results, indent=2) + "\n").encode())
     print(as_text(rows := table(results)))
     build_page(results, rows, task, shown).write(out / "edits.html")
     print(f"\nJudge {results['judge']}. Pictures and figures: {out / 'edits.html'}, {json_path}")

@@ -19,6 +19,7 @@ from tqdm import tqdm
 import datasets
 from bench.kept import trained
 from datasets.dataset import Dataset
+from disk import files
 from generators import runs
 from generators.judging.classifier import Classifier
 from generators.judging.metrics import mode_coverage
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"parameters: generator {generator:,}, discriminator {discriminator:,}; pictures: {out / 'samples.png'}")
     if options.json:
         figures = {"data": options.data, "minutes": options.minutes, "modes": met, "kl": divergence}
-        pictures.write_atomically(options.json, json.dumps(figures, indent=2).encode())
+        files.write(options.json, json.dumps(figures, indent=2).encode())
     return 0
 
 

@@ -24,6 +24,7 @@ import datasets
 from bench.arena import torch_is_installed
 from bench.kept import trained
 from bench.peers import kept as twins
+from disk import files
 from generators import runs
 from generators.apps.commands import progress
 from generators.errors import RunError
@@ -152,7 +153,7 @@ def _sweep(model: Family, fid: float, keep, measure, options) -> Iterator[tuple[
 
 
 def _save(results: dict, path: str | Path) -> None:
-    pictures.write_atomically(path, (json.dumps(results, indent=2) + "\n").encode())
+    files.write(path, (json.dumps(results, indent=2) + "\n").encode())
 
 
 def _report(name: str, figures: dict) -> None:

@@ -1,11 +1,10 @@
 """Fetching a published file once, safely: over HTTPS, checked by hash, resumed after a break, put in place in one move.
 
 What has arrived lies beside the target in a hidden `.part` file, which a later attempt, also of a later process,
-continues. Two processes that want the same file take turns by a lock on that part.
+continues. Two processes that want the same file take turns by a lock on its folder.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import os
@@ -20,6 +19,8 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from datasets.errors import DataError
+from disk import files
+from disk.lock import locked
 
 LIMIT = 64 * 2**20  # bytes; the largest file of Fashion-MNIST has 26 million
 CHUNK = 1 << 16
@@ -61,12 +62,11 @@ def fetch(
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     opener = urllib.request.build_opener(_SameSchemes(schemes))
-    with _locked(target.with_name(f".{target.name}.part")) as part:
+    with locked(target.parent, wait=True), _part(target.with_name(f".{target.name}.part")) as part:
         if target.is_file() and file_hash(target) == sha256:
             return  # another process fetched it while this one waited for the lock
         if _is_whole(part, sha256):
-            os.replace(part.name, target)  # left by a process that ended just before this move
-            return
+            return _deliver(part, target)  # left by a process that ended just before that
         waiting, reasons = list(mirrors), {}
         for attempt in range(rounds):
             if attempt:
@@ -83,9 +83,7 @@ def fetch(
                     if not failure.again:
                         waiting.remove(mirror)
                     continue
-                os.fsync(part.fileno())
-                os.replace(part.name, target)
-                return
+                return _deliver(part, target)
             if not waiting:
                 break
     told = "; ".join(f"{urlsplit(mirror).netloc} {reason}" for mirror, reason in reasons.items())
@@ -109,25 +107,23 @@ def _hash(file):
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[BinaryIO]:
-    """The part file, open and locked; removed afterwards if nothing is in it."""
-    while True:
-        with open(path, "a+b") as part:
-            fcntl.flock(part, fcntl.LOCK_EX)
-            if not _is_at(path, part):  # the holder before us has moved it away: this lock guards nothing any more
-                continue
-            yield part
-            if _is_at(path, part) and not os.fstat(part.fileno()).st_size:
-                path.unlink()
-            return
-
-
-def _is_at(path: Path, file: BinaryIO) -> bool:
-    """Whether an open file is still to be found there.  One look: between two, another process may move it away."""
+def _part(path: Path) -> Iterator[BinaryIO]:
+    """The part file, open; removed afterwards if nothing is in it."""
+    files.require_plain(path)  # a link would be followed
     try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
+        with open(path, "a+b") as part:
+            yield part
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), error.filename or str(path)) from error
+    finally:
+        if path.exists() and not path.stat().st_size:
+            path.unlink()
+
+
+def _deliver(part: BinaryIO, target: Path) -> None:
+    part.seek(0)
+    files.write(target, part.read())
+    part.truncate(0)
 
 
 def _receive(opener, url, part, stall):

@@ -14,6 +14,7 @@ import numpy as np
 from datasets import download, idx
 from datasets.dataset import Dataset
 from datasets.errors import DataError
+from disk import cache
 
 SPLITS = {"train": "train", "test": "t10k"}
 
@@ -87,12 +88,6 @@ def load(name: str, split: str = "train", limit: int | None = None) -> Dataset:
     )
 
 
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/inkling`, by default `~/.cache/inkling`."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(given) if os.path.isabs(given) else Path.home() / ".cache") / "inkling"
-
-
 def _find(source, prefix):
     """The paths of a split's images and labels, downloaded if they must be."""
     files = [f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"]
@@ -116,7 +111,7 @@ def _find(source, prefix):
             )
     paths = []
     for file in (f"{file}.gz" for file in files):
-        path = cache_folder() / source.folder / file
+        path = cache.root() / source.folder / file
         if not (path.is_file() and download.file_hash(path) == source.sha256[file]):
             download.fetch(path, source.sha256[file], source.mirrors)
         paths.append(path)

@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 import datasets
+from disk import files
 from generators.errors import RunError
 from generators.registry import build, config_from_json, config_to_json, family
 from generators.showing import pictures
@@ -249,7 +250,7 @@ class Run:
         path = self.folder / "samples" / f"step-{self.trainer.step_number:06d}.png"
         path.parent.mkdir(exist_ok=True)
         grid = pictures.grid(images, captions=captions, title=f"{self.plan.family}, step {self.trainer.step_number}")
-        pictures.write_atomically(path, pictures.png_bytes(grid))
+        files.write(path, pictures.png_bytes(grid))
 
     def go(self, save_every: float = 60.0, quiet: bool = False) -> Iterator[dict[str, float]]:
         """Train to the end, yielding the metrics of each step; saves on the way, at the end and on Ctrl-C."""
@@ -285,7 +286,7 @@ class Run:
     def _draw_losses(self) -> None:
         """`loss.svg`: the losses of all steps so far, if their file is still there."""
         if found := losses(self.folder):
-            pictures.write_atomically(self.folder / "loss.svg", line_chart(found, x_label="step").encode())
+            files.write(self.folder / "loss.svg", line_chart(found, x_label="step").encode())
 
     def _bar(self, quiet: bool) -> tqdm:
         done, total = self.trainer.step_number, self.plan.steps
@@ -329,7 +330,7 @@ def _cut_metrics(path: Path, step: int) -> None:
                     kept.append(line + "\n")
             except (ValueError, KeyError, TypeError, RecursionError):
                 break
-    pictures.write_atomically(path, "".join(kept).encode())
+    files.write(path, "".join(kept).encode())
 
 
 def _summary(metrics: dict[str, float]) -> str:

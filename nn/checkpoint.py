@@ -7,12 +7,10 @@ reader allocates nothing before it has checked the sizes that the file claims ag
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
 import re
-import secrets
 import stat
 import struct
 import zipfile
@@ -21,6 +19,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+from disk import files
+from disk.lock import locked
 
 FORMAT = 2
 MAX_BYTES = 2**32 - 1  # of the whole file: a plain zip, without the 64-bit extension
@@ -47,23 +48,12 @@ def save(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: dict) -> 
     At every moment `path` holds the old file or the new one, whole; also after a crash or a power cut.
     Raises CheckpointError where it cannot be written (a full disk, a read-only folder); the old file is intact then.
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        try:
-            descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            with os.fdopen(descriptor, "w+b") as file:
-                _write(file, arrays, meta)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except BaseException:  # Ctrl-C too
-            part.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        with files.replacing(path) as file:
+            _write(file, arrays, meta)
     except OSError as error:
         raise CheckpointError(
-            f"Cannot save {path}: {error.strerror or error}; what was saved there before is intact."
+            f"Cannot save {path}: {error.strerror}; what was saved there before is intact."
         ) from error
 
 
@@ -87,30 +77,34 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
         raise CheckpointError(f"Cannot read the checkpoint {path}: {error.strerror or error}.") from error
 
 
+def begins(path: str | os.PathLike) -> bool:
+    """Whether the plain file `path` begins as a checkpoint does; its rest may be damaged."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(30 + len(META))
+    except OSError:
+        return False
+    return start.startswith(b"PK\x03\x04") and start.endswith(META.encode())  # the name of the zip's first member
+
+
 @contextlib.contextmanager
 def lock(folder: str | os.PathLike) -> Iterator[None]:
     """Hold `folder` (made if need be) for one run; a second one gets a CheckpointError at once.
 
-    The lock is the kernel's (`flock`), so that of a killed process vanishes with it. What such a process left
-    half-written is cleared away.
+    What a killed process left half-written there is cleared away.
     """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "a+b")  # noqa: SIM115  (closed below, after the whole run)
-    except OSError as error:
-        raise CheckpointError(f"Cannot write into the folder {folder}: {error.strerror or error}.") from error
-    with file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder))
+            files.clear(folder)
+        except BlockingIOError as error:
             raise CheckpointError(
-                f"Another run is writing into {folder}: wait until it ends, or choose another folder."
+                f"Another run is writing into {folder}: wait until it ends, or choose another folder; "
+                f"{error.strerror}."
             ) from None
         except OSError as error:
-            raise CheckpointError(f"Cannot lock the folder {folder}: {error.strerror or error}.") from error
-        for part in folder.glob(".*.part"):
-            part.unlink(missing_ok=True)
+            raise CheckpointError(f"Cannot write into the folder {folder}: {error.strerror or error}.") from error
         yield
 
 
@@ -133,15 +127,6 @@ def _write(file: BinaryIO, arrays: dict[str, np.ndarray], meta: dict) -> None:
                     np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
             except (zipfile.LargeZipFile, RuntimeError) as error:
                 raise CheckpointError(f"The arrays take more than the {MAX_BYTES} bytes of one checkpoint.") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renaming itself survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # ---- reading

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 import datasets
 from datasets import captions as language
+from disk import files
 from generators import runs
 from generators.errors import Refusal, UsageError
 from generators.families.editing import Directions
@@ -117,7 +118,7 @@ def reconstruct(options: Namespace) -> int:
     with_threads(options)
     rebuilt = model.reconstruct(images, captions, threads=options.pool)
     if ending == ".png":
-        pictures.write_atomically(
+        files.write(
             options.out, pictures.png_bytes(pictures.rows({"image": images, "rebuilt": rebuilt}, columns=captions))
         )
     else:
@@ -214,6 +215,8 @@ def evaluate(options: Namespace) -> int:
     family, meta = open_run(options.run)
     if not hasattr(family, "sample"):
         raise UsageError(f"{options.run} holds a {family.name}, which makes no images to evaluate")
+    if options.json:
+        pictures.check_target(options.json)
     data = data_name(meta)
     extras = _sampler_options(options, family)
     folder = options.judge or f"runs/classifier-{Path(data).name}"
@@ -245,7 +248,7 @@ def evaluate(options: Namespace) -> int:
         print(f"{name:<{width}}  {value:>12}  {real:>12}")
     print(f"\n{reference.about_the_judge()} Pure noise has an FID of {figures['fid_noise']:,.0f}.")
     if options.json:
-        pictures.write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())
+        files.write(options.json, (json.dumps(figures, indent=2) + "\n").encode())
     return 0
 
 
@@ -386,7 +389,7 @@ def refusals() -> Iterator[None]:
 
 
 def _save(path: str, content: bytes, what: str) -> None:
-    pictures.write_atomically(path, content)
+    files.write(path, content)
     print(f"{path}: {what}")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import datasets
 from datasets import captions as language
 from datasets.glyphs import VARIANTS_OF
+from disk import files
 from generators import runs
 from generators.families.editing import Directions
 from generators.judging import metrics
@@ -175,7 +176,7 @@ class Show:
 
     def picture(self, name: str, rows: dict[str, np.ndarray], columns: list[str] = (), caption: str = "") -> None:
         picture = pictures.rows(rows, columns=columns)
-        pictures.write_atomically(self.out / f"{name}.png", pictures.png_bytes(picture))
+        files.write(self.out / f"{name}.png", pictures.png_bytes(picture))
         self.page.picture(picture, caption)
 
     def data(self) -> None:
@@ -344,7 +345,7 @@ class Show:
         ])  # fmt: skip
         for key, t in self.trained.items():
             chart = line_chart(t.losses, x_label="step")
-            pictures.write_atomically(self.out / f"loss-{key}.svg", chart.encode())
+            files.write(self.out / f"loss-{key}.svg", chart.encode())
             self.page.chart(t.losses, f"The loss of {t.entry.label}.", x_label="step")
 
     def some(self, count: int, purpose: str) -> tuple[np.ndarray, list[str]]:

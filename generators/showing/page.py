@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from disk import files
 from generators.showing.charts import COLOURS, line_chart
-from generators.showing.pictures import PictureError, png_bytes, to_uint8, write_atomically
+from generators.showing.pictures import PictureError, png_bytes, to_uint8
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fbfaf7; --ink: #1d1c1a; --quiet: #6d6a64; --rule: #dedad2;
@@ -157,7 +158,7 @@ class Page:
 
     def write(self, path: str | Path) -> None:
         """Write the page, whole or not at all."""
-        write_atomically(path, self.html().encode("utf-8"))
+        files.write(path, self.html().encode("utf-8"))
 
     def _add(self, part: str) -> None:
         self._sections[-1][1].append(part)

@@ -11,12 +11,14 @@ gallery turns gray pictures over to black ink on white paper for a reader in day
 import bisect
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from disk import files
+from nn import checkpoint
 
 TEXT, FAINT = 205, 140  # gray levels of captions and of row and column titles
 TILE = 84  # pixels that an image is enlarged to, about: three times 28
@@ -157,7 +159,7 @@ def save_gif(
     frames: np.ndarray | Sequence[Image.Image], path: str | Path, milliseconds: int = 80, hold: int = 1200
 ) -> None:
     """Write `gif_bytes` to a file."""
-    write_atomically(path, gif_bytes(frames, milliseconds, hold))
+    files.write(path, gif_bytes(frames, milliseconds, hold))
 
 
 # Files
@@ -195,11 +197,11 @@ def write_samples(
             picture = grid(tiles, columns, title=captions[0])
         else:
             picture = grid(tiles, columns, captions)
-        return write_atomically(path, png_bytes(picture))
+        return files.write(path, png_bytes(picture))
     file = io.BytesIO()
     arrays = {"captions": np.array(captions, dtype=np.str_), "labels": labels.astype(np.int64)}
     np.savez_compressed(file, images=tiles[..., 0] if tiles.shape[-1] == 1 else tiles, **arrays)
-    write_atomically(path, file.getvalue())
+    files.write(path, file.getvalue())
 
 
 def check_ending(path: str | Path) -> str:
@@ -213,22 +215,15 @@ def check_ending(path: str | Path) -> str:
             f"cannot tell what to write from the name {str(path)!r}: "
             "end it in .png for a grid, .gif for a film or .npz for the arrays"
         )
+    check_target(path)
     return ending
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part; missing folders are made."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def check_target(path: str | Path) -> None:
+    """OSError unless `path` is free or a plain file; PictureError if that is a checkpoint, which nothing replaces."""
+    files.require_plain(path)
+    if checkpoint.begins(path):
+        raise PictureError(f"{path} is a checkpoint, and what is written would take its place; choose another name")
 
 
 # Drawing

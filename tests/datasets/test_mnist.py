@@ -8,6 +8,7 @@ import pytest
 
 import datasets
 from datasets import DataError, download, mnist
+from disk import cache
 from tests.datasets.files import Server, digits, sha256, write_split
 
 
@@ -150,7 +151,7 @@ def test_files_of_ones_own_come_first_and_without_hashes(mirror, tmp_path, monke
 
 def test_a_damaged_cache_is_fetched_again(mirror):
     datasets.load("mnist")
-    path = mnist.cache_folder() / "mnist" / "train-labels-idx1-ubyte.gz"
+    path = cache.root() / "mnist" / "train-labels-idx1-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-5])
     assert len(datasets.load("mnist")) == 9
     assert len(mirror.log) == 3

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGES = ("nn", "datasets", "generators")  # what a workspace holds a copy of
+PACKAGES = ("disk", "nn", "datasets", "generators")  # what a workspace holds a copy of
 
 
 class ExerciseError(ValueError):

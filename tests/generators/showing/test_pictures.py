@@ -1,6 +1,7 @@
 """Pictures and pages: the pixels are the data's own, the files are whole, and no text becomes markup."""
 
 import io
+import os
 import xml.etree.ElementTree as xml
 from html.parser import HTMLParser
 
@@ -14,6 +15,7 @@ from generators.showing import pictures
 from generators.showing.charts import line_chart
 from generators.showing.page import Page
 from generators.showing.pictures import PictureError
+from nn import checkpoint
 
 
 @pytest.fixture
@@ -119,17 +121,32 @@ def test_the_ending_decides(tmp_path, images):
     assert {entry.name for entry in tmp_path.iterdir()} == {"a.png", "b.GIF"}
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    path = tmp_path / "page.html"
-    pictures.write_atomically(path, b"old")
+@pytest.mark.parametrize("name", ["checkpoint.npz", "of-a-run.npz", "checkpoint.png"])
+def test_no_picture_takes_the_place_of_a_checkpoint(tmp_path, name):
+    """Catches a check by the name alone, and a trained model that is lost to a slip of the hand."""
+    path = tmp_path / name
+    checkpoint.save(path, {"w": np.ones(3)}, {})
+    before = path.read_bytes()
+    with pytest.raises(pictures.PictureError, match="is a checkpoint"):
+        pictures.write_samples(path, np.zeros((1, 4, 4, 1), np.uint8))
+    assert path.read_bytes() == before
+    with np.load(path) as archive:
+        assert archive["w"].sum() == 3
 
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pictures.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        pictures.write_atomically(path, b"new")
-    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+def test_samples_may_be_written_again(tmp_path):
+    """Catches a refusal of every .npz that is there."""
+    for level in (0, 1):
+        pictures.write_samples(tmp_path / "x.npz", np.full((1, 4, 4, 1), level, np.uint8))
+    with np.load(tmp_path / "x.npz") as archive:
+        assert archive["images"].max() == 1
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("elsewhere", path)])
+def test_links_pipes_and_folders_are_refused_before_the_work(tmp_path, make):
+    make(tmp_path / "x.png")
+    with pytest.raises(OSError, match="choose another name"):
+        pictures.check_ending(tmp_path / "x.png")
 
 
 class _Audit(HTMLParser):
