@@ -1,12 +1,9 @@
-"""The user's cache folder: small notes, and one private folder of compiled kernels for each version of their sources.
+"""One private folder of compiled kernels for each version of their sources, and small notes, in the user's cache.
 
-Compiled code is run when it is read back, so its folder must belong to the user and nobody else may write there. Each
-process holds a shared `flock` on the folder that it uses; only a folder that nobody holds is ever removed.
+Compiled code is run when it is read back, so its folder must belong to the user and nobody else may write there.
 """
 from __future__ import annotations
 
-import atexit
-import fcntl
 import os
 import shutil
 import stat
@@ -14,35 +11,34 @@ import sys
 import tempfile
 from pathlib import Path
 
+from disk import cache, files
+
 KEEP = 8  # the most recently used folders of compiled kernels; older ones are removed when a new one is made
 VARIABLE, MARK = "NUMBA_CACHE_DIR", "INKLING_NUMBA_CACHE_DIR"
-_held: list[int] = []  # descriptors that hold this process's shared locks until it ends
 
 
 def choose(key: str) -> None:
     """Point Numba at the folder for `key`, unless the user has pointed it elsewhere.
 
     A child process inherits the variable; it knows from the mark that Inkling had set it, and chooses anew by its own
-    sources. Where the user's cache folder cannot be used, a temporary one serves, removed at exit.
+    sources.  Where the user's cache folder cannot be used (read-only, full, no home), a temporary one serves.  Where
+    that cannot be made either, Numba gets a name under which nothing can be kept, and compiles anew (`kernels/cache`).
     """
     if os.environ.get(VARIABLE) and os.environ[VARIABLE] != os.environ.get(MARK):
         return
-    folder = _claim(root() / f"numba-{key}") or _temporary()
+    try:
+        folder = _claim(f"numba-{key}") or cache.temporary()
+    except OSError:
+        folder = Path(os.devnull)
     os.environ[VARIABLE] = os.environ[MARK] = str(folder)
-    _tell_loaded_numba(str(folder))
-
-
-def root() -> Path:
-    """`$XDG_CACHE_HOME/inkling`, by default `~/.cache/inkling`; not made here."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~")) / ".cache"
-    return base / "inkling"
+    if "numba" in sys.modules:  # it has read its environment already
+        sys.modules["numba"].config.CACHE_DIR = str(folder)
 
 
 def read_note(name: str) -> str | None:
     """A short text kept in the cache folder, or None; never trusted further than its text."""
     try:
-        with open(root() / name, encoding="utf-8", errors="replace") as file:
+        with open(cache.root() / name, encoding="utf-8", errors="replace") as file:
             return file.read(200).strip()
     except OSError:
         return None
@@ -51,25 +47,21 @@ def read_note(name: str) -> str | None:
 def write_note(name: str, text: str) -> None:
     """Keep a short text; silently not, where the folder cannot be written."""
     try:
-        _make_root()
-        folder = root()
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, folder / name)
+        files.write(_root() / name, text.encode())
     except OSError:
         pass
 
 
-def _claim(folder: Path) -> Path | None:
-    """`folder`, made if need be and held by this process; None where it cannot be used safely."""
+def _claim(name: str) -> Path | None:
+    """The folder of this name, made if need be; None where it cannot be used safely."""
     try:
+        folder = _root() / name
         is_new = not folder.is_dir()
-        _make_root()
-        _make_private(folder)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if not _is_private(folder):  # somebody else may have filled it
+            return None
         with tempfile.TemporaryFile(dir=folder):
             pass  # writable, and the disk not full
-        _hold(folder)
         os.utime(folder)
         if is_new:
             _prune(folder.parent)
@@ -78,59 +70,28 @@ def _claim(folder: Path) -> Path | None:
     return folder
 
 
-def _make_root() -> None:
-    """Make the cache folder; one that another program of the user made too open is closed to others."""
-    folder = root()
+def _root() -> Path:
+    """The cache folder, made if need be; one that another program of the user made too open is closed to others."""
+    folder = cache.root()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         folder.chmod(0o700)
-
-
-def _make_private(folder: Path) -> None:
-    """Make the folder; one that somebody else may have filled is refused."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if not _is_private(folder):
-        raise PermissionError(f"{folder} can be written by others")
+    return folder
 
 
 def _is_private(folder: Path) -> bool:
     status = os.lstat(folder)
-    mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    if not hasattr(os, "geteuid"):  # Windows, whose permissions do not show in the mode
+        return stat.S_ISDIR(status.st_mode)
+    mine = status.st_uid == os.geteuid()
     return stat.S_ISDIR(status.st_mode) and mine and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _hold(folder: Path) -> None:
-    """Take the shared lock; if another process removed the folder meanwhile, make it again and start over."""
-    while True:
-        descriptor = os.open(folder / ".in-use", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        try:
-            if os.path.samestat(os.fstat(descriptor), os.stat(folder / ".in-use")):
-                _held.append(descriptor)
-                return
-        except FileNotFoundError:
-            pass
-        os.close(descriptor)
-        _make_private(folder)
-
-
 def _prune(parent: Path) -> None:
-    """Remove all but the most recently used folders, passing over those that a process holds."""
-    folders = sorted(parent.glob("numba-*"), key=_last_use, reverse=True)
-    for folder in folders[KEEP:]:
-        try:
-            if not _is_private(folder):
-                continue
-            descriptor = os.open(folder / ".in-use", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Remove all but the most recently used folders.  A process that still uses one compiles what it lacks anew."""
+    for folder in sorted(parent.glob("numba-*"), key=_last_use, reverse=True)[KEEP:]:
+        if _is_private(folder):
             shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            pass
-        finally:
-            os.close(descriptor)
 
 
 def _last_use(folder: Path) -> float:
@@ -138,17 +99,3 @@ def _last_use(folder: Path) -> float:
         return folder.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _temporary() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="inkling-numba-"))  # mode 0700
-    owner = os.getpid()
-    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
-    return folder
-
-
-def _tell_loaded_numba(folder: str) -> None:
-    """Numba reads its environment when it is imported; one that already was is told directly."""
-    numba = sys.modules.get("numba")
-    if numba is not None:
-        numba.config.CACHE_DIR = folder

@@ -7,8 +7,9 @@ Four things that no array code can choose later, each measured:
 - one BLAS thread: the batch is what runs in parallel (see `parallel.py`), and two thread pools fight over the cores;
 - the allocator: by default glibc may give every large array fresh pages from the system and take them back at once,
   which costs more than the arithmetic on them; it is told to keep them;
-- Numba's cache: in a folder private to the user, named by a hash of all kernel sources, since Numba does not notice
-  that a helper in another file was edited.
+- Numba's cache: in a folder private to the user, named by a hash of all sources in `nn/kernels`, since Numba notices
+  only edits of the file that a kernel stands in, not of one that its helpers come from. So compiled code elsewhere
+  takes its helpers from its own file, or from there.
 
 Nothing that the user has set in the environment is ever overridden.
 """
@@ -30,7 +31,7 @@ from pathlib import Path
 
 from nn import cachefolder
 
-ROOT = Path(__file__).resolve().parent.parent
+KERNELS = Path(__file__).resolve().parent / "kernels"
 AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}  # what OpenBLAS's kernels of these cores need:
 AVX512_CORES = {"skylakex", "cooperlake", "sapphirerapids"}
 _CORENAME = "openblas_get_corename"
@@ -238,27 +239,16 @@ def _keep_memory() -> None:
 
 
 def _numba_key() -> str:
-    """A hash of all that compiled code depends on: kernel sources, Numba, Python, processor."""
+    """A hash of all that compiled kernels depend on: their sources, Numba, Python, processor."""
     parts = [platform.python_version(), sys.implementation.cache_tag, platform.machine()]
     parts += [_cpu_field(name) or "" for name in ("vendor_id", "cpu family", "model", "stepping", "flags")]
     numba = importlib.util.find_spec("numba")
     if numba is not None and numba.origin:
         version = Path(numba.origin).with_name("_version.py")
         parts.append(version.read_text(errors="replace") if version.is_file() else numba.origin)
-    for path in sorted(_kernel_sources()):
-        parts += [str(path.relative_to(ROOT)), path.read_text(encoding="utf-8", errors="replace")]
+    for path in sorted(KERNELS.rglob("*.py")):
+        parts += [str(path.relative_to(KERNELS)), path.read_text(encoding="utf-8", errors="replace")]
     return _hash(*parts)
-
-
-def _kernel_sources():
-    """Every file that holds compiled code, or that compiled code may take its helpers from."""
-    compiled = re.compile(rb"^\s*@[\w.]*(njit|kernel)\b", re.MULTILINE)
-    for package in ("nn", "datasets", "generators", "bench"):
-        for path in (ROOT / package).rglob("*.py"):
-            where = path.relative_to(ROOT).parts
-            whole = where[:2] == ("nn", "kernels") or (where[0] == "datasets" and len(where) == 2)
-            if (whole and "reference" not in where) or compiled.search(path.read_bytes()):
-                yield path
 
 
 def _hash(*parts: str) -> str:

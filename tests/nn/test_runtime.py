@@ -1,8 +1,8 @@
 """The runtime: what it sets before NumPy, what it leaves alone, and a cache folder that nobody else can write."""
-import fcntl
 import json
 import os
 import platform
+import re
 import shutil
 import stat
 import subprocess
@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from disk import cache
 from nn import cachefolder, runtime
 
-ROOT = runtime.ROOT
+ROOT = Path(runtime.__file__).parent.parent
 OURS = ("OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "NUMBA_CACHE_DIR", cachefolder.MARK)
 
 
@@ -210,31 +211,36 @@ def test_large_arrays_are_served_from_warm_pages(tmp_path):
 @pytest.fixture
 def tree(tmp_path):
     """A copy of the runtime beside a kernel of its own."""
-    for name in ("runtime.py", "cachefolder.py"):
-        (tmp_path / "nn").mkdir(exist_ok=True)
-        shutil.copy(ROOT / "nn" / name, tmp_path / "nn" / name)
-    for path in ("nn/modules.py", "nn/kernels/helper.py", "nn/kernels/reference/helper.py", "datasets/ink.py",
-                 "generators/cli.py"):
+    shutil.copytree(ROOT / "disk", tmp_path / "disk")
+    for path in ("nn/runtime.py", "nn/cachefolder.py"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    for path in ("nn/modules.py", "nn/kernels/helper.py", "nn/kernels/deeper/helper.py", "generators/cli.py"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("x = 1\n")
     return tmp_path
 
 
 @pytest.mark.parametrize(
-    "edited, text, changes",
-    [
-        ("nn/kernels/helper.py", "x = 2\n", True),
-        ("datasets/ink.py", "x = 2\n", True),
-        ("generators/cli.py", "@njit(cache=True)\ndef f(): pass\n", True),
-        ("nn/modules.py", "    @numba.njit\n    def f(): pass\n", True),
-        ("nn/modules.py", "x = 2  # njit is not used here\n", False),
-        ("nn/kernels/reference/helper.py", "x = 2\n", False),
-    ],
-)
-def test_an_edited_kernel_source_gets_another_folder(tree, edited, text, changes):
+    "edited, changes",
+    [("nn/kernels/helper.py", True), ("nn/kernels/deeper/helper.py", True), ("nn/modules.py", False),
+     ("generators/cli.py", False)],
+)  # fmt: skip
+def test_an_edited_kernel_source_gets_another_folder(tree, edited, changes):
     before = run(SETTINGS, tree, root=tree)["NUMBA_CACHE_DIR"]
-    (tree / edited).write_text(text)
+    (tree / edited).write_text("x = 2\n")
     assert (run(SETTINGS, tree, root=tree)["NUMBA_CACHE_DIR"] != before) == changes
+
+
+def test_compiled_code_elsewhere_takes_its_helpers_from_its_own_file_or_from_the_kernels():
+    """Catches a kernel of an upper package that keeps running with the old code of a helper that was edited."""
+    for path in ROOT.glob("*/**/*.py"):
+        source, where = path.read_text(encoding="utf-8"), path.relative_to(ROOT).parts
+        if where[0] in ("tests", ".venv") or where[:2] == ("nn", "kernels"):
+            continue
+        if re.search(r"^\s*@[\w.]*(njit|kernel)\b|numba\.njit", source, re.MULTILINE):
+            imports = re.findall(r"^\s*(?:from|import) ([\w.]+)", source, re.MULTILINE)
+            assert set(imports) <= {"math", "numba", "numpy"} or all(i.startswith("nn.kernels") for i in imports), path
 
 
 def test_a_child_process_with_other_sources_chooses_anew(tree):
@@ -247,8 +253,7 @@ def test_a_child_process_with_other_sources_chooses_anew(tree):
 def chosen(tmp_path, monkeypatch):
     """Calls `cachefolder.choose` in an empty cache folder; returns what Numba would be given."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(cachefolder, "_held", [])
-    monkeypatch.setattr(cachefolder, "_tell_loaded_numba", lambda folder: None)
+    monkeypatch.setattr(sys.modules["numba"].config, "CACHE_DIR", "")
 
     def choose(key):
         monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
@@ -256,8 +261,7 @@ def chosen(tmp_path, monkeypatch):
         return Path(os.environ["NUMBA_CACHE_DIR"])
 
     yield choose
-    for descriptor in cachefolder._held:
-        os.close(descriptor)
+    cache.temporary.cache_clear()
 
 
 def spoil_by_permission(folder):
@@ -278,7 +282,7 @@ def spoil_by_file(folder):
 
 @pytest.mark.parametrize("spoil", [spoil_by_permission, spoil_by_link, spoil_by_file])
 def test_a_folder_that_others_could_fill_or_that_cannot_be_made_is_not_used(chosen, spoil):
-    folder = cachefolder.root() / "numba-k"
+    folder = cache.root() / "numba-k"
     spoil(folder)
     used = chosen("k")
     assert used != folder and stat.S_IMODE(used.stat().st_mode) == 0o700
@@ -286,31 +290,49 @@ def test_a_folder_that_others_could_fill_or_that_cannot_be_made_is_not_used(chos
 
 
 def test_a_cache_root_that_is_too_open_is_closed(chosen):
-    cachefolder.root().mkdir(parents=True)
-    cachefolder.root().chmod(0o777)
-    assert chosen("k").parent == cachefolder.root()
-    assert stat.S_IMODE(cachefolder.root().stat().st_mode) == 0o700
+    cache.root().mkdir(parents=True)
+    cache.root().chmod(0o777)
+    assert chosen("k").parent == cache.root()
+    assert stat.S_IMODE(cache.root().stat().st_mode) == 0o700
 
 
-def test_old_folders_are_removed_but_never_one_in_use(chosen):
-    for number in range(cachefolder.KEEP + 6):
-        folder = chosen(f"{number:02}")
+def test_the_folders_used_least_recently_are_removed(chosen):
+    """Catches an order by name, and the removal of what is no folder of kernels, or leads elsewhere."""
+    order = [str(5 * number % (cachefolder.KEEP + 1)) for number in range(cachefolder.KEEP + 1)]
+    for number, key in enumerate(order):
+        folder = chosen(key)
         os.utime(folder, (1000 + number, 1000 + number))
-        if number not in (1, 3):  # those two stay in use
-            os.close(cachefolder._held.pop())
-    left = {folder.name for folder in cachefolder.root().glob("numba-*")}
-    newest = {f"numba-{number:02}" for number in range(7, cachefolder.KEEP + 6)}
-    assert newest | {"numba-01", "numba-03"} <= left and not left & {"numba-00", "numba-02", "numba-04"}
+    elsewhere = cache.root() / "notes"
+    elsewhere.mkdir()
+    (cache.root() / "numba-link").symlink_to(elsewhere)
+    os.utime(elsewhere, (0, 0))
+    chosen("new")
+    left = {folder.name for folder in cache.root().iterdir()}
+    assert left == {"notes", "numba-link", "numba-new", *(f"numba-{k}" for k in order[2:])}
 
 
-def test_a_folder_removed_while_it_is_being_taken_is_made_again(chosen, monkeypatch):
-    flock, removed = fcntl.flock, []
+NO_HOME = """
+import pwd
+os.environ.pop("HOME"), os.environ.pop("XDG_CACHE_HOME")
+def unknown(number): raise KeyError(number)
+pwd.getpwuid = unknown
+"""
+WHERE = """
+import nn
+folder = os.environ["NUMBA_CACHE_DIR"]
+print(json.dumps([folder, os.path.isdir(folder)]))
+"""
 
-    def remove_first(descriptor, operation):
-        if not removed:
-            removed.append(shutil.rmtree(cachefolder.root() / "numba-k"))
-        flock(descriptor, operation)
 
-    monkeypatch.setattr(fcntl, "flock", remove_first)
-    folder = chosen("k")
-    assert removed and (folder / ".in-use").is_file()
+def test_without_a_home_the_cache_is_temporary(tmp_path):
+    """Catches a folder named "~" in the working folder, an error, and a temporary folder that stays."""
+    folder, there = run(NO_HOME + WHERE, tmp_path, TMPDIR=str(tmp_path))
+    assert there and folder.startswith(str(tmp_path / "inkling-")) and not os.path.exists(folder)
+    assert os.listdir(tmp_path) == [] and not os.path.exists("~")
+
+
+def test_without_any_place_for_a_cache_there_is_none(tmp_path):
+    """Catches what cannot be imported, and a cache beside the sources, where an edited helper is not noticed."""
+    nowhere = NO_HOME + "import tempfile\ndef no(*a, **k): raise FileNotFoundError(2, 'none')\ntempfile.mkdtemp = no\n"
+    folder, there = run(nowhere + WHERE, tmp_path)
+    assert not there and folder == os.devnull
