@@ -33,8 +33,8 @@ import numpy as np
 
 from nn import runtime
 
-AVAILABLE = sys.platform == "linux"
-STOPS = {signal.SIGINT, signal.SIGTERM}
+AVAILABLE = sys.platform == "linux" and hasattr(os, "fork")
+STOPS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
 PR_SET_PDEATHSIG = 1
 
 
@@ -104,8 +104,7 @@ class Crew:
         except (EOFError, ConnectionError) as error:
             self.close()
             raise ChildProcessError(
-                "a worker process has ended unexpectedly, perhaps for want of memory; "
-                "go on from the last checkpoint (--resume), with --threads 1 if it happens again"
+                "a worker process has ended unexpectedly, perhaps for want of memory: a single thread needs less"
             ) from error
         except BaseException:
             self.close()

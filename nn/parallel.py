@@ -12,6 +12,8 @@ shard's activations never leave the cache of the core that works on it.
 from __future__ import annotations
 
 import os
+import threading
+import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -108,13 +110,33 @@ def total(lanes: list) -> tuple[float, dict[str, float]]:
 
 
 class Threads:
-    """A fixed set of worker threads.  With one thread, work runs in the calling thread itself."""
+    """A fixed set of worker threads.  With one thread, work runs in the calling thread itself.
+
+    Fewer than `count`, with a RuntimeWarning, where the system allows no more.
+    """
 
     def __init__(self, count: int | None = None):
         self.count = default_threads() if count is None else count
         if self.count < 1:
             raise ValueError(f"the number of threads must be at least 1; given {count}")
         self._pool = ThreadPoolExecutor(self.count, "lane") if self.count > 1 else None
+        if self._pool is not None:
+            self._start()
+
+    def _start(self) -> None:
+        """Start every thread now, so that one that the system refuses costs no work."""
+        begin = threading.Event()
+        try:
+            for _ in range(self.count):
+                self._pool.submit(begin.wait)  # no thread is idle, so each takes a new one
+        except RuntimeError as error:
+            self._pool.shutdown(wait=False)
+            self._pool = None
+            refused = f"the system allows no {self.count} threads ({error}); one does it all"
+            warnings.warn(refused, RuntimeWarning, stacklevel=3)
+            self.count = 1
+        finally:
+            begin.set()
 
     def map(self, work: Callable, items) -> list:
         """[work(item) for item in items] on all threads; the first exception, if any, is raised here."""

@@ -1,4 +1,6 @@
 """Lanes: the bits do not depend on the number of threads, and the gradient is that of the whole batch."""
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -161,3 +163,21 @@ def test_thread_counts():
     assert 1 <= default_threads() <= LANES
     with pytest.raises(ValueError, match="0"):
         Threads(0)
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_where_the_system_allows_no_more_threads_one_does_it_all(monkeypatch, allowed):
+    """Catches a traceback, work that is lost with the thread that was refused, and work that waits for ever."""
+    start, started = threading.Thread.start, []
+
+    def limited(thread):
+        if len(started) == allowed:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with pytest.warns(RuntimeWarning, match="no 3 threads"):
+        pool = Threads(3)
+    assert pool.count == 1 and pool.map(lambda item: 2 * item, range(5)) == [0, 2, 4, 6, 8]
+    pool.close()
