@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import os
+import re
 import sys
 import warnings
 
@@ -27,6 +29,12 @@ Each command explains itself: inkling train --help
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
         raise UsageError(f"{message} (see: {self.prog} --help)")
+
+    def parse_known_args(self, args=None, namespace=None):
+        for word in sys.argv[1:] if args is None else args:
+            if re.fullmatch(r"--[\w-]+=--|-\w--", word):  # argparse drops the value, and each version fails otherwise
+                self.error(f"'--' is no value for an option, in {word!r}")
+        return super().parse_known_args(args, namespace)
 
 
 def _positive(kind, most: int = 10**9):
@@ -102,6 +110,19 @@ def _add_train(commands) -> None:
         "--data", help="digits (built in), mnist, fashion, or a folder of images (default: digits)"
     )
     train.add_argument("--limit", type=_positive(int), metavar="N", help="train on the first N images only")
+    train.add_argument(
+        "--size", type=_positive(int), metavar="N",
+        help="of a folder: fit its pictures into N x N pixels, a multiple of 4 (default: 28); the time of a step grows "
+        "with the pixels, so 56 takes four times as long as 28",
+    )  # fmt: skip
+    train.add_argument("--color", action="store_true", default=None, help="of a folder: in colour (default: gray)")
+    train.add_argument(
+        "--mirror", action="store_true", default=None, help="of a folder: add the mirror image of each picture"
+    )
+    train.add_argument(
+        "--paper", choices=("black", "white"),
+        help="of a folder: what is behind transparent parts and around pictures (default: black)",
+    )  # fmt: skip
     train.add_argument("--out", metavar="FOLDER", help="where the run lives (default: runs/FAMILY-DATA)")
     length = train.add_mutually_exclusive_group()
     length.add_argument(
@@ -259,6 +280,9 @@ def main(arguments: list[str] | None = None) -> int:
     from generators.showing.pictures import PictureError
     from nn.checkpoint import CheckpointError
 
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is shown escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # A NaN in training ends the run with a sentence of its own.
     warnings.filterwarnings("ignore", "(overflow|underflow|divide by zero|invalid value) encountered", RuntimeWarning)
     try:

@@ -17,13 +17,14 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 import datasets
+from datasets.folder import Options
 from disk import files
 from generators.errors import RunError
 from generators.registry import build, config_from_json, config_to_json, family
@@ -49,6 +50,7 @@ class Plan:
     config: FamilyConfig
     fingerprint: int  # of the images and labels: training goes on only with the same ones
     limit: int | None = None  # use only the first so many training images
+    pictures: dict = field(default_factory=dict)  # how those of a folder are read: what folder.Options takes
 
     def to_json(self) -> dict:
         return {**dataclasses.asdict(self), "config": config_to_json(self.config)}
@@ -56,14 +58,16 @@ class Plan:
     @classmethod
     def from_json(cls, values: dict) -> Plan:
         try:
+            values = {"pictures": {}, **values}  # older checkpoints have none
             plan = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+            Options(**plan["pictures"])  # raises what follows if they are none
             for name, kind in (("data", str), ("seed", int), ("steps", int), ("fingerprint", int)):
                 if type(plan[name]) is not kind:
                     raise TypeError(f"{name} is {plan[name]!r:.40}")
             if plan["steps"] < 1 or plan["seed"] < 0 or not (plan["limit"] is None or type(plan["limit"]) is int):
                 raise TypeError(f"steps {plan['steps']}, seed {plan['seed']}, limit {plan['limit']!r:.40}")
             return cls(**{**plan, "config": config_from_json(family(values["family"]).Config, values["config"])})
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, datasets.DataError) as error:
             raise CheckpointError(
                 f"the checkpoint does not describe a run of this version of Inkling ({error})"
             ) from error
@@ -87,8 +91,10 @@ def fingerprint(dataset) -> int:
 
 
 def default_config(name: str, dataset) -> FamilyConfig:
-    """A family's default config for a data set: its own sizes and words, and what suits such images."""
-    return family(name).suited(plain_config(name, dataset), dataset)
+    """A family's default config for a data set: its own sizes and words, and what suits such images and so many."""
+    config = family(name).suited(plain_config(name, dataset), dataset)
+    few = len(dataset) < config.batch_size
+    return dataclasses.replace(config, batch_size=max(1, len(dataset) // 2)) if few else config
 
 
 def plain_config(name: str, dataset) -> FamilyConfig:
@@ -151,6 +157,7 @@ def plan_run(
     steps: int | None,
     minutes: float | None,
     limit: int | None = None,
+    pictures: dict | None = None,
 ) -> Plan:
     """Fix the number of steps: `steps`, or as many as fit into `minutes` by the speed measured now, on a copy.
 
@@ -161,7 +168,7 @@ def plan_run(
             steps = max(1, round(60 * minutes / seconds_per_step(name, dataset, config, threads)))
         except Diverged as error:
             raise RunError(f"while the speed was measured, {error}") from error
-    return Plan(name, data, seed, steps, config, fingerprint(dataset), limit)
+    return Plan(name, data, seed, steps, config, fingerprint(dataset), limit, pictures or {})
 
 
 def seconds_per_step(name: str, dataset, config: FamilyConfig, threads: Threads) -> float:
@@ -201,7 +208,7 @@ class Run:
         arrays, meta = checkpoint.load(folder / "checkpoint.npz")
         with _of_this_version(folder):
             plan = Plan.from_json(meta.get("plan", {}))
-        dataset = dataset or datasets.load(plan.data, split="train", limit=plan.limit)
+        dataset = dataset or datasets.load(plan.data, split="train", limit=plan.limit, **plan.pictures)
         if fingerprint(dataset) != plan.fingerprint:
             raise RunError(
                 f"the data set {plan.data!r} is not the one that {folder} was trained on; "

@@ -28,6 +28,8 @@ from generators.training import Family
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 
+PICTURES = ("size", "color", "mirror", "paper")  # options of `train` that say how a folder is read
+
 
 def train(options: Namespace) -> int:
     threads = Threads(options.threads)
@@ -43,7 +45,8 @@ def train(options: Namespace) -> int:
         raise UsageError(f"train what? Given {name!r}; known are {', '.join(FAMILIES)}")
     folder = Path(options.out or f"runs/{name}-{Path(data).name}")
     runs.refuse_to_overwrite(folder)
-    dataset = _load_data(data, "train", options.limit)
+    how = {name: getattr(options, name) for name in PICTURES if getattr(options, name) is not None}
+    dataset = _load_data(data, "train", options.limit, how)
     config = runs.override(runs.default_config(name, dataset), _settings(options.set))
     if len(dataset) < config.batch_size:
         raise UsageError(
@@ -57,7 +60,7 @@ def train(options: Namespace) -> int:
             if options.steps is None:
                 print(f"Measuring the speed, to fit the run into {minutes:g} minutes ...", flush=True)
             plan = runs.plan_run(
-                name, data, dataset, config, seed, threads, options.steps, minutes, options.limit
+                name, data, dataset, config, seed, threads, options.steps, minutes, options.limit, how
             )
             run = runs.start(folder, plan, dataset, threads)
         except ValueError as error:
@@ -166,7 +169,7 @@ def edit(options: Namespace) -> int:
     directions, edited = None, {}
     if options.by != "caption":
         progress = partial(tqdm, desc="measuring the direction", unit="block", leave=False, disable=None)
-        training = datasets.load(data_name(meta), "train", limit=10_000)
+        training = _load_for(meta, "train", 10_000)
         directions = Directions(model, training, options.pool, progress=progress)
     if options.by != "direction":
         edited["by caption"] = model.edit(images, captions, wanted, threads=options.pool, **extras)
@@ -224,7 +227,7 @@ def evaluate(options: Namespace) -> int:
     with_threads(options)
     with refusals():  # now rather than when all data are there
         family.sample([""], derive_rng(options.seed, "rehearsal"), options.pool, **extras)
-    training, test = datasets.load(data, "train"), datasets.load(data, "test")
+    training, test = _load_for(meta, "train"), _load_for(meta, "test")
     if tuple(judge.config.values[0]) != tuple(test.classes) or (judge.config.names == ("class",) and test.attributes):
         raise UsageError(f"the judge in {folder} reads other things than {data} shows; train one on {data}")
     if len(test.classes) < 2:
@@ -300,13 +303,14 @@ def _can(name: str, verb: str) -> bool:
 def _folder_to_resume(options: Namespace) -> Path:
     if options.out is None and options.family is None:
         raise UsageError("--resume needs --out: the folder of the run to go on with")
-    planned = [options.set or None, options.steps, options.minutes, options.limit, options.seed]
+    planned = [options.set or None, *(getattr(options, n) for n in ("steps", "minutes", "limit", "seed", *PICTURES))]
     if options.out is not None:
         planned.append(options.data)  # else it says, with the family, which folder is meant
     if any(value is not None for value in planned):
         raise UsageError(
             "--resume goes on with the run as it was planned; "
-            "leave out --set, --steps, --minutes, --limit, --seed, and beside --out also --data"
+            f"leave out --set, --steps, --minutes, --limit, --seed, --{', --'.join(PICTURES)}, "
+            "and beside --out also --data"
         )
     folder = Path(options.out or f"runs/{options.family}-{Path(_given(options.data, 'digits')).name}")
     if not (folder / "checkpoint.npz").exists():
@@ -324,10 +328,18 @@ def _settings(pairs: list[str]) -> dict[str, str]:
     return settings
 
 
-def _load_data(name: str, split: str, limit: int | None = None):
+def _load_data(name: str, split: str, limit: int | None, how: dict):
     if name == "digits" and (limit is None or limit > 20_000):
         print("Drawing the built-in digits ...", flush=True)
-    return datasets.load(name, split=split, limit=limit)
+    return datasets.load(name, split=split, limit=limit, **how)
+
+
+def _load_for(meta: dict, split: str, limit: int | None = None, data: str | None = None):
+    """The data set of a checkpoint's run, or another, with pictures read as the run read them."""
+    data, plan = data or data_name(meta), meta.get("plan")
+    how = plan.get("pictures") if isinstance(plan, dict) else None
+    how = {name: how[name] for name in PICTURES if name in how} if isinstance(how, dict) and Path(data).is_dir() else {}
+    return datasets.load(data, split, limit, **how)
 
 
 def data_name(meta: dict) -> str:
@@ -343,18 +355,18 @@ def _captions(options: Namespace, model: Family, meta: dict) -> tuple[list[str],
         model.vocabulary.encode(captions[: len(options.caption)])  # complain before any work
         return captions, np.full(options.n, -1)
     try:
-        dataset = datasets.load(data_name(meta), split="test", limit=options.n)
+        dataset = _load_for(meta, "test", options.n)
     except datasets.DataError:
         if not Path(data_name(meta)).is_dir():
             raise
         # a folder of few pictures has none for testing
-        dataset = datasets.load(data_name(meta), split="train", limit=options.n)
+        dataset = _load_for(meta, "train", options.n)
     return captions_of(dataset, options.n)
 
 
 def _test_images(options: Namespace, model: Family, meta: dict) -> tuple[np.ndarray, list[str], np.ndarray]:
     """n test images as float32 in [0, 1], with their fullest captions and labels."""
-    dataset = datasets.load(options.data or data_name(meta), split="test")
+    dataset = _load_for(meta, "test", data=options.data)
     if dataset.images.shape[1:] != model.image_shape:
         raise UsageError(f"the images are {dataset.images.shape[1:]}, but the model was trained on {model.image_shape}")
     if options.n > len(dataset):

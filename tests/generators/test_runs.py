@@ -118,6 +118,15 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
         Run.resume(tmp_path, pool())
 
 
+def test_a_plan_without_options_of_pictures_is_an_older_one(tmp_path):
+    plan = start(tmp_path / "x", steps=2).plan.to_json()
+    del plan["pictures"]
+    assert Plan.from_json(plan).pictures == {}
+    for pictures in ({"size": 30}, {"colour": True}, [1], {"color": "x"}):
+        with pytest.raises(CheckpointError):
+            Plan.from_json({**plan, "pictures": pictures})
+
+
 @pytest.mark.parametrize("without", [False, True])
 def test_a_run_of_another_version_names_its_folder_and_what_to_do(tmp_path, without):
     """Catches the bare name of a setting that is gone, or was not there yet, from which nobody can tell which of the
