@@ -13,7 +13,7 @@ def modulated_norm(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) ->
     return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
 
 
-class Block(Twin):
+class TransformerBlock(Twin):
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         scale1, shift1, gate1, scale2, shift2, gate2 = self.condition(condition)[:, None].chunk(6, dim=-1)
         x = x + gate1 * self.attention(modulated_norm(x, scale1, shift1))

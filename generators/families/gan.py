@@ -34,7 +34,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from generators.parts.blocks import ResidualBlock, squeeze, unsqueeze
+from generators.parts.blocks import ResidualBlock
+from generators.parts.patches import squeeze, unsqueeze
 from generators.parts.text import WordSum
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F

@@ -27,7 +27,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from generators.parts.blocks import ResidualBlock, is_ink, log_mean_exp, soft_clip, squeeze, unsqueeze
+from generators.parts.blocks import ResidualBlock, is_ink, log_mean_exp, soft_clip
+from generators.parts.patches import squeeze, unsqueeze
 from generators.parts.text import TextEncoder
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F

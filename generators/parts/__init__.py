@@ -1,1 +1,4 @@
-"""What more than one family is made of, and what knows no family: read `text` (captions), then `blocks` (layers)."""
+"""What more than one family is made of, and what knows no family.
+
+Read `text` (captions) and `blocks` (layers) first; then `patches`, `attention`, `guidance`.
+"""

@@ -11,24 +11,6 @@ from nn.modules import Conv2d, GroupNormSiLU, Linear, Module
 from nn.tensor import Tensor
 
 
-def squeeze(x: Tensor) -> Tensor:
-    """Space to channels: every 2x2 patch of pixels becomes one pixel of four times the channels.
-
-    (N, H, W, C) -> (N, H/2, W/2, 4C), nothing lost; the order is row of the patch, column of the patch, channel
-    (Dinh et al. 2017, section 3.6).
-    """
-    n, h, w, c = x.shape
-    patches = F.reshape(x, (n, h // 2, 2, w // 2, 2, c))  # (n, row, i, column, j, c)
-    return F.reshape(F.transpose(patches, (0, 1, 3, 2, 4, 5)), (n, h // 2, w // 2, 4 * c))
-
-
-def unsqueeze(x: Tensor) -> Tensor:
-    """The inverse of `squeeze`: (N, H, W, 4C) -> (N, 2H, 2W, C)."""
-    n, h, w, c = x.shape
-    patches = F.reshape(x, (n, h, w, 2, 2, c // 4))  # (n, row, column, i, j, c)
-    return F.reshape(F.transpose(patches, (0, 1, 3, 2, 4, 5)), (n, 2 * h, 2 * w, c // 4))
-
-
 def log_mean_exp(log_values: np.ndarray) -> np.ndarray:
     """log(mean(exp(log_values))) over axis 0, without overflow: the mean of likelihoods, given their logarithms."""
     return np.logaddexp.reduce(log_values, axis=0) - math.log(len(log_values))

@@ -87,12 +87,3 @@ class TextEncoder(WordSum):
 
     def __call__(self, tokens: np.ndarray) -> Tensor:
         return self.output(F.silu(self.hidden(self.norm(super().__call__(tokens)))))
-
-
-def drop_captions(tokens: np.ndarray, probability: float, rng: np.random.Generator) -> np.ndarray:
-    """Replace each caption by the empty one with this probability, independently (Ho and Salimans 2022, algorithm 1).
-
-    A model trained so also learns what images look like whatever the caption, which guidance compares against.
-    """
-    dropped = rng.random(len(tokens)) < probability
-    return np.where(dropped[:, None], 0, tokens)

@@ -227,7 +227,7 @@ ALL = {
     return np.array(result)
     """,
     "squeeze": """
-    corners = [x[:, i::2, j::2, :] for i in (0, 1) for j in (0, 1)]
+    corners = [x[:, i::patch, j::patch, :] for i in range(patch) for j in range(patch)]
     return F.concat(corners, axis=3)
     """,
     "schedule": """

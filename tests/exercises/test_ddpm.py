@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from generators.families.diffusion import process, unet
-from generators.parts.text import drop_captions
+from generators.parts.guidance import drop_captions, guide
 from tests.exercises.trial import SameNoise, Trial, normal
 
 ALPHA_BAR = np.array([1.0, 0.95, 0.8, 0.55, 0.3, 0.08, 0.002])
@@ -315,7 +315,7 @@ def test_guide(weight):
     trial = Trial(
         f"guide(unconditional, conditional, {weight})", *tags, unconditional=unconditional, conditional=conditional
     )
-    got = trial.run(process.guide, unconditional, conditional, weight)
+    got = trial.run(guide, unconditional, conditional, weight)
     change = weight * (conditional - unconditional)
     instead = {
         "the sign of the guidance: it leads away from the caption": unconditional - change,

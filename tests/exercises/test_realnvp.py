@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from generators.families.flow import bijectors, realnvp
-from generators.parts import blocks
+from generators.parts import patches
 from nn import functional as F
 from nn.tensor import Parameter, Tensor
 from tests.exercises.trial import Trial, bare, normal
@@ -123,28 +123,31 @@ def test_actnorm_where_a_channel_never_changes():
 
 
 @pytest.mark.exercise(id="squeeze")
-@pytest.mark.parametrize("shape", [(1, 2, 2, 1), (2, 4, 4, 1), (1, 2, 4, 3), (2, 6, 4, 2)], ids=str)
-def test_squeeze(shape):
+@pytest.mark.parametrize(
+    "shape, p",
+    [((1, 2, 2, 1), 2), ((2, 4, 4, 1), 2), ((1, 2, 4, 3), 2), ((2, 6, 4, 2), 2), ((2, 6, 3, 2), 3), ((1, 2, 3, 2), 1)],
+    ids=str,
+)
+def test_squeeze(shape, p):
     n, h, w, c = shape
     x = np.arange(np.prod(shape), dtype=np.float64).reshape(shape) + 1
-    trial = Trial(
-        "squeeze(x)", *(["with several channels"] if c > 1 else []), *(["where H is not W"] if h != w else []), x=x
-    )
-    expected = np.zeros((n, h // 2, w // 2, 4 * c))
+    tags = ("with several channels", c > 1), ("where H is not W", h != w), ("with patches of another size", p != 2)
+    trial = Trial(f"squeeze(x, {p})", *[tag for tag, fits in tags if fits], x=x)
+    expected = np.zeros((n, h // p, w // p, p * p * c))
     other = np.zeros_like(expected)
-    for i, j in np.ndindex(2, 2):
+    for i, j in np.ndindex(p, p):
         for k in range(c):
-            expected[..., (2 * i + j) * c + k] = x[:, i::2, j::2, k]
-            other[..., k * 4 + 2 * i + j] = x[:, i::2, j::2, k]
+            expected[..., (p * i + j) * c + k] = x[:, i::p, j::p, k]
+            other[..., k * p * p + p * i + j] = x[:, i::p, j::p, k]
     instead = {"the channels are outermost; they belong innermost: row, column, channel": other}
-    trial.expect(trial.run(blocks.squeeze, Tensor(x)), expected, instead=instead)
+    trial.expect(trial.run(patches.squeeze, Tensor(x), *([p] if p != 2 else [])), expected, instead=instead)
 
 
 @pytest.mark.exercise(id="squeeze")
 def test_squeeze_lets_the_gradient_through():
     x = Parameter(normal((1, 4, 2, 3), 0))
     trial = Trial("squeeze(x), where x wants a gradient", x=x.data)
-    y = trial.run(blocks.squeeze, x)
+    y = trial.run(patches.squeeze, x)
     trial.require(getattr(y, "requires_grad", False), "no gradient flows back to x", "work with tensors, not .data")
     grad = normal((1, 2, 1, 12), 1)
     y.backward(grad)

@@ -34,7 +34,8 @@ from datasets.dataset import Dataset
 from generators.families.diffusion import process
 from generators.families.diffusion.unet import UNet
 from generators.parts.blocks import is_ink, where_asked
-from generators.parts.text import TextEncoder, drop_captions
+from generators.parts.guidance import drop_captions, guide
+from generators.parts.text import TextEncoder
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
 from nn.modules import Module
@@ -177,7 +178,7 @@ class DDPM(Family):
             elif weight == 1:
                 output = self.network(x, times, conditional).data
             else:
-                output = process.guide(
+                output = guide(
                     self.network(x, times, unconditional).data, self.network(x, times, conditional).data, weight
                 )
             x0 = process.clean_image(output, x_t, t, self.alpha_bar, self.config.prediction)
@@ -320,7 +321,7 @@ class DDPM(Family):
 
 
 def weight_at(guidance: float, ab: float, levels: tuple[float, float]) -> float:
-    """The w of `process.guide` at the noise level ab: `guidance` itself up to 1; more than that only in the middle.
+    """The w of `guide` at the noise level ab: `guidance` itself up to 1; more than that only in the middle.
 
     levels: of noise over signal, sqrt((1 - ab) / ab), between which it may be more
 

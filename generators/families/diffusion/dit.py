@@ -28,11 +28,13 @@ import numpy as np
 from datasets.dataset import Dataset
 from generators.families.diffusion.ddpm import DDPM, OF_INK, DiffusionConfig
 from generators.families.diffusion.unet import TimeEncoder
+from generators.parts.attention import TransformerBlock
 from generators.parts.blocks import is_ink
+from generators.parts.patches import squeeze, unsqueeze
 from generators.training import OptimiserConfig
 from nn import functional as F
 from nn import init
-from nn.modules import Linear, Module, MultiHeadAttention
+from nn.modules import Linear, Module
 from nn.tensor import Parameter, Tensor
 
 
@@ -45,54 +47,16 @@ class DiTConfig(DiffusionConfig):
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=1e-2))
 
 
-def to_patches(x: Tensor, patch: int) -> Tensor:
-    """(N, H, W, C) -> (N, T, patch * patch * C): the T = H/patch * W/patch patches, row by row."""
-    n, h, w, c = x.shape
-    cut = x.reshape(n, h // patch, patch, w // patch, patch, c).transpose(0, 1, 3, 2, 4, 5)
-    return cut.reshape(n, (h // patch) * (w // patch), patch * patch * c)
-
-
-def from_patches(patches: Tensor, patch: int, shape: tuple[int, int, int]) -> Tensor:
-    """The inverse of `to_patches`, for images of this shape (H, W, C)."""
-    h, w, c = shape
-    cut = patches.reshape(len(patches), h // patch, w // patch, patch, patch, c).transpose(0, 1, 3, 2, 4, 5)
-    return cut.reshape(len(patches), h, w, c)
-
-
-class Block(Module):
-    """Attention, then two layers for each patch by itself; x (N, T, width), condition (N, features) -> (N, T, width).
-
-    What the condition says is zero at first: the block begins as the identity (adaLN-Zero; Peebles and Xie 2023,
-    section 3.2).
-    """
-
-    def __init__(self, width: int, heads: int, features: int, rng: np.random.Generator):
-        self.condition = Linear(features, 6 * width, rng)
-        self.condition.weight.data = init.zeros((features, 6 * width))
-        self.attention = MultiHeadAttention(width, heads, rng)
-        self.hidden, self.output = Linear(width, 4 * width, rng), Linear(4 * width, width, rng)
-
-    def __call__(self, x: Tensor, condition: Tensor) -> Tensor:
-        scale1, shift1, gate1, scale2, shift2, gate2 = F.split(self.condition(condition), 6, axis=-1)  # (N, width) each
-        x = x + each(gate1) * self.attention(F.layer_norm(x, 1 + scale1, shift1))
-        return x + each(gate2) * self.output(F.silu(self.hidden(F.layer_norm(x, 1 + scale2, shift2))))
-
-
-def each(of_image: Tensor) -> Tensor:
-    """(N, width) -> (N, 1, width): the same for each patch of an image."""
-    return of_image.reshape(len(of_image), 1, -1)
-
-
 class Transformer(Module):
     """x (N, H, W, C), t (N,), caption (N, features) -> (N, H, W, C)."""
 
     def __init__(self, config: DiTConfig, shape: tuple[int, int, int], rng: np.random.Generator):
-        self.shape, self.patch = shape, config.patch
+        self.patch = config.patch
         pixels, width = config.patch**2 * shape[2], config.width
         self.time = TimeEncoder(config.features, rng)
         self.input = Linear(pixels, width, rng)
         self.place = Parameter(init.normal((shape[0] * shape[1] // config.patch**2, width), rng))
-        self.blocks = [Block(width, config.heads, config.features, rng) for _ in range(config.depth)]
+        self.blocks = [TransformerBlock(width, config.heads, config.features, rng) for _ in range(config.depth)]
         self.condition = Linear(config.features, 2 * width, rng)
         self.output = Linear(width, pixels, rng)
         for last in (self.condition, self.output):
@@ -100,11 +64,12 @@ class Transformer(Module):
 
     def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor) -> Tensor:
         condition = F.silu(self.time(t) + caption)
-        h = self.input(to_patches(x, self.patch)) + self.place
+        patches = squeeze(x, self.patch)  # (N, H/p, W/p, p * p * C)
+        h = self.input(patches.reshape(len(x), -1, patches.shape[-1])) + self.place  # (N, T, width)
         for block in self.blocks:
             h = block(h, condition)
         scale, shift = F.split(self.condition(condition), 2, axis=-1)
-        return from_patches(self.output(F.layer_norm(h, 1 + scale, shift)), self.patch, self.shape)
+        return unsqueeze(self.output(F.layer_norm(h, 1 + scale, shift)).reshape(*patches.shape), self.patch)
 
 
 class DiT(DDPM):

@@ -26,7 +26,7 @@ from typing import TypeVar
 
 import numpy as np
 
-Answer = TypeVar("Answer")  # of a network: an array, or a tensor
+Guess = TypeVar("Guess")  # of x_0: an array, or a tensor of another library
 PredictClean = Callable[[np.ndarray, int], np.ndarray]  # (x_t, t) -> the guess of x_0
 Step = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, float]]  # -> mean and variance of x_s
 
@@ -187,19 +187,9 @@ def ddim_step(
     return math.sqrt(ab_s) * x0 + math.sqrt(max(0.0, 1 - ab_s - variance)) * eps, variance
 
 
-def guide(unconditional: Answer, conditional: Answer, weight: float) -> Answer:
-    """Classifier-free guidance: e_u + w (e_c - e_u) (Ho and Salimans 2022, eq. 6, with their w plus 1).
-
-    From what the network says without the caption towards what it says with it, and for w > 1 beyond, so that the
-    picture shows the caption more plainly than the average one would.  Grouped so, w = 0 and w = 1 are exact.  The
-    couplings of a flow are guided in the same way (`bijectors.ask`), on tensors.
-    """
-    return (1 - weight) * unconditional + weight * conditional
-
-
 def average_guess(
-    first: Answer, ab_first: float, second: Answer, ab_second: float, ab_t: float, ab_s: float
-) -> Answer:
+    first: Guess, ab_first: float, second: Guess, ab_second: float, ab_t: float, ab_s: float
+) -> Guess:
     """The guess of x_0 that the step from t to s needs on average, if guesses go along the line through these two.
 
     Without fresh noise the way back is d(x / noise) = x_0 d(signal / noise), where signal and noise are sqrt(ab) and

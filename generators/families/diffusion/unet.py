@@ -16,10 +16,12 @@ import math
 
 import numpy as np
 
-from generators.parts.blocks import ResidualBlock, squeeze, unsqueeze
+from generators.parts.attention import AttentionBlock
+from generators.parts.blocks import ResidualBlock
+from generators.parts.patches import squeeze, unsqueeze
 from nn import functional as F
 from nn import init
-from nn.modules import Conv2d, GroupNorm, GroupNormSiLU, Linear, Module, MultiHeadAttention
+from nn.modules import Conv2d, GroupNormSiLU, Linear, Module
 from nn.tensor import Tensor
 
 
@@ -46,23 +48,6 @@ class TimeEncoder(Module):
         features = len(self.hidden.weight)
         waves = time_embedding(t, features).astype(self.hidden.weight.dtype)
         return self.output(F.silu(self.hidden(Tensor(waves))))
-
-
-class AttentionBlock(Module):
-    """x + attention(norm(x)) over all pixels of x (N, H, W, C): what one corner shows can matter for another.
-
-    The output layer starts at zero, so the block starts as the identity.
-    """
-
-    def __init__(self, channels: int, heads: int, rng: np.random.Generator):
-        self.norm = GroupNorm(8, channels)
-        self.attention = MultiHeadAttention(channels, heads, rng)
-        self.attention.output.weight.data = init.zeros((channels, channels))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        n, h, w, c = x.shape
-        pixels = self.norm(x).reshape(n, h * w, c)
-        return x + self.attention(pixels).reshape(n, h, w, c)
 
 
 class Bottom(Module):

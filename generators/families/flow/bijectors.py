@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from generators.families.diffusion.process import guide
-from generators.parts.blocks import soft_clip, squeeze, unsqueeze
+from generators.parts.blocks import soft_clip
+from generators.parts.guidance import guide
+from generators.parts.patches import squeeze, unsqueeze
 from nn import functional as F
 from nn import init
 from nn.modules import Module
@@ -187,7 +188,7 @@ class LogAbsDet(Function):
 class Guided:
     """A condition made stronger than it is: under it, a network's answer is
 
-        silent + weight (said - silent)        (`process.guide`; for flows: Zhai et al. 2024, on guidance)
+        silent + weight (said - silent)        (`guide`; for flows: Zhai et al. 2024, on guidance)
 
     of its answers under two plain conditions.  Weight 0 says nothing, 1 is `said` itself, 2 goes as far again.  It can
     stand wherever a condition can, and the flow stays invertible with an exact determinant: nothing of what a coupling

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from generators.parts.blocks import modulated_norm, squeeze, unsqueeze
+from generators.parts.blocks import modulated_norm
+from generators.parts.patches import squeeze, unsqueeze
 from nn import functional as F
 from nn import init
 from nn.modules import Conv2d, Linear, Module

@@ -54,8 +54,10 @@ from generators.families.flow.bijectors import (
     sum_per_example,
 )
 from generators.families.flow.conditioning import CaptionPrior, Conditioning, CouplingNetwork, Sketches
-from generators.parts.blocks import is_ink, log_mean_exp, soft_clip, squeeze, unsqueeze, where_asked
-from generators.parts.text import TextEncoder, drop_captions
+from generators.parts.blocks import is_ink, log_mean_exp, soft_clip, where_asked
+from generators.parts.guidance import drop_captions
+from generators.parts.patches import squeeze, unsqueeze
+from generators.parts.text import TextEncoder
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
 from nn.modules import Module

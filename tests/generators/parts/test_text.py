@@ -1,9 +1,9 @@
-"""Captions to tokens to embeddings, and the dropping of captions."""
+"""Captions to tokens to embeddings."""
 import numpy as np
 import pytest
 
 from datasets import CaptionError
-from generators.parts.text import TextEncoder, Vocabulary, WordSum, drop_captions
+from generators.parts.text import TextEncoder, Vocabulary, WordSum
 
 WORDS = ("a", "bold", "seven", "thin", "two")
 
@@ -52,16 +52,3 @@ def test_words_begin_quietly_where_nothing_brings_them_to_one_length():
     """Catches words as loud as noise, eight of which would drown it."""
     for kind, deviation in ((WordSum, 0.35), (TextEncoder, 1.0)):
         assert kind(1000, 64, np.random.default_rng(0)).table.data.std() == pytest.approx(deviation, rel=0.02)
-
-
-def test_captions_are_dropped_one_by_one():
-    """Catches one draw for the whole batch, a word dropped instead of a caption, and the inverse probability."""
-    tokens = np.random.default_rng(1).integers(1, 6, (2000, 3))
-    kept = tokens.copy()
-    dropped = drop_captions(tokens, 0.25, np.random.default_rng(2))
-    np.testing.assert_array_equal(tokens, kept)
-    gone = (dropped == 0).all(axis=1)
-    np.testing.assert_array_equal(dropped[~gone], tokens[~gone])
-    assert 0.2 < gone.mean() < 0.3
-    np.testing.assert_array_equal(drop_captions(tokens, 0.0, np.random.default_rng(2)), tokens)
-    assert not drop_captions(tokens, 1.0, np.random.default_rng(2)).any()

@@ -1,11 +1,10 @@
 """The transformer as a denoiser.  What it shares with `DDPM` is tested there."""
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from generators.families.diffusion.ddpm import DDPM
-from generators.families.diffusion.dit import Block, DiT, DiTConfig, from_patches, to_patches
+from generators.families.diffusion.dit import DiT, DiTConfig
+from generators.parts.attention import TransformerBlock
 from generators.training import OptimiserConfig, Trainer
 from nn.gradcheck import gradcheck
 from nn.tensor import Tensor
@@ -28,27 +27,13 @@ def output(made, x, t=5, token=1):
     return made.network(Tensor(x), times, made.text(tokens)).data
 
 
-@given(rows=st.integers(1, 3), columns=st.integers(1, 3), patch=st.integers(1, 4), channels=st.integers(1, 3))
-def test_patches_and_back(rows, columns, patch, channels):
-    """Catches: rows and columns exchanged, in the picture or within a patch; an inverse that is none."""
-    shape = (rows * patch, columns * patch, channels)
-    x = np.random.default_rng(0).standard_normal((2, *shape))
-    patches = to_patches(Tensor(x), patch)
-    assert patches.shape == (2, rows * columns, patch * patch * channels)
-    for number in range(rows * columns):
-        row, column = patch * (number // columns), patch * (number % columns)
-        expected = x[:, row : row + patch, column : column + patch].reshape(2, -1)
-        np.testing.assert_array_equal(patches.data[:, number], expected)
-    np.testing.assert_array_equal(from_patches(patches, patch, shape).data, x)
-
-
 def test_a_new_network_says_nothing_and_its_blocks_change_nothing():
     """Catches: a gate that begins open, an output layer that begins with noise."""
     rng = np.random.default_rng(0)
     made = DiT(TINY, rng)
     x = rng.standard_normal((3, 8, 8, 1), dtype=np.float32)
     np.testing.assert_array_equal(output(made, x), 0)
-    block = Block(16, 2, 8, rng)
+    block = TransformerBlock(16, 2, 8, rng)
     h, condition = Tensor(rng.standard_normal((3, 4, 16), np.float32)), Tensor(rng.standard_normal((3, 8), np.float32))
     np.testing.assert_array_equal(block(h, condition).data, h.data)
 

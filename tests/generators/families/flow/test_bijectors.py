@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generators.families.flow import bijectors as B
-from generators.parts.blocks import soft_clip, squeeze
+from generators.parts.blocks import soft_clip
+from generators.parts.patches import squeeze
 from nn import functional as F
 from nn.modules import Linear, Module
 from nn.tensor import Tensor

@@ -20,7 +20,8 @@ from generators.families.flow.realnvp import (
     sketch_channels,
     uniform_noise,
 )
-from generators.parts.blocks import log_mean_exp, squeeze, unsqueeze
+from generators.parts.blocks import log_mean_exp
+from generators.parts.patches import squeeze, unsqueeze
 from generators.training import Shard
 from nn import functional as F
 from nn.parallel import Threads
