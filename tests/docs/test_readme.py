@@ -1,0 +1,62 @@
+"""The README's commands and snippets, word for word, only with fewer steps and images, and narrower networks."""
+import re
+import shlex
+
+import pytest
+
+import datasets
+from bench.__main__ import BENCHES
+from generators.cli import main
+from tests.docs.pages import blocks
+from tests.exercises.cli import parser as exercises
+
+LINES = [re.sub(r"\s+#.*", "", line) for block in blocks("README.md", "") for line in block.splitlines()]
+INKLING = [line for line in LINES if re.match(r"(\.venv/bin/)?inkling ", line)]
+DDPM = " ".join(f"--set {s}" for s in ("widths=[8,8]", "blocks=1", "heads=2", "features=8", "time_steps=12"))
+LESS = [
+    (r"--minutes \S+", "--steps 3 --set batch_size=16"),
+    (r"train ddpm", f"train ddpm {DDPM}"),
+    (r"train classifier", "train classifier --set width=8"),
+    (r"-n \d+", "-n 2"),
+    (r"evaluate", "evaluate -n 60 --no-score --sample-steps 2"),
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder where all commands of the README have run, after a demo that made its VAE; of 500 digits."""
+    home, patch = tmp_path_factory.mktemp("readme"), pytest.MonkeyPatch()
+    patch.chdir(home)
+    load = datasets.load
+    patch.setattr(datasets, "load", lambda name, split="train", limit=None: load(name, split, min(limit or 500, 500)))
+    assert main(["train", "vae", "--steps", "3", "--set", "width=8", "--out", "out/demo/runs/vae"]) == 0
+    for line in INKLING:
+        for pattern, less in LESS:
+            line = re.sub(pattern, less, line)
+        assert main(shlex.split(line)[1:]) == 0, line
+    yield home
+    patch.undo()
+
+
+def test_commands_write_what_they_say(home):
+    """Catches: an option that was renamed, a command that is gone."""
+    assert len(INKLING) >= 8
+    written = [name for line in INKLING for name in re.findall(r"--out (\S+)", line)]
+    assert len(written) >= 6 and all((home / name).exists() for name in written)
+
+
+def test_python_snippets_run(home, capsys):
+    autograd, sample = blocks("README.md", "python")
+    exec(autograd, {})
+    assert float(capsys.readouterr().out) < 1e-4  # as its comment says
+    names = {}
+    exec(sample, names)
+    assert names["images"].shape == (8, 28, 28, 1) and 0 <= names["images"].min() <= names["images"].max() <= 1
+
+
+def test_other_commands_exist():
+    """Of the benchmarks the name and the options, of the exercises the whole line."""
+    bench = [line.split() for line in LINES if line.startswith("python -m bench")]
+    assert {words[3] for words in bench} == set(BENCHES)
+    listed = [line.split()[3:] for line in LINES if line.startswith("python -m tests.exercises")]
+    assert listed and all(exercises().parse_args(words).run for words in listed)
