@@ -188,7 +188,7 @@ class MultiHeadAttention(Module):
         n, t, features = x.shape
         qkv = self.query_key_value(x).reshape(n, t, 3, self.heads, features // self.heads)
         q, k, v = (
-            part.reshape(n, t, self.heads, -1).transpose(0, 2, 1, 3)  # (N, heads, T, features / heads)
+            part.reshape(n, t, *qkv.shape[3:]).transpose(0, 2, 1, 3)  # (N, heads, T, features / heads)
             for part in F.split(qkv, 3, axis=2)
         )
         mixed = F.scaled_dot_product_attention(q, k, v)

@@ -14,6 +14,8 @@ Source: Griewank and Walther 2008, "Evaluating Derivatives", chapter 3 (the reve
 """
 from __future__ import annotations
 
+from itertools import compress
+
 import numpy as np
 
 from nn.modes import NonFiniteError, check_finite, finite_checks, gradients_into, no_grad
@@ -24,6 +26,8 @@ __all__ = [
     "topological_order", "unbroadcast",
 ]  # fmt: skip
 
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # what ops compute in
+
 
 class Tensor:
     """An array that remembers how it was computed.
@@ -31,6 +35,17 @@ class Tensor:
     data           np.ndarray of any shape
     grad           dL/d(data), an array of the same shape, filled in by `backward` on leaves; None before
     requires_grad  whether a gradient is wanted here, or flows through here
+
+    Operators and the methods that are ops (`+`, `@`, `[]`, `>`, `.sum()`, ...) are attached in `nn/ops/__init__.py`:
+    an op needs this class, so this file cannot import it.
+
+    >>> x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> loss = (x * x).sum()
+    >>> loss
+    Tensor(14., shape=(), float32, from Sum)
+    >>> loss.backward()
+    >>> x.grad
+    array([2., 4., 6.], dtype=float32)
     """
 
     __slots__ = ("data", "grad", "requires_grad", "node", "output_index")
@@ -39,6 +54,8 @@ class Tensor:
     def __init__(self, data, requires_grad: bool = False):
         if isinstance(data, Tensor):
             raise TypeError("Tensor() was given a Tensor; use it as it is, or .detach() to cut it from its graph")
+        if isinstance(data, list | tuple) and any(isinstance(element, Tensor) for element in data):
+            raise TypeError("Tensor() was given a list of Tensors; F.stack() joins them and keeps their graph")
         array = np.asarray(data)
         if not isinstance(data, np.ndarray | np.generic) and array.dtype == np.float64:
             array = array.astype(np.float32)  # Python numbers and lists: the dtype that we train in
@@ -70,12 +87,32 @@ class Tensor:
         return f"{type(self).__name__}({values}, shape={self.shape}, {self.dtype}{wants}{origin})"
 
     def item(self) -> float:
-        """The value of a tensor that holds one number."""
+        """The value of a tensor that holds one number, as Python's; ValueError if it holds more or none."""
+        if self.size != 1:
+            raise ValueError(
+                f"a tensor of shape {self.shape} is not one number: for .item(), float(), if or a format reduce it "
+                "first (.sum(), .mean()), or take its array with .numpy()"
+            )
         return self.data.item()
 
     def numpy(self) -> np.ndarray:
-        """The array itself (no copy)."""
+        """The array itself (no copy), without a graph."""
         return self.data
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __format__(self, specification: str) -> str:
+        return format(self.item(), specification) if specification else repr(self)
 
     def detach(self) -> Tensor:
         """The same array as a constant: no gradient flows through it."""
@@ -135,11 +172,14 @@ class Function:
     A subclass defines, as static methods on NumPy arrays:
         forward(ctx, *inputs, **options) -> array, or a tuple of arrays
         backward(ctx, *grads) -> one gradient per input (None where none flows), a lone one without a tuple
-    Neither changes its arguments.  `backward` may return gradients that still have the shape of the output where an
-    input was broadcast, and may return the same array twice: the engine sums and copies where it has to.
+    An input is what a gradient could flow to; all else, such as labels, is an option.  Integers become floats before
+    they reach `forward`, unless the class says `integers = True`: of integers, sums, products and moves make integers.
+    Neither method changes its arguments.  `backward` may return gradients that still have the shape of the output where
+    an input was broadcast, and may return the same array twice: the engine sums and copies where it has to.
     """
 
     __slots__ = ("inputs", "needs", "saved", "_outputs", "_received", "_owned", "__dict__")
+    integers = False
 
     @staticmethod
     def forward(ctx: Function, *inputs, **options):
@@ -159,6 +199,9 @@ class Function:
         ctx = cls()
         ctx.saved = ()
         arrays, ctx.needs = _unwrap(cls, inputs)
+        for name, option in options.items():
+            if isinstance(option, np.generic | np.ndarray) and option.ndim == 0:
+                options[name] = option.item()
         try:
             outputs = cls.forward(ctx, *arrays, **options)
         except ValueError as error:
@@ -280,8 +323,11 @@ def _add_to_leaf(leaf: Tensor, grad: np.ndarray) -> None:
 
 
 def _unwrap(function: type[Function], inputs: tuple) -> tuple[list, list[bool]]:
-    """The arrays behind the inputs, and which of them need a gradient; floats of two precisions are an error."""
-    arrays, needs, dtype = [], [], None
+    """What `forward` gets for the inputs, and which of them need a gradient.
+
+    Arrays of one float dtype, Python's numbers and None pass as they are; the rest takes the longer way, `_reconcile`.
+    """
+    arrays, needs, dtype, common = [], [], None, True
     recording, sink = _state.recording, _state.sink
     for value in inputs:
         if isinstance(value, Tensor):
@@ -292,17 +338,43 @@ def _unwrap(function: type[Function], inputs: tuple) -> tuple[list, list[bool]]:
         else:
             array = value
             needs.append(False)
-        if isinstance(array, np.ndarray):
-            if array.dtype is not dtype and array.dtype.kind == "f":
-                if dtype is not None and array.dtype != dtype:
-                    raise TypeError(
-                        f"{function.__name__}: inputs of dtype {dtype} and {array.dtype}; convert one with .astype()"
-                    )
-                dtype = array.dtype
-        elif isinstance(array, np.floating):
-            array = float(array)  # a NumPy scalar would turn a float32 result into float64
+            if value is None or type(value) is float or type(value) is int:
+                arrays.append(array)
+                continue
+            common = common and type(value) is np.ndarray and value.ndim > 0
+        if common:
+            dtype = array.dtype if dtype is None else dtype
+            common = array.dtype is dtype
         arrays.append(array)
-    return arrays, needs
+    common = common and dtype is not None and dtype in FLOATS
+    return arrays if common else _reconcile(function, inputs), needs
+
+
+def _reconcile(function: type[Function], inputs: tuple) -> list:
+    """The arrays behind inputs that are not all of one float dtype.
+
+    Numbers, lists and arrays without axes take the dtype of the tensors and arrays beside them, as Python's numbers do
+    in NumPy; so do integers beside floats.  Floats of two precisions, or of one that ops do not compute in: TypeError.
+    """
+    name = function.__name__
+    arrays = [None if v is None else v.data if isinstance(v, Tensor) else Tensor(v).data for v in inputs]
+    firm = [isinstance(v, Tensor) or (isinstance(v, np.ndarray) and v.ndim > 0) for v in inputs]
+    numpys = [leads or isinstance(v, np.generic | np.ndarray) for v, leads in zip(inputs, firm, strict=True)]
+    for leads in (firm, numpys, [v is not None for v in inputs]):
+        if leading := list(compress(arrays, leads)):
+            break
+    floats = {a.dtype.newbyteorder("=") for a in leading if a.dtype.kind == "f"}
+    if strange := sorted(str(dtype) for dtype in floats if dtype not in FLOATS):
+        raise TypeError(f"{name}: ops compute in float32 or float64; given {strange[0]}. Use .astype(np.float32) first")
+    if len(floats) > 1:
+        raise TypeError(f"{name}: inputs of dtype {' and '.join(sorted(map(str, floats)))}; convert one with .astype()")
+    dtype = floats.pop() if floats else None if function.integers else np.result_type(np.float32, *leading)
+    for i, array in enumerate(arrays):
+        if array is not None and dtype is not None:
+            arrays[i] = array.astype(dtype, copy=False)
+        elif array is not None and array.ndim == 0 and any(firm) and not firm[i]:
+            arrays[i] = array.item()  # beside integers
+    return arrays
 
 
 def _parents(node: Function) -> list[Function]:

@@ -8,6 +8,8 @@
 The matrix products are np.matmul on contiguous matrices, which reaches BLAS directly and releases the GIL.
 Images (N, H, W, C), weights (kh, kw, in, out).
 """
+import math
+
 import numpy as np
 
 from nn.kernels import direct
@@ -50,6 +52,9 @@ def convolve(x, weight, bias, stride, padding):
     kernel, channels = weight.shape[:2], weight.shape[2:]
     out_height, out_width = output_size(x.shape, kernel, stride, padding)
     out = np.empty((x.shape[0], out_height, out_width, channels[1]), x.dtype)
+    if not x.size or not weight.size:
+        out[...] = 0 if bias is None else bias  # nothing to sum
+        return out
     method = choose(kernel, stride, padding, channels, out_height, out_width)
     if method in (F2, F4):
         _winograd(method, x, method.transform_weights(weight), bias, padding, out)
@@ -72,6 +77,8 @@ def convolve(x, weight, bias, stride, padding):
 def input_gradient(grad, weight, shape, stride, padding):
     """The gradient with respect to x, of this shape, given the gradient of y."""
     grad = np.ascontiguousarray(grad)
+    if not grad.size or not weight.size:
+        return np.zeros(shape, grad.dtype)
     kernel_height, kernel_width = weight.shape[:2]
     if stride == 1 and kernel_height == kernel_width and padding < kernel_height:
         padding = kernel_height - 1 - padding
@@ -98,7 +105,7 @@ def weight_gradient(x, grad, kernel, stride, padding):
     channels = (x.shape[3], grad.shape[3])
     method = choose(kernel, stride, padding, channels, *grad.shape[1:3])
     out = np.empty((*kernel, *channels), x.dtype)
-    if not out.size or not grad.size:
+    if not x.size or not grad.size:
         out[...] = 0  # nothing to sum
         return out
     if method in (F2, F4):
@@ -121,7 +128,7 @@ def weight_gradient(x, grad, kernel, stride, padding):
 
 def bias_gradient(grad):
     """The sum over all pixels, as a matrix product: 14 us for 6272 x 32, where np.sum takes 107."""
-    pixels = grad.reshape(-1, grad.shape[3])
+    pixels = grad.reshape(math.prod(grad.shape[:3]), grad.shape[3])
     return np.ones(len(pixels), grad.dtype) @ pixels
 
 

@@ -1,8 +1,11 @@
 """The ops, one file per kind; this file gives tensors their operators and methods.
 
 `a * b` is `mul(a, b)` and `x.sum(0)` is `sum(x, 0)`: a method does nothing that the function of its name does not.
+Comparisons give arrays of True and False, which have no graph.
 """
 from __future__ import annotations
+
+import operator
 
 from nn.ops import elementwise, matmul, reduce, shape
 from nn.tensor import Tensor
@@ -26,6 +29,14 @@ Tensor.exp = elementwise.exp
 Tensor.log = elementwise.log
 Tensor.sum = reduce.sum
 Tensor.mean = reduce.mean
+
+
+def _comparison(compare):
+    return lambda self, other: compare(self.data, other.data if isinstance(other, Tensor) else other)
+
+
+Tensor.__lt__, Tensor.__le__ = _comparison(operator.lt), _comparison(operator.le)
+Tensor.__gt__, Tensor.__ge__ = _comparison(operator.gt), _comparison(operator.ge)
 
 
 def _several_or_one(values: tuple):

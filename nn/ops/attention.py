@@ -23,12 +23,12 @@ class ScaledDotProductAttention(Function):
 
     @staticmethod
     def forward(ctx, q, k, v):
-        e = (q * q.shape[3] ** -0.5) @ k.swapaxes(2, 3)  # (N, heads, Tq, Tk)
-        e -= e.max(axis=3, keepdims=True)
+        e = (q * max(q.shape[3], 1) ** -0.5) @ k.swapaxes(2, 3)  # (N, heads, Tq, Tk)
+        e -= e.max(axis=3, keepdims=True, initial=-np.inf)
         np.exp(e, out=e)
         total = e @ np.ones((k.shape[2], 1), e.dtype)  # row sums; over short rows a product is faster than .sum()
         y = e @ v
-        y /= total
+        y /= total if k.shape[2] else 1  # without keys, a sum of nothing
         ctx.save(q, k, v, e, total, y)
         return y
 
@@ -36,14 +36,14 @@ class ScaledDotProductAttention(Function):
     def backward(ctx, grad):
         q, k, v, e, total, y = ctx.saved
         dq = dk = dv = None
-        grad = grad / total
+        grad = grad / total if k.shape[2] else grad
         if ctx.needs[2]:
             dv = e.swapaxes(2, 3) @ grad
         if ctx.needs[0] or ctx.needs[1]:
             ds = grad @ v.swapaxes(2, 3)
             ds -= np.einsum("nhqd,nhqd->nhq", grad, y)[..., None]
             ds *= e
-            scale = q.shape[3] ** -0.5
+            scale = max(q.shape[3], 1) ** -0.5
             if ctx.needs[0]:
                 dq = ds @ k
                 dq *= scale

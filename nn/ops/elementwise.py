@@ -13,6 +13,8 @@ from nn.tensor import Function, Tensor
 class Add(Function):
     """y = a + b;  da = dy,  db = dy."""
 
+    integers = True
+
     @staticmethod
     def forward(ctx, a, b):
         return a + b
@@ -30,6 +32,8 @@ def add(a, b) -> Tensor:
 class Sub(Function):
     """y = a - b;  da = dy,  db = -dy."""
 
+    integers = True
+
     @staticmethod
     def forward(ctx, a, b):
         return a - b
@@ -46,6 +50,8 @@ def sub(a, b) -> Tensor:
 
 class Mul(Function):
     """y = a b;  da = dy b,  db = dy a."""
+
+    integers = True
 
     @staticmethod
     def forward(ctx, a, b):
@@ -87,6 +93,8 @@ def div(a, b) -> Tensor:
 class Neg(Function):
     """y = -x;  dx = -dy."""
 
+    integers = True
+
     @staticmethod
     def forward(ctx, x):
         return -x
@@ -106,6 +114,8 @@ class Pow(Function):
 
     Where p = 0, y is constant in x and dx = 0, even at x = 0.  Where x = 0 and p >= 0, dp = 0: the limit of y log(x).
     """
+
+    integers = True
 
     @staticmethod
     def forward(ctx, x, p):
@@ -181,6 +191,8 @@ class Clip(Function):
     On the bounds themselves the gradient flows.  A NaN is no number outside the bounds: it stays, and lets dy through.
     """
 
+    integers = True
+
     @staticmethod
     def forward(ctx, x, low, high):
         ctx.save(x)
@@ -212,6 +224,8 @@ class Maximum(Function):
     A NaN in either input makes y NaN and lets dy through to both.
     """
 
+    integers = True
+
     @staticmethod
     def forward(ctx, a, b):
         ctx.save(a, b)
@@ -233,4 +247,4 @@ def maximum(a, b) -> Tensor:
 
 
 def _is_number(value, number) -> bool:
-    return not isinstance(value, np.ndarray) and value == number
+    return np.ndim(value) == 0 and value == number

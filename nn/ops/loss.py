@@ -1,6 +1,8 @@
 """Losses.  Each returns one value per example, shape (N,); what to average over is the caller's decision."""
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from nn.tensor import Function, Tensor
@@ -11,15 +13,15 @@ class MSE(Function):
 
     @staticmethod
     def forward(ctx, prediction, target):
-        error = (prediction - target).reshape(len(prediction), -1)
+        error = _by_example(prediction - target)
         ctx.save(error)
         ctx.shape = prediction.shape
-        return np.einsum("ni,ni->n", error, error) / error.shape[1]
+        return np.einsum("ni,ni->n", error, error) / max(error.shape[1], 1)
 
     @staticmethod
     def backward(ctx, grad):
         (error,) = ctx.saved
-        dp = (error * (grad * (2 / error.shape[1]))[:, None]).reshape(ctx.shape)
+        dp = (error * (grad * (2 / max(error.shape[1], 1)))[:, None]).reshape(ctx.shape)
         return dp, -dp if ctx.needs[1] else None
 
 
@@ -44,7 +46,7 @@ class BCEWithLogits(Function):
         np.log1p(losses, out=losses)
         losses += np.maximum(logits, 0)
         losses -= logits * target
-        return losses.reshape(len(logits), -1).sum(axis=1)
+        return _by_example(losses).sum(axis=1)
 
     @staticmethod
     def backward(ctx, grad):
@@ -70,7 +72,7 @@ class CrossEntropy(Function):
 
     @staticmethod
     def forward(ctx, logits, labels):
-        shifted = logits - logits.max(axis=1, keepdims=True)
+        shifted = logits - logits.max(axis=1, keepdims=True, initial=-np.inf)
         rows = np.arange(len(logits))
         chosen = shifted[rows, labels]
         p = np.exp(shifted, out=shifted)
@@ -84,7 +86,7 @@ class CrossEntropy(Function):
         p, rows, labels = ctx.saved
         dx = p * grad[:, None]
         dx[rows, labels] -= grad
-        return dx, None
+        return (dx,)
 
 
 def cross_entropy(logits, labels) -> Tensor:
@@ -101,7 +103,7 @@ def cross_entropy(logits, labels) -> Tensor:
         raise IndexError(
             f"cross_entropy() has {logits.shape[1]} classes; given labels from {labels.min()} to {labels.max()}"
         )
-    return CrossEntropy.apply(logits, labels)
+    return CrossEntropy.apply(logits, labels=labels)
 
 
 class GaussianKL(Function):
@@ -117,7 +119,7 @@ class GaussianKL(Function):
         terms = mean * mean
         terms += excess
         terms -= log_var
-        return 0.5 * terms.reshape(len(mean), -1).sum(axis=1)
+        return 0.5 * _by_example(terms).sum(axis=1)
 
     @staticmethod
     def backward(ctx, grad):
@@ -130,6 +132,11 @@ def gaussian_kl(mean, log_var) -> Tensor:
     """KL(N(mean, exp(log_var)) || N(0, 1)) in nats, summed over all axes but the first; shapes (N, ...), equal."""
     _same_shape("gaussian_kl", "mean", mean, "log_var", log_var)
     return GaussianKL.apply(mean, log_var)
+
+
+def _by_example(x: np.ndarray) -> np.ndarray:
+    """(N, ...) as (N, numbers of each example)."""
+    return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
 def _same_shape(function: str, first_name: str, first, second_name: str, second) -> None:

@@ -1,6 +1,8 @@
 """Matrix products: matmul over stacks of matrices, and linear, the affine layer."""
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from nn.tensor import Function, Tensor
@@ -8,6 +10,8 @@ from nn.tensor import Function, Tensor
 
 class MatMul(Function):
     """Y = A B on the last two axes;  dA = dY B^T,  dB = A^T dY."""
+
+    integers = True
 
     @staticmethod
     def forward(ctx, a, b):
@@ -72,4 +76,4 @@ def linear(x, w, b=None) -> Tensor:
 
 def _rows(x: np.ndarray) -> np.ndarray:
     """(..., k) as a matrix (rows, k)."""
-    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])

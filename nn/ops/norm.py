@@ -5,6 +5,8 @@ They differ only in what is averaged: a group of channels of one image (GroupNor
     dL/dx = (g - mean(g) - xhat * mean(g * xhat)) / sigma,       the means over the axes that were normalised,
     dL/dgamma = sum of dL/dy * xhat,   dL/dbeta = sum of dL/dy,  the sums over all axes but the channels.
 """
+import math
+
 import numpy as np
 
 from nn.kernels import layer_norm as kernels_of_rows
@@ -24,21 +26,25 @@ class GroupNorm(Function):
         if modulation is None:
             modulation = np.zeros((len(x), 2 * channels), x.dtype)
         x, gamma, beta, modulation = (np.ascontiguousarray(array) for array in (x, gamma, beta, modulation))
-        pixels = x.reshape(len(x), -1, channels)  # (N, P, C)
+        pixels = x.reshape(len(x), math.prod(x.shape[1:-1]), channels)  # (N, P, C)
         constants, inverse_sigma = np.empty((len(x), 4, channels), x.dtype), np.empty((len(x), groups), x.dtype)
         out = np.empty_like(x)
-        cls.forward_kernel(pixels, gamma, beta, modulation, eps, constants, inverse_sigma, out.reshape(pixels.shape))
+        if x.size:
+            cls.forward_kernel(
+                pixels, gamma, beta, modulation, eps, constants, inverse_sigma, out.reshape(pixels.shape)
+            )
         ctx.save(pixels, gamma, beta, constants, inverse_sigma)
         return out
 
     @classmethod
     def backward(cls, ctx, grad):
         pixels, gamma, *_ = ctx.saved
-        dx, (dgamma, dbeta) = np.empty_like(grad, order="C"), np.empty((2, len(gamma)), grad.dtype)
-        dmodulation = np.empty((len(pixels), 2 * len(gamma)), grad.dtype)
+        dx, (dgamma, dbeta) = np.empty_like(grad, order="C"), np.zeros((2, len(gamma)), grad.dtype)
+        dmodulation = np.zeros((len(pixels), 2 * len(gamma)), grad.dtype)
         grad = np.ascontiguousarray(grad).reshape(pixels.shape)
         per_channel = scratch("per channel", (4, len(gamma)), grad.dtype)
-        cls.backward_kernel(*ctx.saved, grad, per_channel, dx.reshape(pixels.shape), dgamma, dbeta, dmodulation)
+        if pixels.size:
+            cls.backward_kernel(*ctx.saved, grad, per_channel, dx.reshape(pixels.shape), dgamma, dbeta, dmodulation)
         return dx, dgamma, dbeta, dmodulation
 
 
@@ -77,8 +83,9 @@ class LayerNorm(Function):
     @staticmethod
     def forward(ctx, x, gamma, beta, eps):
         ctx.scale_shape, groups = gamma.shape, len(gamma) if gamma.ndim == 2 else 1
-        rows = np.ascontiguousarray(x).reshape(groups, -1, x.shape[-1])  # (N, T, C), or (1, all rows, C)
-        gamma, beta = (np.ascontiguousarray(array).reshape(groups, -1) for array in (gamma, beta))
+        rows = math.prod(x.shape[:-1]) // max(groups, 1)
+        rows = np.ascontiguousarray(x).reshape(groups, rows, x.shape[-1])  # (N, T, C), or (1, all rows, C)
+        gamma, beta = (np.ascontiguousarray(array).reshape(groups, x.shape[-1]) for array in (gamma, beta))
         out, moments = np.empty_like(rows), np.empty((*rows.shape[:2], 2), x.dtype)
         kernels_of_rows.layer_norm(rows, gamma, beta, eps, moments, out)
         ctx.save(rows, gamma, moments)
@@ -113,7 +120,5 @@ def _check(name, x, gamma, beta):
 
 def _check_groups(name, x, gamma, beta, groups):
     _check(name, x, gamma, beta)
-    if 0 in x.shape:
-        raise ValueError(f"{name}: there is nothing to normalise in x {x.shape}")
-    if x.shape[-1] % groups:
+    if groups < 1 or x.shape[-1] % groups:
         raise ValueError(f"{name}: {x.shape[-1]} channels do not divide into {groups} groups")

@@ -32,6 +32,6 @@ def max_pool2d(x, size):
 
     Raises ValueError where size does not divide H and W.
     """
-    if len(x.shape) != 4 or x.shape[1] % size or x.shape[2] % size:
+    if len(x.shape) != 4 or size < 1 or x.shape[1] % size or x.shape[2] % size:
         raise ValueError(f"max_pool2d: expected (N, H, W, C) with H and W multiples of {size}; given {x.shape}")
     return MaxPool2d.apply(x, size=size)

@@ -16,6 +16,8 @@ Axis = int | tuple[int, ...] | None
 class Sum(Function):
     """y = sum_i x_i;  dx_i = dy."""
 
+    integers = True
+
     @staticmethod
     def forward(ctx, x, axis, keepdims):
         y = _keep_axes(ctx, x, x.sum(axis=axis, keepdims=True))
@@ -32,16 +34,18 @@ def sum(x, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 class Mean(Function):
-    """y = (1/n) sum_i x_i;  dx_i = dy / n."""
+    """y = (1/n) sum_i x_i;  dx_i = dy / n.  The mean of nothing is NaN."""
 
     @staticmethod
     def forward(ctx, x, axis, keepdims):
-        y = _keep_axes(ctx, x, x.mean(axis=axis, keepdims=True))
+        with np.errstate(invalid="ignore"):
+            y = _keep_axes(ctx, x, x.sum(axis=axis, keepdims=True))
+            y /= ctx.count
         return y if keepdims else y.squeeze(axis)
 
     @staticmethod
     def backward(ctx, grad):
-        return _spread(grad / ctx.count, ctx)
+        return _spread(grad / max(ctx.count, 1), ctx)
 
 
 def mean(x, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -57,7 +61,7 @@ class LogSumExp(Function):
 
     @staticmethod
     def forward(ctx, x, axis, keepdims):
-        m = x.max(axis=axis, keepdims=True)
+        m = x.max(axis=axis, keepdims=True, initial=-np.inf)
         m = np.where(np.isfinite(m), m, 0)  # a row of -inf gives -inf, not -inf - (-inf) = NaN
         s = _keep_axes(ctx, x, np.exp(x - m).sum(axis=axis, keepdims=True))
         ctx.save(x, m, s)

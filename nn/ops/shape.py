@@ -15,6 +15,8 @@ from nn.tensor import Function, Tensor
 class Reshape(Function):
     """y = x in another shape;  dx = dy in the shape of x."""
 
+    integers = True
+
     @staticmethod
     def forward(ctx, x, shape):
         ctx.shape = x.shape
@@ -32,6 +34,8 @@ def reshape(x, shape: int | Sequence[int]) -> Tensor:
 
 class Transpose(Function):
     """Axis i of y is axis axes[i] of x;  dx = dy with the axes put back."""
+
+    integers = True
 
     @staticmethod
     def forward(ctx, x, axes):
@@ -57,6 +61,8 @@ def transpose(x, axes: Sequence[int] | None = None) -> Tensor:
 class BroadcastTo(Function):
     """y_ij = x_j;  dx_j = sum_i dy_ij, which is the engine's business."""
 
+    integers = True
+
     @staticmethod
     def forward(ctx, x, shape):
         return np.broadcast_to(x, shape)
@@ -74,6 +80,8 @@ def broadcast_to(x, shape: Sequence[int]) -> Tensor:
 class Concat(Function):
     """y = (x_1, x_2, ...) end to end along an axis;  each dx_i is its piece of dy."""
 
+    integers = True
+
     @staticmethod
     def forward(ctx, *arrays, axis):
         y = np.concatenate(arrays, axis)
@@ -85,13 +93,15 @@ class Concat(Function):
         return tuple(grad[piece] if need else None for piece, need in zip(ctx.pieces, ctx.needs, strict=True))
 
 
-def concat(tensors: Sequence, axis: int) -> Tensor:
+def concat(tensors: Sequence, axis: int = 0) -> Tensor:
     """The tensors one after another along `axis`; their other lengths must be equal, else ValueError."""
     return Concat.apply(*tensors, axis=axis)
 
 
 class Split(Function):
     """(y_1, y_2, ...) = pieces of x along an axis;  dx = (dy_1, dy_2, ...) end to end."""
+
+    integers = True
 
     @staticmethod
     def forward(ctx, x, sizes, axis):
@@ -103,16 +113,16 @@ class Split(Function):
         return np.concatenate(grads, ctx.axis)
 
 
-def split(x, sizes_or_sections: int | Sequence[int], axis: int) -> tuple[Tensor, ...]:
+def split(x, sizes_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
     """x cut along `axis`: into that many equal sections (a number), or into pieces of these sizes (a sequence).
 
     Raises ValueError if the pieces do not make up the whole axis.
     """
     length = x.shape[axis]
-    if isinstance(sizes_or_sections, int):
+    if np.ndim(sizes_or_sections) == 0:
         if sizes_or_sections < 1 or length % sizes_or_sections:
             raise ValueError(f"split() cannot cut axis {axis} of {x.shape} into {sizes_or_sections} equal sections")
-        sizes = [length // sizes_or_sections] * sizes_or_sections
+        sizes = [length // sizes_or_sections] * int(sizes_or_sections)
     else:
         sizes = list(sizes_or_sections)
         if np.sum(sizes) != length:
@@ -122,6 +132,8 @@ def split(x, sizes_or_sections: int | Sequence[int], axis: int) -> tuple[Tensor,
 
 class Stack(Function):
     """y_i = x_i along a new axis;  dx_i = dy_i."""
+
+    integers = True
 
     @staticmethod
     def forward(ctx, *arrays, axis):
@@ -145,6 +157,8 @@ def stack(tensors: Sequence, axis: int = 0) -> Tensor:
 
 class GetItem(Function):
     """y_k = x_i(k);  dx_i = the sum of dy_k over all k with i(k) = i."""
+
+    integers = True
 
     @staticmethod
     def forward(ctx, x, index):

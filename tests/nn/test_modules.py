@@ -100,7 +100,7 @@ def test_shapes_and_a_sensible_start(layer, shape, result):
     """A standard normal input comes out with a variance near 1.  Catches initialisation by the wrong fan-in."""
     x = np.random.default_rng(1).standard_normal((32, *shape[1:])).astype(np.float32)
     y = layer()(Tensor(x)).data
-    assert y.shape == (32, *result[1:])
+    assert y.shape == (32, *result[1:]) and layer()(Tensor(x[:0])).shape == (0, *result[1:])
     assert 0.05 < y.var() < 4
 
 

@@ -1,4 +1,5 @@
 """The engine: graph, backward, accumulation, broadcasting, and what it says when used wrongly."""
+import operator
 import threading
 import tracemalloc
 
@@ -212,6 +213,44 @@ def test_python_numbers_keep_float32():
     x = leaf(3, dtype=np.float32)
     for y in (x * 2, x * 2.5, x * np.float64(2.5), np.sqrt(2.0) * x, 1 / (x * x + 1.0), np.ones(3, np.float32) * x):
         assert isinstance(y, Tensor) and y.dtype == np.float32
+
+
+def test_a_loss_is_a_number_and_a_tensor_an_array():
+    """Catches: object arrays; a number that only .item() gets at; a comparison that fails or records a graph."""
+    x, loss = leaf(2, 3, dtype=np.float32), F.sum(leaf(3) * 2.0)
+    assert float(loss) == loss.item() and int(loss) == int(loss.item()) and f"{loss:.3f}" == f"{loss.item():.3f}"
+    assert bool(loss) and not F.sum(loss * 0) and f"{x}" == repr(x)
+    assert np.array([loss, loss]).dtype == np.float64 and np.array([loss, loss]).tolist() == [loss.item()] * 2
+    assert np.asarray(x) is x.data is x.numpy() and np.asarray(x, np.float64).dtype == np.float64
+    assert not np.shares_memory(np.array(x, copy=True), x.data)
+    for op in (operator.lt, operator.le, operator.gt, operator.ge):
+        for other in (0.5, x.data[0], np.float64(0.5), Tensor(x.data[0])):
+            plain = other.data if isinstance(other, Tensor) else other
+            np.testing.assert_array_equal(op(x, other), op(x.data, plain))
+            np.testing.assert_array_equal(op(other, x), op(plain, x.data))
+    assert max([loss, loss + 1]) > loss
+
+
+@pytest.mark.parametrize("use", [float, int, bool, lambda x: f"{x:.3f}", lambda x: x.item()])
+@pytest.mark.parametrize("shape", [(2, 3), (0,)], ids=str)
+def test_several_numbers_are_not_one(use, shape):
+    """Catches: NumPy's own message, which knows neither the shape nor what to do."""
+    with pytest.raises(ValueError, match=r"shape \(.*reduce it.*\.numpy\(\)"):
+        use(Tensor(np.ones(shape)))
+
+
+@pytest.mark.parametrize("wrong", ["a", 1j, None, [object()], np.array([1j]), np.longdouble(1)], ids=repr)
+def test_what_is_no_real_number_is_refused(wrong):
+    with pytest.raises(TypeError, match="Tensor holds numbers|float32 or float64|unsupported"):
+        F.silu(Tensor(wrong))
+
+
+def test_a_list_of_tensors_is_not_cut_from_its_graph():
+    """Catches: Tensor([loss, loss]), which now that tensors are arrays would forget the graph in silence."""
+    loss = F.sum(leaf(3))
+    for cut in (lambda: Tensor([loss, loss]), lambda: leaf(2) + [loss, loss]):
+        with pytest.raises(TypeError, match=r"F\.stack"):
+            cut()
 
 
 def test_repr_says_what_it_is():

@@ -5,7 +5,9 @@ all numbers away from 0 and from each other by more than any step of a numerical
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +32,19 @@ def case(name: str, draw: Callable, function: Callable | None = None) -> Case:
     return Case(name, function or getattr(F, name.partition(".")[0]), draw)
 
 
+_least: ContextVar[int] = ContextVar("the shortest length of an axis", default=1)
+
+
+@contextmanager
+def empty_axes() -> Iterator[None]:
+    """Inside this block an axis that could have any length may have the length 0."""
+    token = _least.set(0)
+    yield
+    _least.reset(token)
+
+
 def lengths(rng, count: int, most: int = 4) -> tuple[int, ...]:
-    return tuple(int(n) for n in rng.integers(1, most + 1, count))
+    return tuple(int(n) for n in rng.integers(_least.get(), most + 1, count))
 
 
 def normal(rng, *shape) -> np.ndarray:
@@ -92,7 +105,8 @@ def reduced(values: Callable) -> Callable:
 
 def draw_reshape(rng):
     a, b, c = lengths(rng, 3)
-    return [normal(rng, a, b, c)], {"shape": [(-1, c), (c, a, b), (a * b * c,)][int(rng.integers(0, 3))]}
+    shapes = [(-1, c) if c else (a * b, c), (c, a, b), (a * b * c,)]  # of nothing, -1 could be any number
+    return [normal(rng, a, b, c)], {"shape": shapes[int(rng.integers(0, 3))]}
 
 
 def draw_transpose(rng):
@@ -119,7 +133,7 @@ def draw_split(rng):
 
 
 def draw_split_sections(rng):
-    sections, size = lengths(rng, 2)
+    sections, (size,) = int(rng.integers(1, 5)), lengths(rng, 1)
     return [normal(rng, 2, sections * size)], {"sizes_or_sections": sections, "axis": -1}
 
 
@@ -137,17 +151,18 @@ def draw_slices(rng):
         (slice(None), None, 1),
         (slice(None, None, 1), slice(0, 0)),
     ][int(rng.integers(0, 5))]
-    return [normal(rng, 3, *lengths(rng, 2, most=3), 2)[:, [0, -1]]], {"index": index}
+    return [normal(rng, 3, 2, *lengths(rng, 1, most=3), 2)], {"index": index}
 
 
 def draw_integers(rng):
     rows = rng.integers(-3, 3, int(rng.integers(1, 7)))  # repeated ones too, and from the end
-    index = [rows, (rows, slice(1, None)), (slice(None), rows % 2, ...), (rows, rows % 2), ([2, 2], 0)]
-    return [normal(rng, 3, 2, 2)], {"index": index[int(rng.integers(0, 5))]}
+    index = [rows, (rows, slice(1, None)), (slice(None), rows % 2, ...), (rows, [1, 0, 1] if len(rows) == 3 else 0)]
+    return [normal(rng, 3, 2, *lengths(rng, 1))], {"index": index[int(rng.integers(0, 4))]}
 
 
 def draw_mask(rng):
-    return [normal(rng, 3, 4)], {"index": rng.random((3, 4)) < 0.5}
+    shape = lengths(rng, 2)
+    return [normal(rng, *shape)], {"index": rng.random(shape) < 0.5}
 
 
 def draw_matmul(rng):
@@ -169,7 +184,7 @@ def draw_softmax(rng):
 
 
 def draw_conv(rng):
-    n, height, width = 1 + int(rng.integers(0, 2)), *(int(s) for s in rng.integers(3, 7, 2))
+    (n,), (height, width) = lengths(rng, 1, most=2), (int(s) for s in rng.integers(3, 7, 2))
     (kh, kw), (inputs, outputs) = rng.integers(1, 4, 2), lengths(rng, 2, most=3)
     if rng.random() < 0.4:
         kh = kw = 3  # the size for which there are special kernels
@@ -178,7 +193,7 @@ def draw_conv(rng):
 
 
 def draw_conv_transpose(rng):
-    n, height, width = 1 + int(rng.integers(0, 2)), *(int(s) for s in rng.integers(2, 5, 2))
+    (n,), (height, width) = lengths(rng, 1, most=2), (int(s) for s in rng.integers(2, 5, 2))
     (kh, kw), (inputs, outputs) = rng.integers(1, 5, 2), lengths(rng, 2, most=3)
     stride = int(rng.integers(1, 3))
     arrays = [normal(rng, n, height, width, inputs), normal(rng, kh, kw, inputs, outputs), normal(rng, outputs)]
@@ -193,9 +208,10 @@ def draw_pool(rng):
 
 
 def draw_group_norm(rng, least=1):
-    n, height, width, groups, size = lengths(rng, 5, most=3)
+    n, height, width, size = lengths(rng, 4, most=3)
+    groups = int(rng.integers(1, 4))
     channels = groups * (size + least - 1)
-    arrays = [normal(rng, n, height + 1, width + 1, channels), positive(rng, channels), normal(rng, channels)]
+    arrays = [normal(rng, n, height, width + 1, channels), positive(rng, channels), normal(rng, channels)]
     return arrays, {"groups": groups}
 
 
@@ -238,7 +254,7 @@ def two_of_one_shape(first: Callable, second: Callable) -> Callable:
 
 
 def draw_cross_entropy(rng):
-    n, classes = lengths(rng, 2, most=5)
+    (n,), classes = lengths(rng, 1, most=5), int(rng.integers(1, 6))
     return [normal(rng, n, classes), rng.integers(0, classes, n)], {}
 
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from nn import functional as F
 from nn.gradcheck import gradcheck
-from tests.nn.ops.cases import CASES
+from nn.tensor import Tensor
+from tests.nn.ops.cases import CASES, empty_axes
 from tests.nn.ops.run import as_dtype, backward, forward, is_float
 from tests.oracles.numeric import assert_close, vjp
 
@@ -132,6 +133,86 @@ def test_strided_inputs_give_the_same(case, seed):
         for a, b in zip(plain, backward(case.function, views, strided, **options), strict=True):
             if a is not None:
                 np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+@every_op
+@settings(max_examples=20)
+@seeds
+@pytest.mark.filterwarnings("error")
+def test_nothing_in_nothing_out(case, seed):
+    """Catches: a reshape to -1, a maximum over nothing, a division by a count of 0, a kernel that reads the first of no
+    pixels; gradients left out, uninitialised, or of another shape."""
+    rng = np.random.default_rng(seed)
+    with empty_axes():
+        draws = (case.draw(rng) for _ in range(100))
+        arrays, options = next(draw for draw in draws if not all(a.size for a in draw[0]))
+    outputs = forward(case.function, arrays, **options)
+    cotangents = [rng.standard_normal(y.shape) for y in outputs]
+    gradients = backward(case.function, arrays, cotangents, **options)
+    expected = vjp(lambda *a: forward(case.function, a, **options), arrays, cotangents)
+    for i, (ours, truth) in enumerate(zip(gradients, expected, strict=True)):
+        if truth is not None:
+            assert_close(ours, truth, 1e-6, f"the gradient of input {i}", floor=1e-4)
+    if case.name not in ("mean", "logsumexp"):  # whose values of nothing are NaN and -inf
+        assert all(np.isfinite(y).all() for y in outputs)
+
+
+def as_numpy(options, of):
+    """The options with each number in them turned into one of NumPy's."""
+    if isinstance(options, dict):
+        return {k: v if k in ("index", "seed") else as_numpy(v, of) for k, v in options.items()}
+    if isinstance(options, list | tuple):
+        return type(options)(as_numpy(part, of) for part in options)
+    return of(options) if isinstance(options, int | float) else options
+
+
+@every_op
+@few
+@seeds
+def test_options_may_be_numbers_of_numpy(case, seed):
+    """Catches: isinstance(n, int), and float64 numbers that turn float32 into float64."""
+    arrays, options, _ = drawn(case, seed)
+    singles = as_dtype(arrays, np.float32)
+    plain = forward(case.function, singles, **options)
+    for of in (np.asarray, lambda number: np.asarray(number)[()]):
+        for a, b in zip(plain, forward(case.function, singles, **as_numpy(options, of)), strict=True):
+            assert b.dtype == np.float32
+            np.testing.assert_array_equal(a, b)
+
+
+NUMBERS = [np.int64(2), np.uint8(2), np.float64(2), np.float16(2), np.bool_(True), np.array(2), np.array(2.0)]
+
+
+@pytest.mark.parametrize("number", [*NUMBERS, np.array([2, 1, 3]), [2, 1, 3]], ids=repr)
+@pytest.mark.parametrize("op", [F.add, F.sub, F.mul, F.div, F.pow, F.maximum, F.clip], ids=lambda op: op.__name__)
+def test_operands_may_be_numbers_of_numpy(op, number):
+    """Catches: a float32 network that one number of NumPy's, or an array of integers, turns into float64."""
+    x = np.array([0.5, 1.5, 2.5], np.float32)
+    exact = np.asarray(number, np.float64)
+    for sides in (lambda a, b: (a, b), lambda a, b: (b, a))[: 1 if op is F.clip else 2]:
+        tensor = Tensor(x, requires_grad=True)
+        y = op(*sides(tensor, number))
+        y.backward(np.ones(3))
+        assert y.dtype == tensor.grad.dtype == np.float32
+        np.testing.assert_allclose(y.data, forward(op, sides(x.astype(np.float64), exact))[0], rtol=1e-6)
+
+
+@every_op
+@few
+@seeds
+def test_integers_are_taken_as_numpy_would_and_float16_is_refused(case, seed):
+    """Catches: integers that reach a kernel, an in-place division, np.empty of an integer dtype; float16 likewise."""
+    arrays, options, _ = drawn(case, seed)
+    whole = [np.asarray(np.abs(7 * a) % 3 // 1 + 1) if is_float(a) else a for a in arrays]
+    exact = forward(case.function, whole, **options)
+    for dtype in (np.int8, np.int64):
+        integers = as_dtype(whole, dtype)
+        for y, truth in zip(forward(case.function, integers, **options), exact, strict=True):
+            assert_close(y, truth, 1e-5)
+        mixed = forward(case.function, [integers[0].astype(np.float32), *integers[1:]], **options)
+        assert all(y.dtype == np.float32 for y in mixed)
+    with pytest.raises(TypeError, match="float16"):
+        forward(case.function, as_dtype(arrays, np.float16), **options)
 
 
 def with_gaps(array):
