@@ -16,6 +16,10 @@ settings.load_profile("inkling")
 NEEDS = {"INKLING_DATA": "real MNIST and Fashion-MNIST (set INKLING_DATA)", "torch": "PyTorch (extra: bench)"}
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption("--long", action="store_true", help="tests/reliability with every family: for hours")
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     for word, need in NEEDS.items():

@@ -1,4 +1,4 @@
-"""python -m bench speed | ops | quality | edits | modes | faults: what Inkling costs, achieves and withstands."""
+"""python -m bench speed | ops | quality | edits | modes: what Inkling costs and achieves."""
 import nn  # noqa: F401, I001  (first: it prepares the process before NumPy is imported)
 
 import importlib
@@ -11,7 +11,6 @@ BENCHES = {
     "quality": "how good the samples are, every family on the same budget",
     "edits": "whether an edit does what was asked, and nothing else",
     "modes": "how many of 1,000 kinds of image a GAN finds",
-    "faults": "kills, strange input, endurance",
 }
 
 

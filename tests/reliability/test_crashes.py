@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import faults, memory
-from bench.fuzz import TINY, complaint, inkling, train_arguments
+from bench import memory
 from generators import runs
 from nn import checkpoint
+from tests.reliability import faults
+from tests.reliability.fuzz import complaint, inkling, train_arguments
 
 
-def test_three_kills_and_nothing_is_lost(tmp_path):
-    found = faults.kill_and_resume("vae", tmp_path, kills=3)
-    assert found.kills >= 3 and found.equal == found.runs
+def test_killed_and_resumed_nothing_is_lost(family, tmp_path, long):
+    found = faults.kill_and_resume(family, tmp_path, kills=50 if long else 1)
+    assert found.equal == found.runs
+    assert found.inside_write or not long, "none of the kills met the checkpoint's write"
 
 
 # ---- killed inside the checkpoint's write
@@ -205,7 +207,7 @@ def all_finite(folder):
     return all(np.isfinite(array).all() for array in checkpoint.load(folder / "checkpoint.npz")[0].values())
 
 
-@pytest.mark.parametrize("family, rate", [*((family, "1e20") for family in TINY), ("vae", "1e38")])
+@pytest.mark.parametrize("rate", ["1e20", "1e38"])
 def test_a_rate_far_too_high_stops_the_run_and_keeps_the_last_good_checkpoint(family, rate, tmp_path):
     for steps in (1, 4):
         folder = tmp_path / str(steps)
@@ -219,7 +221,6 @@ def test_a_rate_far_too_high_stops_the_run_and_keeps_the_last_good_checkpoint(fa
         assert all_finite(folder)
 
 
-@pytest.mark.parametrize("family", TINY)
 def test_a_rate_a_hundred_times_too_high_never_goes_on_with_nan(family, tmp_path):
     settings = ("--set", "optimiser.rate=0.2", "--set", "optimiser.warmup_steps=0")
     with mock.patch.object(runs, "SAMPLE_GRIDS", 1):
@@ -228,6 +229,8 @@ def test_a_rate_a_hundred_times_too_high_never_goes_on_with_nan(family, tmp_path
     assert all_finite(tmp_path / "run")
 
 
-def test_endurance_in_short(tmp_path):
-    found = faults.endure("vae", 50)
-    assert found.growth < 0.05
+def test_endurance(family, long):
+    """The speed of a machine that does other things proves nothing, so it is held only in the long form."""
+    found = faults.endure(family, 20_000 if long else 50)
+    assert found.growth < (0.02 if long else 0.05)
+    assert found.slowdown < 0.1 or not long  # chance alone has brought a few hundredths

@@ -1,26 +1,25 @@
-"""Strange input ends in one sentence: 200 cases here, 2,000 with `python -m bench faults`."""
+"""Strange input ends in one sentence: 40 cases, 2,000 with `--long`."""
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import fuzz, memory
-
-CASES = 40  # of each kind
+from bench import memory
+from tests.reliability import fuzz
 
 
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
-    return fuzz.Sandbox(tmp_path_factory.mktemp("fuzz"))
+def sandbox(tmp_path_factory, families):
+    return fuzz.Sandbox(tmp_path_factory.mktemp("fuzz"), families)
 
 
 @pytest.mark.parametrize("kind", fuzz.CASES)
-def test_strange_input_ends_in_one_sentence(sandbox, kind):
+def test_strange_input_ends_in_one_sentence(sandbox, kind, long):
     memory.reset_peak()
     start = memory.peak_megabytes()
 
-    @settings(max_examples=CASES)
+    @settings(max_examples=400 if long else 8)
     @given(st.randoms(use_true_random=False))
     def check(chance):
         assert sandbox.run(kind, chance) is None

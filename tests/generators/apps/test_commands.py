@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 import datasets
-from bench import fuzz
 from generators import registry
 from generators.apps import commands
 from generators.cli import main
 from generators.families.diffusion.ddpm import DDPM
 from generators.showing import pictures
+from tests.reliability import fuzz
 
 TINY = fuzz.TINY | {
     "ddpm": ("widths=[8,8]", "squeezed=true", "blocks=1", "heads=2", "features=8", "time_steps=12"),

@@ -1,38 +1,33 @@
-"""What a run promises, put to the test: `python -m bench faults`.
+"""What a run promises, put to the test.
 
 - kills: training is killed (SIGKILL) at random moments, also inside the checkpoint's write, and resumed, again and
   again; the final weights and metrics must equal, bit for bit, those of a run that nobody killed;
-- fuzz: the command line is given strange options, captions, checkpoints, pictures and IDX files (see `fuzz.py`);
-- endurance: each family trains for 20,000 steps at tiny size; memory must stay flat, speed must hold (on a machine
-  that has nothing else to do).
+- endurance: a family trains for many steps at tiny size; memory must stay flat, speed must hold (on a machine that has
+  nothing else to do).
 """
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import datasets
-from bench import fuzz
-from bench.fuzz import TINY, train_arguments
-from bench.memory import peak_megabytes, reset_peak, resident_megabytes
+from bench.memory import resident_megabytes
 from generators import runs
 from generators.training import Trainer, train
-from nn import checkpoint, runtime
+from nn import checkpoint
 from nn.parallel import Threads
+from tests.reliability.fuzz import TINY, inkling, train_arguments
 
 STEPS_PER_KILL = 15
-MOST_GROWTH, MOST_SLOWDOWN = 0.02, 0.1  # of endurance; of the latter chance alone has brought a few hundredths
 
 
 def digest(folder: Path) -> str:
@@ -69,7 +64,7 @@ def kill_and_resume(family: str, folder: Path, kills: int, seed: int = 0) -> Kil
         run = folder / f"killed-{count}"
         while killed < kills and _kill_once(_go_on(family, run, steps), run, chance):
             killed += 1
-            inside += any(run.glob(".*.part"))
+            inside += any(run.glob(".inkling-*.part"))
             if (run / "checkpoint.npz").exists():
                 checkpoint.load(run / "checkpoint.npz")
         _run_to_end(_go_on(family, run, steps))
@@ -84,11 +79,8 @@ def _go_on(family: str, run: Path, steps: int) -> list[str]:
 
 
 def _run_to_end(arguments: list[str]) -> None:
-    subprocess.run(_process(arguments), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def _process(arguments: list[str]) -> list[str]:
-    return [sys.executable, "-m", "generators", *arguments]
+    outcome = inkling(arguments, seconds=3600)
+    assert outcome.status == 0, outcome.errors
 
 
 def _kill_once(arguments: list[str], run: Path, chance: random.Random) -> bool:
@@ -97,7 +89,7 @@ def _kill_once(arguments: list[str], run: Path, chance: random.Random) -> bool:
     After 0 steps is before the first one, while kernels are loaded or compiled.
     """
     steps, delay = chance.randrange(2 * STEPS_PER_KILL), chance.uniform(0, 0.1)
-    command = _process([*arguments, "--save-every", "1e-9"])
+    command = [sys.executable, "-m", "generators", *arguments, "--save-every", "1e-9"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         process.stdout.readline()  # "vae on digits: ..., 50 steps": now it trains
         begin = _steps_logged(run)
@@ -105,8 +97,7 @@ def _kill_once(arguments: list[str], run: Path, chance: random.Random) -> bool:
             time.sleep(0.005)
         time.sleep(delay)
         process.kill()
-    if process.returncode not in (0, -signal.SIGKILL):
-        raise AssertionError(f"a run that was to be killed ended by itself with status {process.returncode}")
+    assert process.returncode in (0, -signal.SIGKILL), "a run that was to be killed failed by itself"
     return process.returncode != 0
 
 
@@ -157,50 +148,3 @@ def _fixed_work() -> None:
     a = np.ones((32, 32), np.float32)
     for _ in range(100):
         a = a @ a * np.float32(1 / 32)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m bench faults", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--families", nargs="+", default=list(TINY), choices=list(TINY))
-    parser.add_argument("--kills", type=int, default=50, help="of each family (default: 50)")
-    parser.add_argument("--cases", type=int, default=2000, help="of strange input (default: 2000)")
-    parser.add_argument("--steps", type=int, default=20_000, help="of endurance, each family (default: 20,000)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", metavar="FILE", help="also write the figures there")
-    options = parser.parse_args(arguments)
-    report = {"machine": runtime.describe(), "kills": {}, "fuzz": {}, "endurance": {}}
-    good = True
-    with tempfile.TemporaryDirectory(prefix="inkling-faults-") as folder:
-        for family in options.families if options.kills else ():
-            found = kill_and_resume(family, Path(folder) / family, options.kills, options.seed)
-            report["kills"][family] = asdict(found)
-            good &= found.equal == found.runs
-            print(f"{family}: killed {found.kills} times ({found.inside_write} inside the checkpoint's write) in "
-                  f"{found.runs} runs; {found.equal} of {found.runs} ended with the same bits", flush=True)  # fmt: skip
-        if options.cases:
-            good &= _fuzz(options, Path(folder) / "fuzz", report["fuzz"])
-        for family in options.families if options.steps else ():
-            found = endure(family, options.steps)
-            report["endurance"][family] = asdict(found)
-            good &= found.growth <= MOST_GROWTH and found.slowdown <= MOST_SLOWDOWN
-            print(f"{family}: {found.steps:,} steps, resident {found.megabytes_early:.1f} to "
-                  f"{found.megabytes_late:.1f} MB ({found.growth:+.1%}), time a step {found.slowdown:+.1%} "
-                  "beside a fixed piece of work", flush=True)
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2))
-    print("All held." if good else "Not all held.")
-    return 0 if good else 1
-
-
-def _fuzz(options: argparse.Namespace, folder: Path, report: dict) -> bool:
-    sandbox = fuzz.Sandbox(folder, tuple(options.families))
-    reset_peak()
-    start, failed = peak_megabytes(), 0
-    for _, wrong in fuzz.fuzz(sandbox, options.cases, options.seed):
-        if wrong is not None:
-            failed += 1
-            print(wrong, flush=True)
-    grown = peak_megabytes() - start
-    report |= {"cases": options.cases, "failed": failed, "megabytes_above_start": round(grown)}
-    print(f"fuzz: {options.cases - failed} of {options.cases} without fault, peak {grown:.0f} MB above start")
-    return failed == 0 and grown <= 300

@@ -17,7 +17,7 @@ import signal
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -73,15 +73,15 @@ def train_arguments(family: str, folder: Path | str, steps: int, *more: str) -> 
     return ["train", family, "--limit", "60", "--out", str(folder), "--steps", str(steps), *sets, *more]
 
 
-def inkling(arguments: list[str]) -> Outcome:
-    """Run a command in this process.  Raises Hang after SECONDS; any exception of the command is let through."""
+def inkling(arguments: list[str], seconds: float = SECONDS) -> Outcome:
+    """Run a command in this process.  Raises Hang after so long; any exception of the command is let through."""
 
     def hang(*_):
         raise Hang(" ".join(arguments)[:500])
 
     errors, began = io.StringIO(), time.perf_counter()
     previous = signal.signal(signal.SIGALRM, hang)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
             try:
@@ -149,14 +149,6 @@ def _listing(work: Path) -> set[str]:
     """Every file in the sandbox that is not under `out`."""
     files = (path.relative_to(work) for path in work.rglob("*"))
     return {str(path) for path in files if path.parts[0] != "out"}
-
-
-def fuzz(sandbox: Sandbox, cases: int, seed: int) -> Iterator[tuple[str, str | None]]:
-    """So many cases, of each kind in turn: (kind, what was wrong or None)."""
-    kinds = list(CASES)
-    for case in range(cases):
-        kind = kinds[case % len(kinds)]
-        yield kind, sandbox.run(kind, Random(f"{seed}/{case}"))
 
 
 # ---- the kinds of case: each sets up files in `work` and returns a command line
