@@ -186,36 +186,24 @@ def log(x) -> Tensor:
 
 
 class Clip(Function):
-    """y = min(max(x, low), high);  dx = dy where low <= x <= high, else 0.
-
-    On the bounds themselves the gradient flows.  A NaN is no number outside the bounds: it stays, and lets dy through.
-    """
+    """y = min(max(x, low), high);  dx = dy where low <= x <= high, else 0.  A NaN stays, and lets dy through."""
 
     integers = True
 
     @staticmethod
     def forward(ctx, x, low, high):
-        ctx.save(x)
-        ctx.low, ctx.high = low, high
+        ctx.save((x < low) | (x > high))
         return np.clip(x, low, high)
 
     @staticmethod
     def backward(ctx, grad):
-        (x,) = ctx.saved
-        if ctx.low is None:
-            outside = x > ctx.high
-        elif ctx.high is None:
-            outside = x < ctx.low
-        else:
-            outside = (x < ctx.low) | (x > ctx.high)
-        return np.where(outside, 0, grad), None, None
+        (outside,) = ctx.saved
+        return np.where(outside, 0, grad)
 
 
-def clip(x, low: float | None = None, high: float | None = None) -> Tensor:
-    """x limited to [low, high]; None leaves that side open.  Raises ValueError if both sides are open."""
-    if low is None and high is None:
-        raise ValueError("clip(x, low, high) needs at least one bound; both were None")
-    return Clip.apply(x, low, high)
+def clip(x, low: float, high: float) -> Tensor:
+    """x limited to [low, high]."""
+    return Clip.apply(x, low=low, high=high)
 
 
 class Maximum(Function):

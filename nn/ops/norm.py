@@ -14,6 +14,8 @@ from nn.kernels import norm as kernels
 from nn.kernels.scratch import scratch
 from nn.tensor import Function
 
+EPS = 1e-5  # added to every variance, so that a flat input is not divided by 0
+
 
 class GroupNorm(Function):
     """Normalise each image over each group of channels (Wu and He 2018)."""
@@ -21,7 +23,7 @@ class GroupNorm(Function):
     forward_kernel, backward_kernel = kernels.group_norm, kernels.group_norm_backward
 
     @classmethod
-    def forward(cls, ctx, x, gamma, beta, modulation, groups, eps):
+    def forward(cls, ctx, x, gamma, beta, modulation, groups):
         channels = x.shape[-1]
         if modulation is None:
             modulation = np.zeros((len(x), 2 * channels), x.dtype)
@@ -31,7 +33,7 @@ class GroupNorm(Function):
         out = np.empty_like(x)
         if x.size:
             cls.forward_kernel(
-                pixels, gamma, beta, modulation, eps, constants, inverse_sigma, out.reshape(pixels.shape)
+                pixels, gamma, beta, modulation, EPS, constants, inverse_sigma, out.reshape(pixels.shape)
             )
         ctx.save(pixels, gamma, beta, constants, inverse_sigma)
         return out
@@ -48,10 +50,10 @@ class GroupNorm(Function):
         return dx, dgamma, dbeta, dmodulation
 
 
-def group_norm(x, gamma, beta, groups, eps=1e-5):
+def group_norm(x, gamma, beta, groups):
     """Normalise x (N, ..., C) over the positions and channels of each of `groups` groups; gamma, beta (C,)."""
     _check_groups("group_norm", x, gamma, beta, groups)
-    return GroupNorm.apply(x, gamma, beta, None, groups=groups, eps=eps)
+    return GroupNorm.apply(x, gamma, beta, None, groups=groups)
 
 
 class GroupNormSilu(GroupNorm):
@@ -60,7 +62,7 @@ class GroupNormSilu(GroupNorm):
     forward_kernel, backward_kernel = kernels.group_norm_silu, kernels.group_norm_silu_backward
 
 
-def group_norm_silu(x, gamma, beta, groups, eps=1e-5, modulation=None):
+def group_norm_silu(x, gamma, beta, groups, modulation=None):
     """silu(group_norm(x, ...)) in one pass; same arguments.
 
     modulation: (N, 2C), if given, scales and shifts the channels of each image first (Perez et al. 2018): with its
@@ -74,20 +76,20 @@ def group_norm_silu(x, gamma, beta, groups, eps=1e-5, modulation=None):
             f"group_norm_silu: the modulation must have shape {expected}, a scale and a shift for each channel of each "
             f"image of x {x.shape}; given {modulation.shape}"
         )
-    return GroupNormSilu.apply(x, gamma, beta, modulation, groups=groups, eps=eps)
+    return GroupNormSilu.apply(x, gamma, beta, modulation, groups=groups)
 
 
 class LayerNorm(Function):
     """Normalise over the last axis (Ba et al. 2016)."""
 
     @staticmethod
-    def forward(ctx, x, gamma, beta, eps):
+    def forward(ctx, x, gamma, beta):
         ctx.scale_shape, groups = gamma.shape, len(gamma) if gamma.ndim == 2 else 1
         rows = math.prod(x.shape[:-1]) // max(groups, 1)
         rows = np.ascontiguousarray(x).reshape(groups, rows, x.shape[-1])  # (N, T, C), or (1, all rows, C)
         gamma, beta = (np.ascontiguousarray(array).reshape(groups, x.shape[-1]) for array in (gamma, beta))
         out, moments = np.empty_like(rows), np.empty((*rows.shape[:2], 2), x.dtype)
-        kernels_of_rows.layer_norm(rows, gamma, beta, eps, moments, out)
+        kernels_of_rows.layer_norm(rows, gamma, beta, EPS, moments, out)
         ctx.save(rows, gamma, moments)
         return out.reshape(x.shape)
 
@@ -101,12 +103,12 @@ class LayerNorm(Function):
         return dx.reshape(grad.shape), *(array.reshape(ctx.scale_shape) for array in (dgamma, dbeta))
 
 
-def layer_norm(x, gamma, beta, eps=1e-5):
+def layer_norm(x, gamma, beta):
     """Normalise x (..., C) over its last axis; gamma, beta (C,), or of each example, (N, C)."""
     channels = x.shape[-1]
     if tuple(gamma.shape) != (len(x), channels) or tuple(beta.shape) != tuple(gamma.shape):
         _check("layer_norm", x, gamma, beta)
-    return LayerNorm.apply(x, gamma, beta, eps=eps)
+    return LayerNorm.apply(x, gamma, beta)
 
 
 def _check(name, x, gamma, beta):

@@ -93,7 +93,7 @@ TWINS = {
     "pow.base": lambda x: 2.0**x,
     "exp": torch.exp,
     "log": torch.log,
-    "clip": lambda x, low=None, high=None: torch.clamp(x, low, high),
+    "clip": lambda x, low, high: torch.clamp(x, low, high),
     "maximum": torch.maximum,
     "sum": reduction(torch.sum),
     "mean": reduction(torch.mean),

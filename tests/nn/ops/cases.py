@@ -280,8 +280,6 @@ CASES = [
     case("exp", one(normal)),
     case("log", one(positive)),
     case("clip", lambda rng: (apart(rng, lengths(rng, 2)), {"low": -0.4, "high": 0.5})),
-    case("clip.low", lambda rng: (apart(rng, lengths(rng, 2)), {"low": -0.3})),
-    case("clip.high", lambda rng: (apart(rng, lengths(rng, 2)), {"high": 0.3})),
     case("maximum", two_apart),
     case("sum", reduced(normal)),
     case("mean", reduced(normal)),
