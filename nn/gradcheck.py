@@ -7,7 +7,7 @@ For y = f(x), a random direction v and a random cotangent u, both of these are t
 
 One number of each tells right from wrong, whatever the sizes of x and y: a backward that is wrong anywhere gives
 another number for almost every u and v.  A cotangent of ones would not do: for softmax, J^T 1 = 0, and a backward that
-returns nothing but zeros would pass.  Only if the numbers differ is the whole Jacobian worth its price, to say where.
+returns nothing but zeros would pass.  Only if the numbers differ is the whole Jacobian computed, to say where.
 
 Works in float64 with a fourth-order difference (Richardson's extrapolation of the two central ones with steps h and
 2h), whose error is near 1e-12, so that a tolerance of 1e-6 has a wide margin.  Inputs should be away from kinks and

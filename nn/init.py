@@ -1,4 +1,4 @@
-"""Where weights start: large enough that the signal survives many layers, small enough that it does not explode.
+"""Initial weights: large enough that the signal survives many layers, small enough that it does not explode.
 
 A unit that sums `fan_in` inputs of variance 1 with weights of variance v has variance fan_in * v; the initialisers
 choose v so that this stays 1, forwards (fan_in) or backwards (fan_out).  The last two axes of a shape are always

@@ -1,20 +1,19 @@
 """Muon: for weights that are matrices, momentum whose steps are made orthogonal.
 
-The gradient of a weight matrix (inputs x outputs) is mostly about a few directions: a handful of singular values is
-large, the rest tiny.  Adam, which weighs each number alone, does not see that, and the many quiet directions hardly
-move.  Muon (Jordan et al. 2024) takes the velocity M = U S V^T and steps along U V^T, the nearest matrix with
-orthogonal rows or columns: every direction moves by the same amount.  It is steepest descent where the length of a
-step is measured by how far it can move any output, the spectral norm (Bernstein and Newhouse 2024).
+The gradient of a weight matrix (inputs x outputs) has a few large singular values; the rest are tiny.  Adam, which
+scales each number alone, does not see that, and the weights hardly move in the many directions of small ones.  Muon
+(Jordan et al. 2024) takes the velocity M = U S V^T and steps along U V^T, the nearest matrix with orthogonal rows or
+columns: every direction moves by the same amount.  It is steepest descent where the length of a step is measured by
+how far it can move any output, the spectral norm (Bernstein and Newhouse 2024).
 
     M <- momentum M + (1 - momentum) G                       G: the gradient
     D  = polar(momentum M + (1 - momentum) G)                Nesterov's look ahead; polar(U S V^T) = U V^T
     W <- W - rate (0.2 sqrt(max(rows, columns)) D + weight_decay W)
 
 The factor makes the numbers of a step about as large as AdamW's are (Liu et al. 2025), so that one rate serves both:
-what has a single axis, a bias or the scale of a norm, is no matrix, and AdamW updates it.  All else takes part, also
-the first and the last layer and the table of words, which the method's author leaves to AdamW.  With equal steps,
-batches and networks Muon brought the loss of our diffusion model as low in 600 steps as AdamW in 1,200
-(`docs/what-helped.md`).
+AdamW updates what has a single axis, a bias or the scale of a norm; Muon all else, also the first and the last layer
+and the table of words, which the method's author leaves to AdamW.  With equal steps, batches and
+networks Muon brought the loss of our diffusion model as low in 600 steps as AdamW in 1,200 (`docs/what-helped.md`).
 """
 from __future__ import annotations
 
@@ -29,8 +28,8 @@ from nn.optim import EMA, AdamW
 
 MATCHES_ADAMW = 0.2  # the typical size of the numbers in one of AdamW's steps, at a rate of 1
 
-# a, b, c of p(s) = a s + b s^3 + c s^5, a polynomial for each round: of all such the one that takes the interval in
-# which the singular values lie nearest to 1, found by Remez' exchange (Amsel et al. 2025).  The intervals: from 0.002
+# a, b, c of p(s) = a s + b s^3 + c s^5, a polynomial for each round: the one that brings the interval in which the
+# singular values lie closest to 1, found by Remez' exchange (Amsel et al. 2025).  The intervals: from 0.002
 # to 1, 0.017 to 1.98, 0.07 to 1.93, 0.26 to 1.74; and after the last round 0.68 to 1.32.
 POLYNOMIALS = (
     (8.42679, -24.93613, 18.49249),
@@ -43,14 +42,13 @@ POLYNOMIALS = (
 def polar(matrix: np.ndarray) -> np.ndarray:
     """U V^T, roughly, for a matrix U S V^T of shape (m, n); zeros for zeros.
 
-    The result's singular values lie between 0.68 and 1.32, save those that were less than 0.002 of the fourth root of
-    the sum of all s^4, which is a little more than the largest s: they come out as some 350 times their share of it.
+    With r = (sum s^4)^(1/4): singular values s >= 0.002 r come out in [0.68, 1.32]; smaller s as about 350 s/r.
 
-    No decomposition is needed.  An odd polynomial of a matrix, a X + b (X X^T) X + c (X X^T)^2 X, is that polynomial
-    of its singular values, the vectors as they are; so one repeats polynomials that draw every s in (0, 1] towards 1
-    (Newton and Schulz; Higham 2008, chapter 8).  All rounds are made on the Gram matrix, X X^T or, for a tall X, X^T X,
-    which is the small one (k, k), k = min(m, n), and keep the product P of their factors; the large matrix is
-    multiplied twice, not eight times.
+    An odd polynomial of a matrix, a X + b (X X^T) X + c (X X^T)^2 X, applies that polynomial to the singular values
+    and leaves the vectors as they are.  So, without any decomposition, polynomials that bring every s in (0, 1] closer
+    to 1 are applied one after another (Newton and Schulz; Higham 2008, chapter 8).  All rounds work on the smaller Gram
+    matrix, X X^T or, for a tall X, X^T X, of shape (k, k) with k = min(m, n), and keep the product P of their factors;
+    so the large matrix is multiplied twice, not eight times.
     """
     scalar = matrix.dtype.type
     largest = np.abs(matrix).max()
@@ -59,8 +57,8 @@ def polar(matrix: np.ndarray) -> np.ndarray:
     x = matrix * scalar(1 / largest)  # so that no square of a square overflows or vanishes
     tall = matrix.shape[0] > matrix.shape[1]
     gram = x.T @ x if tall else x @ x.T
-    # No s is more than (sum of s^4)^(1/4), the root of the Gram matrix's norm.  In a trained diffusion model that is
-    # 1.06 times the largest s, and the more usual (sum of s^2)^(1/2) 1.45 times: it saves a fifth of a round.
+    # r = (sum s^4)^(1/4) is the root of the Gram matrix's norm, and no s is larger.  In a trained diffusion model r is
+    # 1.06 times the largest s, and the more usual (sum s^2)^(1/2) 1.45 times: that saves a fifth of a round.
     square = np.sqrt(np.vdot(gram, gram))
     gram *= scalar(1 / square)
     product = None  # P: what stands beside x so far

@@ -227,7 +227,7 @@ class Function:
         """Add to the gradient with respect to an output, which waits here for the node's turn."""
         held = self._received[index]
         if held is None:
-            self._received[index] = grad  # somebody else's array: an op may have handed it to two inputs
+            self._received[index] = grad  # not ours to change: an op may have returned it for two inputs
         elif index in self._owned:  # a sum that we made ourselves, safe to add to in place
             self._received[index] += grad  # stored again, since of numbers without axes NumPy makes a new one
         else:

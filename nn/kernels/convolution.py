@@ -17,14 +17,14 @@ from nn.kernels.im2col import col2im, im2col
 from nn.kernels.scratch import scratch
 from nn.kernels.winograd import F2, F4
 
-FEW = 8  # channels that are few
-VECTOR = 16  # channels must be a multiple of it for Winograd
+DIRECT = 8  # channels, at most, on one side for the kernels of direct.py
+WINOGRAD = 16  # channels must be a multiple of it
 SMALL_PRODUCT = 1_000_000  # multiply-adds up to which OpenBLAS multiplies without packing: 106 against 94 GFLOP/s
 CHUNK_BYTES = 1 << 21  # of transformed images at a time: what a core's cache holds
-# Even so room for these many tiles, for all the transformed weights pass by for every chunk: 512 to 512 channels at
-# 7x7 take an eighth of the time that they take with the 3 tiles that the two rules above would leave, 128 to 128
-# channels four fifths of the time that they take with 56.
-FEWEST_TILES = 128
+# Tiles in a chunk, at least, since every chunk reads all the transformed weights: 512 to 512 channels at 7x7 take an
+# eighth of the time that they take with the 3 tiles that the two rules above would leave, 128 to 128 channels four
+# fifths of the time that they take with 56.
+CHUNK_TILES = 128
 
 
 def choose(kernel, stride, padding, channels, out_height, out_width):
@@ -38,11 +38,11 @@ def choose(kernel, stride, padding, channels, out_height, out_width):
     """
     if kernel == (1, 1) and stride == 1 and padding == 0:
         return "matmul"
-    if kernel == (3, 3) and stride == 1 and padding <= 2 and not any(c % VECTOR for c in channels):
+    if kernel == (3, 3) and stride == 1 and padding <= 2 and not any(c % WINOGRAD for c in channels):
         return min((F2, F4), key=lambda method: method.size**2 * method.tiles(out_height, out_width))
-    if channels[1] <= FEW and channels[1] < channels[0]:
+    if channels[1] <= DIRECT and channels[1] < channels[0]:
         return "narrow"
-    return "wide" if channels[0] <= FEW else "im2col"
+    return "wide" if channels[0] <= DIRECT else "im2col"
 
 
 def convolve(x, weight, bias, stride, padding):
@@ -189,7 +189,7 @@ def _chunks(method, images, size, channels, out_channels, itemsize):
     """(slice of images, tiles in it) for every chunk: as even as can be, and no larger than the rules above allow."""
     tiles = method.tiles(*size)
     bytes_per_tile = method.size**2 * (channels + out_channels) * itemsize
-    most = max(FEWEST_TILES, min(SMALL_PRODUCT // (channels * out_channels), CHUNK_BYTES // bytes_per_tile))
+    most = max(CHUNK_TILES, min(SMALL_PRODUCT // (channels * out_channels), CHUNK_BYTES // bytes_per_tile))
     per_chunk = -(-images // max(1, -(-images * tiles // most)))
     per_chunk = max(1, min(per_chunk, most // tiles))
     for start in range(0, images, per_chunk):

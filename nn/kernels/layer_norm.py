@@ -5,8 +5,8 @@ x (N, T, C) has N groups of T rows.  For each row, with the gamma and beta (C,) 
     xhat = (x - mean) / sigma,   y = gamma xhat + beta,   g = gamma dy,
     dx = (g - mean(g) - xhat mean(g xhat)) / sigma,   dgamma, dbeta = the sums of dy xhat and dy over the rows.
 
-A row is short enough to stay in the nearest cache, so it is read three times, for its mean, its variance and the
-result, at the price of one; NumPy would write each step of the formula to memory.
+A row stays in the nearest cache, so that reading it three times, for its mean, its variance and the result, costs
+little more than once; NumPy would write each step of the formula to memory.
 """
 import math
 

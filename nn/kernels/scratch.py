@@ -1,7 +1,7 @@
 """Memory for what a kernel needs only while it runs, kept by each thread and used again.
 
-A fresh large array comes from the operating system page by page, which costs more than the arithmetic on it, and the
-cache knows nothing of it.  The same few buffers, passed from layer to layer, stay in the cache.
+A fresh large array comes from the operating system page by page, which costs more than the arithmetic on it, and is not
+in the cache.  The same few buffers, passed from layer to layer, stay in the cache.
 """
 import math
 import threading

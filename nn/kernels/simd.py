@@ -2,7 +2,7 @@
 
 LLVM turns a simple loop into vector instructions by itself, and the elementwise kernels rely on it.  It gives up on
 loops that touch many rows of an array (a Winograd tile has 36), because it cannot prove that no two overlap.  So the
-kernels that need it say what they mean: inside a `@kernel`,
+kernels that need it use vectors explicitly: inside a `@kernel`,
 
     v = load(x, i)                   the LANES numbers from x.ravel()[i] on
     w = 2.0 * v - v / u              arithmetic on all lanes, between vectors, or a vector and a number

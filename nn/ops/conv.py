@@ -4,7 +4,7 @@ The two are one linear map and its adjoint.  With y = A(w) x for a convolution,
     dL/dx = A(w)^T dL/dy,         which is a transposed convolution, and
     dL/dw = (patches of x)^T dL/dy.
 A transposed convolution is y = A(w)^T x with the channels of w exchanged, so its gradient with respect to x is an
-ordinary convolution.  How A is computed, and by which algorithm, is the matter of `nn/kernels/convolution.py`.
+ordinary convolution.  `nn/kernels/convolution.py` computes A, by one of several algorithms.
 """
 from nn.kernels import convolution
 from nn.tensor import Function

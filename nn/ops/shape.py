@@ -1,7 +1,7 @@
 """Moving numbers about: reshape, transpose, broadcast, concat, split, stack, indexing.
 
 Each of these is y = P x with a matrix P of zeros and ones, so the gradient is P^T dy: every number goes back to where
-it came from, and meets there the others that came from the same place.  Results may be views of the input.
+it came from, and numbers that came from the same place are added.  Results may be views of the input.
 """
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def transpose(x, axes: Sequence[int] | None = None) -> Tensor:
 
 
 class BroadcastTo(Function):
-    """y_ij = x_j;  dx_j = sum_i dy_ij, which is the engine's business."""
+    """y_ij = x_j;  dx_j = sum_i dy_ij, a sum that the engine makes."""
 
     integers = True
 
