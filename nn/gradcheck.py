@@ -38,6 +38,9 @@ def gradcheck(function: Callable, inputs: Sequence, rng: np.random.Generator, to
     Raises GradientError if the relative error, |difference| / the larger of the two, exceeds `tolerance`, if `function`
     changes an input or the gradient it is given, or if gradients share memory with each other or with these.
     Raises TypeError for a float32 input.
+
+    >>> gradcheck(lambda x, y: x * y, [np.ones(3), np.array([1.0, 2.0, 3.0])], np.random.default_rng(0)) < 1e-6
+    True
     """
     probe = _Probe(function, inputs)
     before = [value.copy() for value in probe.values]

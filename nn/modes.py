@@ -24,7 +24,15 @@ state = _ThreadState()
 
 @contextmanager
 def no_grad() -> Iterator[None]:
-    """Record no graph inside this block (in this thread only): for sampling and evaluation."""
+    """Record no graph inside this block (in this thread only): for sampling and evaluation.
+
+    >>> from nn import Tensor
+    >>> x = Tensor([1.0], requires_grad=True)
+    >>> with no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
     previous, state.recording = state.recording, False
     try:
         yield

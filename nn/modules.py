@@ -16,7 +16,12 @@ from nn.tensor import Parameter, Tensor
 
 
 class Module:
-    """Base of everything that holds parameters."""
+    """Base of everything that holds parameters.
+
+    >>> net = Sequential(Linear(2, 3, np.random.default_rng(0)), F.relu)
+    >>> [(name, parameter.shape) for name, parameter in net.named_parameters()]
+    [('layers.0.weight', (2, 3)), ('layers.0.bias', (3,))]
+    """
 
     def children(self) -> Iterator[tuple[str, Module | Parameter | np.ndarray]]:
         """(name, value) of each parameter, buffer (a plain array) and module directly inside, in definition order."""
@@ -99,7 +104,12 @@ class Sequential(Module):
 
 
 class Linear(Module):
-    """y = x W + b on the last axis: (..., in_features) -> (..., out_features)."""
+    """y = x W + b on the last axis: (..., in_features) -> (..., out_features).
+
+    >>> layer = Linear(4, 2, np.random.default_rng(0))
+    >>> layer(Tensor(np.ones((3, 4), np.float32))).shape
+    (3, 2)
+    """
 
     def __init__(self, in_features: int, out_features: int, rng: np.random.Generator, bias: bool = True):
         self.weight = Parameter(init.he((in_features, out_features), rng))
@@ -113,6 +123,10 @@ class Conv2d(Module):
     """Cross-correlation of (N, H, W, in_channels) with `out_channels` filters of kernel x kernel.
 
     padding: zeros added on every side, or "same": (kernel - 1) // 2, which keeps H and W at stride 1, kernel odd.
+
+    >>> layer = Conv2d(1, 8, 3, np.random.default_rng(0), stride=2)
+    >>> layer(Tensor(np.ones((5, 28, 28, 1), np.float32))).shape
+    (5, 14, 14, 8)
     """
 
     def __init__(

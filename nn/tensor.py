@@ -123,6 +123,12 @@ class Tensor:
 
         grad: the cotangent dL/d(self), of this tensor's shape; may be left out for a single number, where it is 1.
         Raises RuntimeError if there is no graph, or no longer, ValueError if `grad` is missing or of another shape.
+
+        >>> x = Tensor([1.0, 2.0], requires_grad=True)
+        >>> y = 1 / x
+        >>> y.backward([1.0, 10.0])
+        >>> x.grad  # -1 / x^2, times the cotangent
+        array([-1. , -2.5], dtype=float32)
         """
         if not self.requires_grad:
             raise RuntimeError("backward() on a tensor that depends on no tensor with requires_grad=True")
@@ -176,6 +182,19 @@ class Function:
     they reach `forward`, unless the class says `integers = True`: of integers, sums, products and moves make integers.
     Neither method changes its arguments.  `backward` may return gradients that still have the shape of the output where
     an input was broadcast, and may return the same array twice: the engine sums and copies where it has to.
+
+    >>> class Cube(Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         ctx.save(x)
+    ...         return x**3
+    ...
+    ...     @staticmethod
+    ...     def backward(ctx, grad):
+    ...         (x,) = ctx.saved
+    ...         return grad * 3 * x**2
+    >>> Cube.apply(Tensor([1.0, 2.0]))
+    Tensor([1., 8.], shape=(2,), float32)
     """
 
     __slots__ = ("inputs", "needs", "saved", "_outputs", "_received", "_owned", "__dict__")
@@ -282,6 +301,9 @@ def unbroadcast(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Sum `grad` over the axes that broadcasting `shape` to `grad.shape` had added or stretched.
 
     y_ij = x_j for all i is what broadcasting means, so dL/dx_j = sum_i dL/dy_ij.
+
+    >>> unbroadcast(np.ones((5, 3)), (1, 3))
+    array([[5., 5., 5.]])
     """
     added = grad.ndim - len(shape)
     stretched = tuple(added + i for i, n in enumerate(shape) if n == 1 and grad.shape[added + i] != 1)

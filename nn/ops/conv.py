@@ -37,6 +37,11 @@ def conv2d(x, w, b=None, stride=1, padding=0):
 
     H' = (H + 2*padding - kh) // stride + 1, and W' likewise.  Raises ValueError where the channels of x and w differ
     or the kernel is larger than the padded image.
+
+    >>> import numpy as np
+    >>> image, edge = np.array([0.0, 0, 5, 5]).reshape(1, 1, 4, 1), np.array([-1.0, 1]).reshape(1, 2, 1, 1)
+    >>> conv2d(image, edge).numpy().ravel()
+    array([0., 5., 0.])
     """
     _check("conv2d", x, w, b, stride, padding)
     if any(size + 2 * padding < k for size, k in zip(x.shape[1:3], w.shape[:2], strict=True)):

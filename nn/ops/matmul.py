@@ -66,7 +66,11 @@ class Linear(Function):
 
 
 def linear(x, w, b=None) -> Tensor:
-    """x (..., in), w (in, out), b (out,) or None: x w + b of shape (..., out)."""
+    """x (..., in), w (in, out), b (out,) or None: x w + b of shape (..., out).
+
+    >>> linear(Tensor([[1, 2]]), np.eye(2), np.array([0.5, 0.25]))
+    Tensor([[1.5 , 2.25]], shape=(1, 2), float64)
+    """
     if len(w.shape) != 2 or not x.shape or x.shape[-1] != w.shape[0]:
         raise ValueError(f"linear() needs x (..., in) and w (in, out); given shapes {x.shape} and {w.shape}")
     if b is not None and b.shape != w.shape[1:]:

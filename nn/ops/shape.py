@@ -117,6 +117,9 @@ def split(x, sizes_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Ten
     """x cut along `axis`: into that many equal sections (a number), or into pieces of these sizes (a sequence).
 
     Raises ValueError if the pieces do not make up the whole axis.
+
+    >>> split(Tensor([1, 2, 3]), [1, 2])
+    (Tensor([1], shape=(1,), int64), Tensor([2, 3], shape=(2,), int64))
     """
     length = x.shape[axis]
     if np.ndim(sizes_or_sections) == 0:
