@@ -147,7 +147,7 @@ def log_softmax(x, axis=-1):
     """The logarithm of softmax, exact also where softmax itself underflows; any shape.
 
     >>> log_softmax([1000.0, 0.0])
-    Tensor([0., -1000.], shape=(2,), float32)
+    Tensor([ 0., -1000.], shape=(2,), float32)
     """
     return LogSoftmax.apply(x, axis=axis)
 
