@@ -14,10 +14,9 @@ Source: Griewank and Walther 2008, "Evaluating Derivatives", chapter 3 (the reve
 """
 from __future__ import annotations
 
-from itertools import compress
-
 import numpy as np
 
+from nn.dtypes import FIRM, FLOATS, LOOSE, NOTHING, PLAIN, reconcile
 from nn.modes import NonFiniteError, check_finite, finite_checks, gradients_into, no_grad
 from nn.modes import state as _state
 
@@ -25,8 +24,6 @@ __all__ = [
     "Function", "NonFiniteError", "Parameter", "Tensor", "finite_checks", "gradients_into", "no_grad",
     "topological_order", "unbroadcast",
 ]  # fmt: skip
-
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # what ops compute in
 
 
 class Tensor:
@@ -347,7 +344,7 @@ def _add_to_leaf(leaf: Tensor, grad: np.ndarray) -> None:
 def _unwrap(function: type[Function], inputs: tuple) -> tuple[list, list[bool]]:
     """What `forward` gets for the inputs, and which of them need a gradient.
 
-    Arrays of one float dtype, Python's numbers and None pass as they are; the rest takes the longer way, `_reconcile`.
+    Arrays of one float dtype, Python's numbers and None pass as they are; the rest takes the longer way, `reconcile`.
     """
     arrays, needs, dtype, common = [], [], None, True
     recording, sink = _state.recording, _state.sink
@@ -368,35 +365,16 @@ def _unwrap(function: type[Function], inputs: tuple) -> tuple[list, list[bool]]:
             dtype = array.dtype if dtype is None else dtype
             common = array.dtype is dtype
         arrays.append(array)
-    common = common and dtype is not None and dtype in FLOATS
-    return arrays if common else _reconcile(function, inputs), needs
+    if not common or dtype is None or dtype not in FLOATS:
+        arrays = [None if v is None else v.data if isinstance(v, Tensor) else Tensor(v).data for v in inputs]
+        arrays = reconcile(function.__name__, arrays, [_rank(value) for value in inputs], function.integers)
+    return arrays, needs
 
 
-def _reconcile(function: type[Function], inputs: tuple) -> list:
-    """The arrays behind inputs that are not all of one float dtype.
-
-    Numbers, lists and arrays without axes take the dtype of the tensors and arrays beside them, as Python's numbers do
-    in NumPy; so do integers beside floats.  Floats of two precisions, or of one that ops do not compute in: TypeError.
-    """
-    name = function.__name__
-    arrays = [None if v is None else v.data if isinstance(v, Tensor) else Tensor(v).data for v in inputs]
-    firm = [isinstance(v, Tensor) or (isinstance(v, np.ndarray) and v.ndim > 0) for v in inputs]
-    numpys = [leads or isinstance(v, np.generic | np.ndarray) for v, leads in zip(inputs, firm, strict=True)]
-    for leads in (firm, numpys, [v is not None for v in inputs]):
-        if leading := list(compress(arrays, leads)):
-            break
-    floats = {a.dtype.newbyteorder("=") for a in leading if a.dtype.kind == "f"}
-    if strange := sorted(str(dtype) for dtype in floats if dtype not in FLOATS):
-        raise TypeError(f"{name}: ops compute in float32 or float64; given {strange[0]}. Use .astype(np.float32) first")
-    if len(floats) > 1:
-        raise TypeError(f"{name}: inputs of dtype {' and '.join(sorted(map(str, floats)))}; convert one with .astype()")
-    dtype = floats.pop() if floats else None if function.integers else np.result_type(np.float32, *leading)
-    for i, array in enumerate(arrays):
-        if array is not None and dtype is not None:
-            arrays[i] = array.astype(dtype, copy=False)
-        elif array is not None and array.ndim == 0 and any(firm) and not firm[i]:
-            arrays[i] = array.item()  # beside integers
-    return arrays
+def _rank(value) -> int:
+    if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.ndim > 0):
+        return FIRM
+    return NOTHING if value is None else LOOSE if isinstance(value, np.generic | np.ndarray) else PLAIN
 
 
 def _parents(node: Function) -> list[Function]:
