@@ -26,9 +26,10 @@ import numpy as np
 
 import datasets
 from bench.kept import trained
-from datasets import captions as language
 from datasets import digits
+from datasets.captions import HANDWRITING as language
 from datasets.dataset import Dataset
+from datasets.glyphs import DIGITS, VARIANTS_OF
 from disk import files
 from generators import runs
 from generators.families.editing import Directions
@@ -41,7 +42,7 @@ from nn.parallel import Threads, derive_rng
 FAMILIES = ("vae", "realnvp", "ddpm")
 # Not diffusion: reading one image's noise takes it 50 passes through its network, and a direction needs thousands.
 BY_DIRECTION = ("vae", "realnvp")
-NAMES = tuple(name for name in language.ATTRIBUTES if name != "digit")
+NAMES = tuple(name for name in language.attributes if name != "digit")
 COLUMNS = ("changed", *NAMES, "new", "kept", "rest", "distance")
 
 
@@ -53,7 +54,7 @@ class Task:
     captions: list[str]  # the fullest
     wanted: list[str]  # the same with one attribute changed
     names: np.ndarray  # which attribute, str (N,)
-    before: np.ndarray  # int64 (N, 5), codes of the attributes in the order of captions.ATTRIBUTES
+    before: np.ndarray  # int64 (N, 5), codes of the attributes in the order of the language
     after: np.ndarray  # the same, changed
     redrawn: np.ndarray  # images (N, H, W, C) as the same hand would have drawn them, changed
 
@@ -76,7 +77,7 @@ def draw_task(test: Dataset, count: int, seed: int) -> Task:
         images=test.images[chosen] * np.float32(1 / 255),
         captions=[language.full(row) for row in before.tolist()],
         wanted=[language.full(row) for row in after.tolist()],
-        names=np.array(list(language.ATTRIBUTES))[columns],
+        names=np.array(list(language.attributes))[columns],
         before=before,
         after=after,
         redrawn=digits.draw_images(digits.picture_keys(0, "test", chosen), after) * np.float32(1 / 255),
@@ -85,10 +86,10 @@ def draw_task(test: Dataset, count: int, seed: int) -> Task:
 
 def choices(digit: int, column: int) -> list[int]:
     """The codes that the attribute in this column can have in a picture of this digit."""
-    name, values = list(language.ATTRIBUTES.items())[column]
+    name, values = list(language.attributes.items())[column]
     if name == "variant":
-        values = language.VARIANTS_OF[language.DIGITS[digit]]
-    return [language.ATTRIBUTES[name].index(value) for value in values]
+        values = VARIANTS_OF[DIGITS[digit]]
+    return [language.attributes[name].index(value) for value in values]
 
 
 def measure(task: Task, edited: np.ndarray, judge: Classifier, threads: Threads) -> dict:
@@ -99,7 +100,7 @@ def measure(task: Task, edited: np.ndarray, judge: Classifier, threads: Threads)
     """
     edited = pictures.to_uint8(edited)
     values = judge.judge(edited, threads).values
-    read = np.stack([values[name] for name in language.ATTRIBUTES], axis=1)
+    read = np.stack([values[name] for name in language.attributes], axis=1)
     asked = task.before != task.after
     changed = (read == task.after)[asked]  # one in each row
     difference = edited * np.float32(1 / 255) - task.redrawn

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import datasets
 from bench.kept import trained
+from datasets.captions import Names
 from datasets.dataset import Dataset
 from disk import files
 from generators import runs
@@ -33,7 +34,7 @@ def stack(dataset: Dataset, count: int, seed: int) -> Dataset:
     """`count` images of three channels, each a digit drawn at random and on its own; no captions, no classes."""
     chosen = derive_rng(seed, "stacked digits").integers(0, len(dataset), (count, 3))
     images = np.stack([dataset.images[column, :, :, 0] for column in chosen.T], axis=-1)
-    return Dataset(f"stacked {dataset.name}", images, np.zeros(count, np.int64), ("",), ())
+    return Dataset(f"stacked {dataset.name}", images, np.zeros(count, np.int64), ("",), Names(("",), ()))
 
 
 def modes_of(images: np.ndarray, judge: Classifier, threads: Threads) -> np.ndarray:

@@ -1,32 +1,331 @@
-"""The little language of the built-in digits: its vocabulary, its sentences, their meaning.
+"""The languages of captions: what the captions of a data set can say, and what they mean.
 
-A caption says some of five attributes: the digit, the variant (a way to write it that has a name), the stroke, the
-slant and the size. What it leaves out is open, so "seven" is true of every seven and the empty caption of everything.
+    Names        a caption is the name of a class: "boot", "red panda"                MNIST, Fashion-MNIST, folders
+    Sentences    it says some of several attributes: "a bold seven, slanting right"   HANDWRITING, the built-in digits
+
+A sentence says any of its attributes, in any order. What it leaves out is open, so "seven" is true of every seven and
+the empty caption of everything. Training draws four kinds, in the proportions of MIX:
 
     full      "a bold seven with a bar, slanting right, small"
     partial   "a small digit, slanting right" or "an open four, bold": any attributes, in any order
     short     "seven"
     empty     ""
 
-Training draws them in the proportions of MIX. Meaning does not depend on order, commas or capitals.
+Capitals and punctuation make no difference, nor do underscores and articles that are not words of the language.
 """
 
 import difflib
 import functools
+import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from datasets.errors import CaptionError
+from datasets.errors import CaptionError, DataError
 from datasets.glyphs import DIGITS, VARIANTS, VARIANTS_OF
 
-ATTRIBUTES = {
-    "digit": DIGITS,
-    "variant": VARIANTS,
-    "stroke": ("thin", "bold"),
-    "slant": ("left", "upright", "right"),
-    "size": ("small", "large"),
-}
 MIX = {"full": 0.30, "partial": 0.40, "short": 0.25, "empty": 0.05}
+
+_ARTICLES = ("a", "an", "the")
+_ALSO_CALLED = {"ankle boot": "boot", "t-shirt top": "t-shirt"}  # by the authors of Fashion-MNIST
+_BETWEEN = re.compile(r"[\s_!\"#$%&()*+,./:;<=>?@\[\\\]^`{|}~…“”„«»¿¡。、！？]+")
+
+
+def words(text: str) -> list[str]:
+    """The words of any text: split at spaces and commas, in small letters."""
+    return text.lower().replace(",", " ").split()
+
+
+class Language:
+    """What captions can say.
+
+    name         by which a checkpoint remembers it, see `language`
+    vocabulary   every word, in the order in which models number them
+    attributes   name -> the values that a caption can give it; none where captions are names
+    """
+
+    attributes: Mapping[str, tuple[str, ...]] = {}
+
+    def __init__(self, name: str, vocabulary: Sequence[str]):
+        self.name, self.vocabulary = name, tuple(vocabulary)
+        self._known = frozenset(vocabulary)
+
+    def words(self, text: str) -> list[str]:
+        """The words of a caption, all in the vocabulary; none for the empty caption.
+
+        CaptionError for an unknown word, with the nearest known ones, and for a caption that is neither empty nor says
+        anything.
+        """
+        found = words(text)
+        if self._known.issuperset(found) and (found or not text.strip()):  # so are all captions that training draws
+            return found
+        rest = [word for token in found for word in ([token] if token in self._known else _pieces(token))]
+        found = []
+        while rest:
+            word, pair = rest[0], " ".join(rest[:2])
+            also = _ALSO_CALLED.get(pair) if not self._known.issuperset(rest[:2]) else None
+            together = pair.replace(" ", "-")  # "t shirt"
+            apart = word.split("-")  # "red-panda"
+            if also in self._known or (word not in self._known and together in self._known):
+                found.append(also or together)
+                rest = rest[1:]
+            elif self._known.issuperset(apart) or word in self._known:
+                found += [word] if word in self._known else apart
+            elif word not in _ARTICLES:
+                raise CaptionError(f"unknown word {_quote(word)} in the caption {_quote(text)}; {self._nearest(word)}")
+            rest = rest[1:]
+        if not found:
+            raise CaptionError(f"the caption {_quote(text)} has no word in it; say '' for any image")
+        return found
+
+    def check(self, text: str) -> None:
+        """CaptionError, in one sentence, for a caption that means nothing in this language."""
+        self.words(text)
+
+    def _nearest(self, word):
+        numerals = dict(zip("0123456789", DIGITS, strict=True))
+        near = [numerals[word]] if numerals.get(word) in self._known else []
+        near = near or difflib.get_close_matches(word[:40], self.vocabulary, n=3, cutoff=0.55)
+        if near:
+            return "did you mean " + " or ".join(repr(word) for word in near) + "?"
+        if not self.vocabulary:
+            return "the data knows no words, only the empty caption"
+        shown = [repr(word)[1:-1] for word in self.vocabulary[:40]]
+        return "the known words are " + ", ".join(shown) + ", ..." * (len(self.vocabulary) > len(shown))
+
+
+class Names(Language):
+    """A caption is the name of a class. Codes (n, 1) are the classes of images."""
+
+    def __init__(self, classes: Sequence[str], vocabulary: Sequence[str]):
+        super().__init__("names", vocabulary)
+        self.classes = tuple(classes)
+
+    def full(self, codes) -> str:
+        return self.classes[codes[0]]
+
+    def draw(self, codes: np.ndarray, rng: np.random.Generator) -> list[str]:
+        """Names, but now and then (MIX) the empty caption, so that a model learns what to paint when told nothing."""
+        silent = rng.random(len(codes)) < MIX["empty"]
+        return ["" if nothing else self.full(row) for nothing, row in zip(silent, codes.tolist(), strict=True)]
+
+    def contradicting(self, codes: np.ndarray, captions: list[str], rng: np.random.Generator) -> list[str]:
+        """For each image the name of another class. DataError if there is none."""
+        if len(self.classes) < 2:
+            raise DataError("the data set has a single class, so no caption is false of its images")
+        others = (codes[:, 0] + rng.integers(1, len(self.classes), len(codes))) % len(self.classes)
+        return [self.classes[label] for label in others.tolist()]
+
+    def change(self, text: str, wanted: str) -> str:
+        """The caption `text` after an edit: `wanted`. CaptionError as from `words`."""
+        return " ".join(self.words(wanted))
+
+
+class Sentences(Language):
+    """A caption says some attributes, the first of which is the noun. Codes (n, k) index the values of all.
+
+    front      the attributes that a full caption says before the noun; the others follow it
+    spoken     (attribute, value) -> how it is said, where it is not said as it is called
+    owned      attribute -> (noun -> the values that it can have), for those that depend on the noun
+    rare       noun -> the values of other attributes that never meet it, all together, in training
+    """
+
+    def __init__(self, name: str, attributes: Mapping[str, tuple[str, ...]], front, spoken, owned, rare):
+        self.attributes, self.owned, self.rare = dict(attributes), owned, rare
+        self._names = tuple(attributes)
+        self._noun = self._names[0]
+        self._phrases = [[spoken.get((name, value), value) for value in values] for name, values in attributes.items()]
+        self._meaning = {
+            tuple(phrase.split()): (name, attributes[name][code])
+            for name, phrases in zip(self._names, self._phrases, strict=True)
+            for code, phrase in enumerate(phrases)
+        }
+        self._longest = max(map(len, self._meaning))
+        self._fillers = ("a", "an", self._noun)
+        self._order = [self._names.index(name) for name in (*front, *(n for n in self._names if n not in front))]
+        self._front = [name in front for name in self._names]
+        super().__init__(name, sorted({word for phrase in self._meaning for word in phrase} | set(self._fillers)))
+        # True captions come again and again; false ones are many, and cost 9 us each.
+        self._parse = functools.lru_cache(maxsize=1 << 12)(self._read)
+
+    def check(self, text: str) -> None:
+        self._parse(text)
+
+    def parse(self, text: str) -> dict[str, str]:
+        """What a caption says: attribute -> value, a subset of `attributes`.
+
+        CaptionError if it holds an unknown word, half a phrase, two values of one attribute or a value that its noun
+        does not have.
+        """
+        return dict(self._parse(text))
+
+    def _read(self, text):
+        tokens = self.words(text)
+        said: dict[str, str] = {}
+        position = 0
+        while position < len(tokens):
+            for size in range(min(self._longest, len(tokens) - position), 0, -1):
+                meaning = self._meaning.get(tuple(tokens[position : position + size]))
+                if meaning:
+                    break
+            else:
+                size = 1
+                if tokens[position] not in self._fillers:
+                    raise CaptionError(self._alone(tokens[position], text))
+            if meaning:
+                name, value = meaning
+                if said.setdefault(name, value) != value:
+                    both = f"{said[name]!r} and {value!r}"
+                    raise CaptionError(f"the caption {_quote(text)} says two things about the {name}: {both}")
+            position += size
+        noun = said.get(self._noun)
+        for name, values_of in self.owned.items():
+            if noun and name in said and said[name] not in values_of[noun]:
+                it_can_be = " or ".join(map(repr, values_of[noun]))
+                wrong = f"a {noun} is never {said[name]!r}, as in the caption {_quote(text)}"
+                raise CaptionError(f"{wrong}; it can be {it_can_be}")
+        return tuple(said.items())
+
+    def contradicts(self, text: str, attributes: Mapping[str, str]) -> bool:
+        """Whether a caption says anything that is false of a picture with these attributes (name -> value)."""
+        return any(attributes[name] != value for name, value in self._parse(text))
+
+    def held_out(self, attributes: Mapping[str, str]) -> bool:
+        """Whether pictures with these attributes are kept out of training."""
+        rare = self.rare.get(attributes[self._noun])
+        return bool(rare) and all(attributes[name] == value for name, value in rare.items())
+
+    def full(self, codes) -> str:
+        """The caption that says everything about a picture with these codes (k,)."""
+        return self._sentence(codes, self._order, self._front)
+
+    def change(self, text: str, wanted: str) -> str:
+        """The caption `text` with what `wanted` says in the place of what it said of the same attributes.
+
+        A caption that says it already comes back word for word. What depends on the noun goes with it unless the new
+        noun can have it too. CaptionError as from `parse`.
+        """
+        before = self.parse(text)
+        said = before | self.parse(wanted)
+        if said == before:
+            return text
+        for name, values_of in self.owned.items():
+            if said.get(name) not in values_of.get(said.get(self._noun), self.attributes[name]):
+                said.pop(name, None)
+        return self._compose(said)
+
+    def silence(self, text: str, names) -> str:
+        """The caption `text` without what it says of these attributes. CaptionError as from `parse`."""
+        return self._compose({name: value for name, value in self._parse(text) if name not in names})
+
+    def _compose(self, said):
+        """A caption that says this and no more."""
+        row = [values.index(said.get(name, values[0])) for name, values in self.attributes.items()]
+        order = [name for name in self._order if self._names[name] in said]
+        return self._sentence(row, order, self._front) if order else ""
+
+    def draw(self, codes: np.ndarray, rng: np.random.Generator) -> list[str]:
+        """Training captions of pictures: kinds as in MIX, partial ones at random."""
+        n = len(codes)
+        kinds = np.searchsorted(np.cumsum(list(MIX.values()))[:-1], rng.random(n), side="right")
+        subsets, orders, fronts = self._partials(n, rng)
+        drawn = []
+        rows = codes.tolist()
+        for row, kind, subset, order, front in zip(rows, kinds.tolist(), subsets, orders, fronts, strict=True):
+            if kind == 0:
+                drawn.append(self.full(row))
+            elif kind == 1:
+                drawn.append(self._partial(row, subset, order, front))
+            else:
+                drawn.append(self._phrases[0][row[0]] if kind == 2 else "")
+        return drawn
+
+    def contradicting(self, codes: np.ndarray, captions: list[str], rng: np.random.Generator) -> list[str]:
+        """For each picture a caption like the given one in form and extent, but false in one of the things it says.
+
+        Half of them, where the given caption says the noun, say another; an empty caption becomes another noun. No
+        false caption describes what is held out of training: else a discriminator would learn that it is always false.
+        """
+        subsets, orders, fronts = self._partials(len(codes), rng)
+        answers = []
+        for row, caption, order, front in zip(codes.tolist(), captions, orders, fronts, strict=True):
+            said = [self._names.index(name) for name, _ in self._parse(caption)] or [0]
+            lie = self._lie(row, said, rng)
+            if caption == self.full(row):
+                answers.append(self.full(lie))
+            elif said == [0] and caption in ("", self._phrases[0][row[0]]):
+                answers.append(self._phrases[0][lie[0]])
+            else:
+                answers.append(self._partial(lie, sum(1 << name for name in said), order, front))
+        return answers
+
+    def _lie(self, row, said, rng):
+        """Codes that differ from row in one attribute of said, and may be trained on."""
+        while True:
+            lie = list(row)
+            noun_or_any, which, value = rng.random(3).tolist()
+            name = 0 if 0 in said and noun_or_any < 0.5 else _pick(said, which)
+            options = self._choices(name, row[0]) if 0 in said else range(len(self._phrases[name]))
+            lie[name] = _pick([option for option in options if option != row[name]], value)
+            if name == 0:
+                for owned in map(self._names.index, self.owned):
+                    lie[owned] = _pick(self._choices(owned, lie[0]), which)
+            pairs = zip(self.attributes.items(), lie, strict=True)
+            if 0 not in said or not self.held_out({name: values[code] for (name, values), code in pairs}):
+                return lie
+
+    def _choices(self, name, noun):
+        """The codes that an attribute can have beside this noun."""
+        values = self.attributes[self._names[name]]
+        if self._names[name] not in self.owned:
+            return range(len(values))
+        return [values.index(value) for value in self.owned[self._names[name]][self.attributes[self._noun][noun]]]
+
+    def _partials(self, n, rng):
+        """For n partial captions: what is said, as bits, the order, and which attributes like to stand first."""
+        k = len(self._names)
+        subsets = rng.integers(1, 1 << k, n).tolist()
+        orders = np.argsort(rng.random((n, k)), axis=1).tolist()
+        fronts = (rng.random((n, k)) < 0.5).tolist()
+        return subsets, orders, fronts
+
+    def _partial(self, row, subset, order, front):
+        return self._sentence(row, [name for name in order if subset >> name & 1], front)
+
+    def _sentence(self, row, order, front):
+        """The attributes of order: one-word ones that like to stand in front before the noun, the rest after it."""
+        noun, before, after = self._noun, [], []
+        for name in order:
+            phrase = self._phrases[name][row[name]]
+            if name == 0:
+                noun = phrase
+            elif front[name] and " " not in phrase:
+                before.append(phrase)
+            else:
+                after.append(phrase)
+        head = " ".join([*before, noun])
+        head = ("an " if head[0] in "aeiou" and not head.startswith("one") else "a ") + head
+        if after and after[0].startswith("with"):
+            head += " " + after.pop(0)
+        return ", ".join([head, *after])
+
+    def _alone(self, word, text):
+        phrases = [" ".join(phrase) for phrase in self._meaning if word in phrase]
+        choices = " or ".join(repr(phrase) for phrase in phrases)
+        return f"{word!r} is not complete in the caption {_quote(text)}; say {choices}"
+
+
+def _pieces(token):
+    return [piece for part in _BETWEEN.split(token) if (piece := part.strip("-'‘’–—"))]
+
+
+def _pick(options, uniform):
+    return options[int(uniform * len(options))]
+
+
+def _quote(text):
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
 
 # (stroke, slant) that never meets this digit in training. Every word, and every pair of words, is still seen.
 HELD_OUT = {
@@ -42,226 +341,33 @@ HELD_OUT = {
     "nine": ("thin", "left"),
 }
 
-_SPOKEN = {("slant", "left"): "slanting left", ("slant", "right"): "slanting right"}
-_PHRASE = [[_SPOKEN.get((name, value), value) for value in values] for name, values in ATTRIBUTES.items()]
-_NAMES = tuple(ATTRIBUTES)
-_MEANING = {
-    tuple(phrase.split()): (name, ATTRIBUTES[name][code])
-    for name, phrases in zip(_NAMES, _PHRASE, strict=True)
-    for code, phrase in enumerate(phrases)
-}
-_LONGEST = max(map(len, _MEANING))
-_FILLERS = ("a", "an", "digit")
-_VARIANT_CODES = [[VARIANTS.index(variant) for variant in VARIANTS_OF[digit]] for digit in DIGITS]
-_HELD_OUT_CODES = {
-    (DIGITS.index(digit), ATTRIBUTES["stroke"].index(stroke), ATTRIBUTES["slant"].index(slant))
-    for digit, (stroke, slant) in HELD_OUT.items()
-}
-VOCABULARY = tuple(sorted({word for phrase in _MEANING for word in phrase} | set(_FILLERS)))
+# A variant is a way to write a digit that has a name: "with a bar".
+HANDWRITING = Sentences(
+    name="digits",
+    attributes={
+        "digit": DIGITS,
+        "variant": VARIANTS,
+        "stroke": ("thin", "bold"),
+        "slant": ("left", "upright", "right"),
+        "size": ("small", "large"),
+    },
+    front=("stroke", "variant", "digit"),
+    spoken={("slant", "left"): "slanting left", ("slant", "right"): "slanting right"},
+    owned={"variant": VARIANTS_OF},
+    rare={digit: {"stroke": stroke, "slant": slant} for digit, (stroke, slant) in HELD_OUT.items()},
+)
+LANGUAGES = {language.name: language for language in (HANDWRITING,)}
 
 
-def words(text: str) -> list[str]:
-    """The words of any caption: split at spaces and commas, in small letters."""
-    return text.lower().replace(",", " ").split()
+def language(name: str, vocabulary: Sequence[str]) -> Language:
+    """The language that a checkpoint has under this name, with these words. DataError if there is none.
 
-
-def check(text: str, vocabulary) -> list[str]:
-    """The words of a caption, all in the vocabulary; else CaptionError with the unknown word and the nearest known."""
-    found = words(text)
-    known = set(vocabulary)
-    for word in found:
-        if word not in known:
-            near = _nearest(word, vocabulary)
-            raise CaptionError(f"unknown word {_quote(word)} in the caption {_quote(text)}; {near}")
+    Older checkpoints have no name, "": then the words tell.
+    """
+    if name == "names" or (not name and set(vocabulary) != set(HANDWRITING.vocabulary)):
+        return Names((), vocabulary)
+    found = LANGUAGES.get(name or HANDWRITING.name)
+    if found is None or not set(found.vocabulary) <= set(vocabulary):
+        known = ", ".join([*LANGUAGES, "names"])
+        raise DataError(f"there is no language {name!r} with the vocabulary that is given; known are {known}")
     return found
-
-
-@functools.lru_cache(maxsize=1 << 12)  # true captions come again and again; false ones are many, and cost 9 us each
-def _parse(text: str) -> tuple[tuple[str, str], ...]:
-    tokens = check(text, VOCABULARY)
-    said: dict[str, str] = {}
-    position = 0
-    while position < len(tokens):
-        for size in range(min(_LONGEST, len(tokens) - position), 0, -1):
-            meaning = _MEANING.get(tuple(tokens[position : position + size]))
-            if meaning:
-                break
-        else:
-            size = 1
-            if tokens[position] not in _FILLERS:
-                raise CaptionError(_alone(tokens[position], text))
-        if meaning:
-            name, value = meaning
-            if said.setdefault(name, value) != value:
-                both = f"{said[name]!r} and {value!r}"
-                raise CaptionError(f"the caption {_quote(text)} says two things about the {name}: {both}")
-        position += size
-    digit, variant = said.get("digit"), said.get("variant")
-    if digit and variant and variant not in VARIANTS_OF[digit]:
-        choices = " or ".join(repr(choice) for choice in VARIANTS_OF[digit])
-        raise CaptionError(f"a {digit} is never {variant!r}, as in the caption {_quote(text)}; it can be {choices}")
-    return tuple(said.items())
-
-
-def parse(text: str) -> dict[str, str]:
-    """What a caption says: attribute -> value, a subset of ATTRIBUTES.
-
-    CaptionError if it holds an unknown word, half a phrase, two values of one attribute or a variant that its digit
-    does not have.
-    """
-    return dict(_parse(text))
-
-
-def contradicts(text: str, attributes: dict[str, str]) -> bool:
-    """Whether a caption says anything that is false of a picture with these attributes (name -> value)."""
-    return any(attributes[name] != value for name, value in _parse(text))
-
-
-def held_out(attributes: dict[str, str]) -> bool:
-    """Whether pictures with these attributes are kept out of training."""
-    return HELD_OUT[attributes["digit"]] == (attributes["stroke"], attributes["slant"])
-
-
-def full(codes) -> str:
-    """The caption that says everything about a picture; codes (5,) index the values of ATTRIBUTES, in its order."""
-    return _sentence(codes, (2, 1, 0, 3, 4), (True, True, True, False, False))
-
-
-def change(text: str, wanted: str, vocabulary) -> str:
-    """The caption `text` with what `wanted` says in the place of what it said of the same attributes.
-
-    A caption that says it already comes back word for word. A variant goes with its digit unless the new one has it
-    too. In another language than the digits' a caption is a single name, and the answer is `wanted`. CaptionError as
-    from `parse`.
-    """
-    check(wanted, vocabulary)
-    if set(vocabulary) != set(VOCABULARY):
-        return wanted
-    before = parse(text)
-    said = before | parse(wanted)
-    if said == before:
-        return text
-    if "digit" in said and said.get("variant") not in VARIANTS_OF[said["digit"]]:
-        said.pop("variant", None)
-    return _compose(said)
-
-
-def silence(text: str, names) -> str:
-    """The caption `text` without what it says of these attributes.  CaptionError as from `parse`."""
-    return _compose({name: value for name, value in _parse(text) if name not in names})
-
-
-def _compose(said: dict[str, str]) -> str:
-    """A caption that says this and no more."""
-    row = [values.index(said.get(name, values[0])) for name, values in ATTRIBUTES.items()]
-    order = [_NAMES.index(name) for name in ("size", "stroke", "variant", "digit", "slant") if name in said]
-    return _sentence(row, order, (True, True, True, True, False)) if order else ""
-
-
-def draw(codes: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Training captions of pictures with codes (n, 5): kinds as in MIX, partial ones at random."""
-    n = len(codes)
-    kinds = np.searchsorted(np.cumsum(list(MIX.values()))[:-1], rng.random(n), side="right")
-    subsets, orders, fronts = _partials(n, rng)
-    drawn = []
-    for row, kind, subset, order, front in zip(codes.tolist(), kinds.tolist(), subsets, orders, fronts, strict=True):
-        if kind == 0:
-            drawn.append(full(row))
-        elif kind == 1:
-            drawn.append(_partial(row, subset, order, front))
-        else:
-            drawn.append(_PHRASE[0][row[0]] if kind == 2 else "")
-    return drawn
-
-
-def contradicting(codes: np.ndarray, captions: list[str], rng: np.random.Generator) -> list[str]:
-    """For each picture a caption like the given one in form and extent, but false in one of the things it says.
-
-    Half of them, where the given caption names the digit, name another; an empty caption becomes another digit's name.
-    No false caption describes what is held out of training: else a discriminator would learn that it is always false.
-    """
-    subsets, orders, fronts = _partials(len(codes), rng)
-    answers = []
-    for row, caption, order, front in zip(codes.tolist(), captions, orders, fronts, strict=True):
-        said = [_NAMES.index(name) for name, _ in _parse(caption)] or [0]
-        lie = _lie(row, said, rng)
-        if caption == full(row):
-            answers.append(full(lie))
-        elif said == [0] and caption in ("", _PHRASE[0][row[0]]):
-            answers.append(_PHRASE[0][lie[0]])
-        else:
-            answers.append(_partial(lie, sum(1 << name for name in said), order, front))
-    return answers
-
-
-def _lie(row, said, rng):
-    """Codes that differ from row in one attribute of said, and may be trained on."""
-    while True:
-        lie = list(row)
-        digit_or_any, which, value = rng.random(3).tolist()
-        name = 0 if 0 in said and digit_or_any < 0.5 else _pick(said, which)
-        if name == 1:
-            options = _VARIANT_CODES[row[0]] if 0 in said else range(len(VARIANTS))
-        else:
-            options = range(len(_PHRASE[name]))
-        lie[name] = _pick([option for option in options if option != row[name]], value)
-        if name == 0:
-            lie[1] = _pick(_VARIANT_CODES[lie[0]], which)
-        if (lie[0], lie[2], lie[3]) not in _HELD_OUT_CODES or 0 not in said:
-            return lie
-
-
-def _pick(options, uniform):
-    return options[int(uniform * len(options))]
-
-
-def _partials(n, rng):
-    """For n partial captions: what is said, as bits 1..31, the order, and which attributes like to stand first."""
-    subsets = rng.integers(1, 1 << len(_NAMES), n).tolist()
-    orders = np.argsort(rng.random((n, len(_NAMES))), axis=1).tolist()
-    fronts = (rng.random((n, len(_NAMES))) < 0.5).tolist()
-    return subsets, orders, fronts
-
-
-def _partial(row, subset, order, front):
-    return _sentence(row, [name for name in order if subset >> name & 1], front)
-
-
-def _sentence(row, order, front):
-    """The attributes of order: one-word ones that like to stand in front before the noun, the rest after it."""
-    noun, before, after = "digit", [], []
-    for name in order:
-        phrase = _PHRASE[name][row[name]]
-        if name == 0:
-            noun = phrase
-        elif front[name] and " " not in phrase:
-            before.append(phrase)
-        else:
-            after.append(phrase)
-    head = " ".join([*before, noun])
-    head = ("an " if head[0] in "aeiou" and not head.startswith("one") else "a ") + head
-    if after and after[0].startswith("with"):
-        head += " " + after.pop(0)
-    return ", ".join([head, *after])
-
-
-def _quote(text):
-    return repr(text if len(text) <= 60 else text[:57] + "...")
-
-
-def _nearest(word, vocabulary):
-    numerals = dict(zip("0123456789", DIGITS, strict=True))
-    near = [numerals[word]] if numerals.get(word) in vocabulary else []
-    near = near or difflib.get_close_matches(word[:40], vocabulary, n=3, cutoff=0.55)
-    if near:
-        return "did you mean " + " or ".join(repr(word) for word in near) + "?"
-    if not vocabulary:
-        return "the data knows no words, only the empty caption"
-    shown = list(vocabulary)[:40]
-    return "the known words are " + ", ".join(shown) + (", ..." if len(vocabulary) > len(shown) else "")
-
-
-def _alone(word, text):
-    phrases = [" ".join(phrase) for phrase in _MEANING if word in phrase]
-    choices = " or ".join(repr(phrase) for phrase in phrases)
-    return f"{word!r} is not complete in the caption {_quote(text)}; say {choices}"

@@ -9,7 +9,8 @@ import functools
 
 import numpy as np
 
-from datasets import captions, pen
+from datasets import pen
+from datasets.captions import HANDWRITING, HELD_OUT
 from datasets.dataset import Dataset
 from datasets.errors import DataError
 from datasets.glyphs import DIGITS, Hands, tabulate
@@ -29,9 +30,8 @@ def load(split: str = "train", limit: int | None = None, seed: int = 0) -> Datas
         images=draw_images(keys, codes),
         labels=codes[:, pen.DIGIT].copy(),
         classes=DIGITS,
-        vocabulary=captions.VOCABULARY,
-        attributes={name: codes[:, column].copy() for column, name in enumerate(captions.ATTRIBUTES)},
-        attribute_values=dict(captions.ATTRIBUTES),
+        language=HANDWRITING,
+        attributes={name: codes[:, column].copy() for column, name in enumerate(HANDWRITING.attributes)},
     )
 
 
@@ -44,8 +44,8 @@ def picture_keys(seed: int, split: str, indices: np.ndarray) -> np.ndarray:
 
 
 def draw_attributes(keys: np.ndarray, unseen: bool = False) -> np.ndarray:
-    """Attributes of pictures, int64 (n, 5), columns as in captions.ATTRIBUTES; unseen: only held-out combinations."""
-    codes = np.empty((len(keys), len(captions.ATTRIBUTES)), np.int64)
+    """Attributes of pictures, int64 (n, 5), in the order of HANDWRITING; unseen: only held-out combinations."""
+    codes = np.empty((len(keys), len(HANDWRITING.attributes)), np.int64)
     pen.draw_attributes(keys, _hands().count, _allowed(unseen), codes)
     return codes
 
@@ -64,8 +64,8 @@ def _hands() -> Hands:
 
 def _allowed(unseen):
     """Which (digit, stroke, slant) a split may show, bool."""
-    strokes, slants = captions.ATTRIBUTES["stroke"], captions.ATTRIBUTES["slant"]
+    strokes, slants = HANDWRITING.attributes["stroke"], HANDWRITING.attributes["slant"]
     held = np.zeros((len(DIGITS), len(strokes), len(slants)), bool)
-    for digit, (stroke, slant) in captions.HELD_OUT.items():
+    for digit, (stroke, slant) in HELD_OUT.items():
         held[DIGITS.index(digit), strokes.index(stroke), slants.index(slant)] = True
     return held if unseen else ~held

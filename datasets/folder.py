@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from datasets.captions import words
+from datasets.captions import Names, words
 from datasets.dataset import Dataset
 from datasets.errors import DataError
 
@@ -92,7 +92,7 @@ def load(path: str | Path, split: str = "train", limit: int | None = None, optio
         images=images,
         labels=np.array(labels, np.int64),
         classes=classes,
-        vocabulary=tuple(sorted({word for name in classes for word in words(name)})),
+        language=Names(classes, sorted({word for name in classes for word in words(name)})),
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets import download, idx
+from datasets.captions import Names
 from datasets.dataset import Dataset
 from datasets.errors import DataError
 from disk import cache
@@ -84,7 +85,7 @@ def load(name: str, split: str = "train", limit: int | None = None) -> Dataset:
         images=images[:limit, ..., None],
         labels=labels[:limit].astype(np.int64),
         classes=source.classes,
-        vocabulary=source.classes,
+        language=Names(source.classes, source.classes),
     )
 
 

@@ -100,7 +100,9 @@ def default_config(name: str, dataset) -> FamilyConfig:
 def plain_config(name: str, dataset) -> FamilyConfig:
     """The same without what suits the images: their sizes and words alone."""
     size, channels = dataset.images.shape[1], dataset.images.shape[3]
-    return family(name).Config(vocabulary=tuple(dataset.vocabulary), image_size=size, channels=channels)
+    return family(name).Config(
+        vocabulary=dataset.vocabulary, language=dataset.language.name, image_size=size, channels=channels
+    )
 
 
 def override(config: FamilyConfig, settings: dict[str, str]) -> FamilyConfig:

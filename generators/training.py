@@ -56,6 +56,7 @@ class FamilyConfig:
     """What every family's config has; a family's own config adds its sizes and weights."""
 
     vocabulary: tuple[str, ...] = ()  # the words that captions are made of
+    language: str = ""  # the name of what they mean together; "" in older checkpoints: the words tell
     image_size: int = 28
     channels: int = 1
     batch_size: int = 128
@@ -139,7 +140,7 @@ class Family(Module):
 
     def __init__(self, config: FamilyConfig):
         self.config = config
-        self.vocabulary = Vocabulary(config.vocabulary)
+        self.vocabulary = Vocabulary(config.vocabulary, config.language)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -13,7 +13,6 @@ import numpy as np
 from tqdm import tqdm
 
 import datasets
-from datasets import captions as language
 from disk import files
 from generators import runs
 from generators.errors import Refusal, UsageError
@@ -160,10 +159,11 @@ def edit(options: Namespace) -> int:
         raise UsageError("--amount is how far to go in a direction; add --by direction")
     if options.guidance is not None and options.by == "direction":
         raise UsageError("--guidance is for a change by caption; how far to go in a direction is --amount")
+    _check(options.caption, model)
     images, captions, labels = _test_images(options, model, meta)
     ending = pictures.check_ending(options.out)
-    wanted = [language.change(c, options.caption[i % len(options.caption)], model.vocabulary.words)
-              for i, c in enumerate(captions)]  # fmt: skip
+    change = model.vocabulary.language.change
+    wanted = [change(c, options.caption[i % len(options.caption)]) for i, c in enumerate(captions)]
     with_threads(options)
     extras = _sampler_options(options, model)
     directions, edited = None, {}
@@ -348,11 +348,17 @@ def data_name(meta: dict) -> str:
     return str(plan.get("data", "digits") if isinstance(plan, dict) else "digits")
 
 
+def _check(captions: list[str], model: Family) -> None:
+    """CaptionError for one that means nothing to the model, before any work; also for those beyond -n."""
+    for caption in captions:
+        model.vocabulary.language.check(caption)
+
+
 def _captions(options: Namespace, model: Family, meta: dict) -> tuple[list[str], np.ndarray]:
     """The captions to paint, and labels for the file: as asked, or those of the test images."""
     if options.caption:
         captions = [options.caption[i % len(options.caption)] for i in range(options.n)]
-        model.vocabulary.encode(captions[: len(options.caption)])  # complain before any work
+        _check(options.caption, model)
         return captions, np.full(options.n, -1)
     try:
         dataset = _load_for(meta, "test", options.n)

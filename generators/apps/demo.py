@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 import datasets
-from datasets import captions as language
 from datasets.glyphs import VARIANTS_OF
 from disk import files
 from generators import runs
@@ -300,7 +299,7 @@ class Show:
         chosen = np.concatenate([rng.choice(self.changeable(change), 4, replace=False) for change in CHANGES])
         images, captions = self.test_set.images[chosen].astype(np.float32) / 255, self.test_set.captions(chosen)
         pairs = zip(captions, changes, strict=True)
-        wanted = [language.change(caption, change, self.test_set.vocabulary) for caption, change in pairs]
+        wanted = [self.test_set.language.change(caption, change) for caption, change in pairs]
         rows = {"image": images}
         for t in self.some_of("vae", "realnvp", "ddpm"):
             rows[f"{t.entry.label}, by caption"] = t.model.edit(images, captions, wanted, threads=self.threads)
@@ -313,6 +312,7 @@ class Show:
     def changeable(self, change: str) -> np.ndarray:
         """The test images that lack what a change says, and with it are of a kind that the models have met."""
         fits = []
+        language = self.test_set.language
         for index in range(len(self.test_set)):
             before = self.test_set.describe(index)
             after = before | language.parse(change)

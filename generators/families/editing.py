@@ -21,7 +21,6 @@ from collections.abc import Callable
 import numpy as np
 
 from datasets import DataError
-from datasets import captions as language
 from datasets.dataset import Dataset
 from generators.training import Family
 from nn.parallel import Threads
@@ -52,6 +51,7 @@ class Directions:
                 "one to the other can be measured on them; change the caption instead, or use the built-in digits"
             )
         self.model, self.dataset, self.threads, self.progress = model, dataset, threads, progress
+        self.language = dataset.language
         self.examples = model.direction_examples if examples is None else examples
         # A silent caption said with emphasis keeps the image what it is in all that the caption does say.
         self.emphasis = {} if model.direction_guidance is None else {"guidance": model.direction_guidance}
@@ -66,12 +66,13 @@ class Directions:
             the model.
         What `wanted` says and an image is already, by its caption, does not change.
         """
-        silent = [language.silence(c, changes(c, w)) for c, w in zip(captions, wanted, strict=True)]
+        said = list(zip(captions, wanted, strict=True))
+        silent = [self.language.silence(c, self.changes(c, w)) for c, w in said]
         z = self.model.encode(images, silent, self.threads).copy()
-        for noise, *pair in zip(z, captions, wanted, strict=True):
+        for noise, pair in zip(z, said, strict=True):
             noise += self.between(*pair) * z.dtype.type(self.model.direction_amount if amount is None else amount)
         edited = self.model.decode(z, silent, self.threads, **self.emphasis)
-        same = [i for i, (c, w) in enumerate(zip(captions, wanted, strict=True)) if not changes(c, w)]
+        same = [i for i, pair in enumerate(said) if not self.changes(*pair)]
         if self.emphasis and same:  # with emphasis they would not come back as they were
             edited[same] = self.model.decode(z[same], [silent[i] for i in same], self.threads)
         return edited
@@ -88,7 +89,7 @@ class Directions:
 
         Raises DataError if there are no images to measure one on.
         """
-        said, asked, changed = language.parse(caption), language.parse(wanted), changes(caption, wanted)
+        said, asked, changed = *map(self.language.parse, (caption, wanted)), self.changes(caption, wanted)
         same = {"digit": said["digit"]} if "digit" in said.keys() - changed else {}
         way = np.float32(0)
         for names in TOGETHER:
@@ -106,7 +107,7 @@ class Directions:
             chosen = np.flatnonzero(fits)[: self.examples]
             if not len(chosen):
                 raise DataError(f"none of the {len(data):,} images of {data.name} is {' and '.join(having.values())}")
-            captions = [language.silence(caption, silent) for caption in data.captions(chosen)]
+            captions = [self.language.silence(caption, silent) for caption in data.captions(chosen)]
             images = data.images[chosen] * np.float32(1 / 255)
             parts = [slice(start, start + BLOCK) for start in range(0, len(chosen), BLOCK)]
             noise = [self.model.encode(images[part], captions[part], self.threads) for part in self.progress(parts)]
@@ -117,12 +118,11 @@ class Directions:
         """Which images have all of these attributes, bool (N,)."""
         has = np.ones(len(self.dataset), bool)
         for name, value in attributes.items():
-            has &= self.dataset.attributes[name] == self.dataset.attribute_values[name].index(value)
+            has &= self.dataset.attributes[name] == self.language.attributes[name].index(value)
         return has
 
-
-def changes(caption: str, wanted: str) -> frozenset[str]:
-    """The attributes of which `wanted` says something that `caption` does not say; with the digit, its variant."""
-    said, asked = language.parse(caption), language.parse(wanted)
-    names = {name for name, value in asked.items() if said.get(name) != value}
-    return frozenset(names | {"variant"} if "digit" in names else names)
+    def changes(self, caption: str, wanted: str) -> frozenset[str]:
+        """The attributes of which `wanted` says something that `caption` does not say; with the digit, its variant."""
+        said, asked = self.language.parse(caption), self.language.parse(wanted)
+        names = {name for name, value in asked.items() if said.get(name) != value}
+        return frozenset(names | {"variant"} if "digit" in names else names)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from datasets import captions as language
+from datasets.captions import Names
 from datasets.dataset import Dataset
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard, Trainer, train
 from nn import functional as F
@@ -70,7 +70,7 @@ class Classifier(Family):
     @classmethod
     def suited(cls, config: ClassifierConfig, dataset: Dataset) -> ClassifierConfig:
         """The config with the class, or the attributes, of a data set as what is to be read."""
-        values = dataset.attribute_values or {"class": dataset.classes}
+        values = dataset.language.attributes or {"class": dataset.classes}
         return dataclasses.replace(
             config,
             names=tuple(values),
@@ -133,7 +133,7 @@ class Classifier(Family):
         if self.config.names == ("class",):
             (words,) = self.config.values
             return {"class": np.array([words.index(caption) if caption else -1 for caption in captions])}
-        said = [language.parse(caption) for caption in captions]
+        said = [self.vocabulary.language.parse(caption) for caption in captions]
         return {
             name: np.array([words.index(says[name]) if name in says else -1 for says in said])
             for name, words in zip(self.config.names, self.config.values, strict=True)
@@ -219,7 +219,11 @@ def train_classifier(
     """A classifier that learnt from a data set, all of it, with averaged weights. `progress` wraps the steps."""
     size, channels = dataset.images.shape[1], dataset.images.shape[3]
     config = dataclasses.replace(
-        config or ClassifierConfig(), vocabulary=dataset.vocabulary, image_size=size, channels=channels
+        config or ClassifierConfig(),
+        vocabulary=dataset.vocabulary,
+        language=dataset.language.name,
+        image_size=size,
+        channels=channels,
     )
     config = dataclasses.replace(Classifier.suited(config, dataset), images=len(dataset))
     trainer = Trainer(Classifier(config, derive_rng(seed, "weights")), dataset, seed, steps, threads)
@@ -237,7 +241,7 @@ def accuracy_score(
     A generator that paints well but never paints some kinds of a class is found out here. images uint8 (N, H, W, C),
     labels (N,). `progress` wraps the steps. To be read beside the same score of as many real images.
     """
-    silent = {"attributes": {}, "attribute_values": {}}
+    silent = {"attributes": {}, "language": Names(test.classes, test.vocabulary)}
     samples = dataclasses.replace(test, images=images, labels=labels, **silent)
     model = train_classifier(samples, steps, seed, threads, progress=progress)
     return accuracy(model, dataclasses.replace(test, **silent), threads)["class"]

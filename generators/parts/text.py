@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.captions import check, words
+from datasets import captions as languages
 from nn import functional as F
 from nn import init
 from nn.modules import LayerNorm, Linear, Module
@@ -24,10 +24,13 @@ from nn.tensor import Parameter, Tensor
 
 
 class Vocabulary:
-    """The words that a model knows, numbered from 1; 0 pads short captions."""
+    """The words that a model knows, numbered from 1, and what they mean together; 0 pads short captions.
 
-    def __init__(self, words: tuple[str, ...]):
-        self.words = tuple(words)
+    language: the name of the captions' language, see `datasets.captions.language`, which says what it refuses.
+    """
+
+    def __init__(self, words: tuple[str, ...], language: str = ""):
+        self.words, self.language = tuple(words), languages.language(language, words)
         self._ids = {word: i + 1 for i, word in enumerate(self.words)}
 
     def __len__(self) -> int:
@@ -36,21 +39,15 @@ class Vocabulary:
     def encode(self, captions: list[str]) -> np.ndarray:
         """Captions -> tokens (N, L) int64, L the number of words of the longest (at least 1), padded with 0.
 
-        Raises datasets.captions.CaptionError naming an unknown word and the nearest known ones.
+        Raises CaptionError naming an unknown word and the nearest known ones.  Captions of known words that mean
+        nothing together are encoded; `language.check` refuses them.
         """
-        rows = [self._encode_one(caption) for caption in captions]
+        rows = [[self._ids[word] for word in self.language.words(caption)] for caption in captions]
         length = max([1, *map(len, rows)])
         tokens = np.zeros((len(rows), length), np.int64)
         for row, ids in zip(tokens, rows, strict=True):
             row[: len(ids)] = ids
         return tokens
-
-    def _encode_one(self, caption: str) -> list[int]:
-        try:
-            return [self._ids[word] for word in words(caption)]
-        except KeyError:
-            check(caption, self.words)  # raises the error that explains
-            raise
 
 
 class WordSum(Module):

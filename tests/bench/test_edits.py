@@ -8,8 +8,8 @@ import pytest
 
 import datasets
 from bench import edits, quality
-from datasets import captions as language
 from datasets import digits
+from datasets.captions import HANDWRITING as language
 from generators.errors import RunError
 from generators.families.editing import Directions
 from generators.judging.classifier import Reading
@@ -37,7 +37,7 @@ class Perfect:
     def judge(self, images, threads):
         assert images.dtype == np.uint8
         codes = np.array([self.known[bytes(image)] for image in images])
-        return Reading(np.zeros((len(images), 1)), dict(zip(language.ATTRIBUTES, codes.T, strict=True)))
+        return Reading(np.zeros((len(images), 1)), dict(zip(language.attributes, codes.T, strict=True)))
 
 
 def score(images, judge=None):
@@ -54,9 +54,9 @@ def test_the_task_changes_one_thing_and_never_the_digit():
     """Catches a change to what is there already, two at once, a variant of another digit, a value never asked for."""
     for caption, wanted, name in zip(TASK.captions, TASK.wanted, TASK.names, strict=True):
         old, new = language.parse(caption), language.parse(wanted)  # which refuses a variant that is not its digit's
-        assert [key for key in language.ATTRIBUTES if old[key] != new[key]] == [name] and name != "digit"
+        assert [key for key in language.attributes if old[key] != new[key]] == [name] and name != "digit"
     asked = {(name, language.parse(wanted)[name]) for name, wanted in zip(TASK.names, TASK.wanted, strict=True)}
-    assert asked == {(name, value) for name in edits.NAMES for value in language.ATTRIBUTES[name]}
+    assert asked == {(name, value) for name in edits.NAMES for value in language.attributes[name]}
     counts = [np.mean(TASK.names == name) for name in edits.NAMES]
     assert min(counts) > 0.15
     assert any(not np.array_equal(edits.draw_task(TEST, 50, seed).after, TASK.after[:50]) for seed in (1, 2))
@@ -94,7 +94,7 @@ def test_what_else_an_edit_spoils():
     """Catches an edit that obeys, but paints another digit, or changes something that it was not asked to."""
     judge = Perfect()
     other, more = TASK.after.copy(), TASK.after.copy()
-    size = list(language.ATTRIBUTES).index("size")
+    size = list(language.attributes).index("size")
     more[:, size] = np.where(TASK.names == "size", more[:, size], 1 - more[:, size])
     plain = TASK.names != "variant"
     other[plain, 0] = (other[plain, 0] + 1) % 10

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 import datasets
 from datasets import Batches, Dataset
+from datasets.captions import Names
 
 
 def numbered(total):
     """A data set whose images tell their index."""
     images = np.arange(total, dtype=np.uint8)[:, None, None, None]
-    return Dataset("numbered", images, np.arange(total) % 3, ("a", "b", "c"), ("a", "b", "c"))
+    return Dataset("numbered", images, np.arange(total) % 3, ("a", "b", "c"), Names("abc", "abc"))
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 2**32))
@@ -59,7 +60,7 @@ def test_a_batch_fits_its_data_set():
     assert np.array_equal(np.rint(batch.images * 255), dataset.images[batch.indices])
     assert np.array_equal(batch.labels, dataset.labels[batch.indices])
     for index, caption in zip(batch.indices, batch.captions, strict=True):
-        assert not datasets.captions.contradicts(caption, dataset.describe(index))
+        assert not dataset.language.contradicts(caption, dataset.describe(index))
 
 
 def test_class_names_are_the_captions_where_there_are_no_attributes():
@@ -86,7 +87,7 @@ def test_training_says_nothing_now_and_then_where_there_are_no_attributes():
 
 
 def test_one_class_has_no_contradiction():
-    dataset = Dataset("one", np.zeros((2, 1, 1, 1), np.uint8), np.zeros(2, np.int64), ("",), ())
+    dataset = Dataset("one", np.zeros((2, 1, 1, 1), np.uint8), np.zeros(2, np.int64), ("",), Names(("",), ()))
     with pytest.raises(datasets.DataError, match="single class"):
         dataset.contradicting([0, 1], ["", ""], np.random.default_rng(0))
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 import datasets
 from datasets import captions
-from datasets.captions import ATTRIBUTES, CaptionError, check, contradicts, parse
+from datasets.captions import HANDWRITING, CaptionError, Names
 from datasets.glyphs import VARIANTS_OF
+
+ATTRIBUTES, parse, contradicts = HANDWRITING.attributes, HANDWRITING.parse, HANDWRITING.contradicts
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def every_picture():
 def test_the_full_caption_says_everything():
     texts = set()
     for attributes in every_picture():
-        text = captions.full([values.index(attributes[name]) for name, values in ATTRIBUTES.items()])
+        text = HANDWRITING.full([values.index(attributes[name]) for name, values in ATTRIBUTES.items()])
         assert parse(text) == attributes
         texts.add(text)
     assert len(texts) == len(list(every_picture()))
@@ -44,7 +46,7 @@ def test_the_full_caption_says_everything():
 def test_captions_drawn_are_true_and_in_the_vocabulary(dataset, drawn):
     for index, text in enumerate(drawn):
         assert not contradicts(text, dataset.describe(index)), text
-        assert set(check(text, dataset.vocabulary)) <= set(dataset.vocabulary)
+        assert dataset.language.words(text) == captions.words(text)
     assert {word for text in drawn for word in captions.words(text)} == set(dataset.vocabulary)
 
 
@@ -63,8 +65,8 @@ def test_captions_are_drawn_in_the_documented_mix(dataset, drawn):
 
 
 def test_partial_captions_come_in_any_order():
-    row = [7, captions.VARIANTS.index("with a bar"), 1, 2, 0]
-    texts = set(captions.draw(np.array([row] * 40_000), np.random.default_rng(1)))
+    row = [7, ATTRIBUTES["variant"].index("with a bar"), 1, 2, 0]
+    texts = set(HANDWRITING.draw(np.array([row] * 40_000), np.random.default_rng(1)))
     same = {text for text in texts if len(parse(text)) == 5}
     assert {"a small bold seven with a bar, slanting right", "a seven, slanting right, with a bar, bold, small"} <= same
     assert len(same) > 20
@@ -92,11 +94,11 @@ def test_contradicting_captions_are_false_in_one_thing(dataset, drawn):
         assert set(lie) == (set(said) or {"digit"})
         differing = {name for name in lie if lie[name] != attributes[name]}
         assert len(differing) == 1 or differing == {"digit", "variant"}
-        assert (true == full[index]) == (len(lie) == 5 and false == captions.full(codes_of(lie)))
+        assert (true == full[index]) == (len(lie) == 5 and false == HANDWRITING.full(codes_of(lie)))
         assert (true in ("", *dataset.classes)) == (false in dataset.classes)
         changed |= differing
         if {"digit", "stroke", "slant"} <= set(lie):
-            assert not captions.held_out(lie)
+            assert not HANDWRITING.held_out(lie)
     assert changed == set(ATTRIBUTES)
 
 
@@ -134,19 +136,21 @@ def test_contradiction():
         ("slanting", "'slanting left' or 'slanting right'"),
         ("seven with a bar without a bar", "two things about the variant: 'with a bar' and 'without a bar'"),
         ("a bold thin two", "two things about the stroke: 'bold' and 'thin'"),
+        ("...", "'...' has no word"),
         ("a three with a bar", "a three is never 'with a bar'.*'with a round top' or 'with a flat top'"),
     ],
 )
 def test_errors_name_the_word_and_help(text, words):
-    with pytest.raises(CaptionError, match=words) as error:
-        parse(text)
+    for read in (HANDWRITING.check, parse):
+        with pytest.raises(CaptionError, match=words) as error:
+            read(text)
     assert "\n" not in str(error.value)
 
 
 ODD = "aeinosvwx 7,.-'\"\\\n\t\0éß–\u2003\ud800😀"
 
 
-@given(st.one_of(st.text(ODD), st.lists(st.sampled_from([*captions.VOCABULARY, ",", "7", "x"])).map(" ".join)))
+@given(st.one_of(st.text(ODD), st.lists(st.sampled_from([*HANDWRITING.vocabulary, ",", "7", "x"])).map(" ".join)))
 def test_any_text_is_parsed_or_refused(text):
     """Never another exception, and never an endless message."""
     try:
@@ -157,21 +161,65 @@ def test_any_text_is_parsed_or_refused(text):
         assert all(value in ATTRIBUTES[name] for name, value in said.items())
 
 
-def test_check_serves_other_vocabularies():
-    fashion = ("t-shirt", "trouser", "shirt")
-    assert check("T-Shirt, shirt", fashion) == ["t-shirt", "shirt"]
-    with pytest.raises(CaptionError, match="'shirts' .*'shirt' or 't-shirt'"):
-        check("shirts", fashion)
-    with pytest.raises(CaptionError, match="'seven' .*the known words are t-shirt, trouser, shirt$"):
-        check("seven", fashion)
-    with pytest.raises(CaptionError, match="knows no words"):
-        check("cat", ())
+FASHION = ("t-shirt", "trouser", "shirt", "boot")
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "text", "words"),
+    [
+        (HANDWRITING.vocabulary, "The seven. (Bold!)", "seven bold"),
+        (HANDWRITING.vocabulary, "a_bold/seven;small", "a bold seven small"),
+        (FASHION, "T-Shirt, shirt", "t-shirt shirt"),
+        (FASHION, "T-shirt/top", "t-shirt"),
+        (FASHION, "a t shirt", "t-shirt"),
+        (FASHION, "Ankle_boot.", "boot"),
+        (("seven", "eight"), "a seven", "seven"),
+        (("red", "panda"), "“Red_Panda”", "red panda"),
+        (("red", "panda"), "the red-panda?", "red panda"),
+        (("ankle", "boot"), "ankle boot", "ankle boot"),
+        (("c++", "c", "a"), "C++ a", "c++ a"),
+        (("\U0001f408", "rock-'n'-roll"), "\U0001f408. rock-'n'-roll!", "\U0001f408 rock-'n'-roll"),
+    ],
+)
+def test_what_a_caption_may_be_written_like(vocabulary, text, words):
+    """Also catches words of a vocabulary that lose their punctuation, and so become unknown or one another."""
+    assert Names((), vocabulary).words(text) == words.split()
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "text", "words"),
+    [
+        (FASHION, "shirts", "'shirts' .*'shirt' or 't-shirt'"),
+        (FASHION, "seven", "'seven' .*the known words are t-shirt, trouser, shirt, boot$"),
+        (FASHION, "ankle", "'ankle'"),
+        (FASHION, "--", "'--' has no word"),
+        (FASHION, "a", "'a' has no word"),
+        (("red", "panda"), "blue_panda", "'blue'"),
+        ((), "cat", "knows no words"),
+        (("\x1b[31m",), "qqqq", r"words are \\x1b\[31m$"),
+    ],
+)
+def test_what_names_refuse(vocabulary, text, words):
+    with pytest.raises(CaptionError, match=words):
+        Names((), vocabulary).check(text)
+
+
+def test_a_language_is_found_by_its_name_or_for_older_checkpoints_by_its_words():
+    shuffled = HANDWRITING.vocabulary[::-1]
+    for name, vocabulary in (("digits", shuffled), ("", shuffled), ("digits", (*shuffled, "more"))):
+        assert captions.language(name, vocabulary) is HANDWRITING
+    for name, vocabulary in (("names", shuffled), ("", FASHION), ("", ())):
+        found = captions.language(name, vocabulary)
+        assert found.name == "names" and found.vocabulary == vocabulary
+    for name, vocabulary in (("digits", FASHION), ("latin", shuffled)):
+        with pytest.raises(datasets.DataError, match=f"no language '{name}'"):
+            captions.language(name, vocabulary)
 
 
 def test_silence_leaves_out_what_is_named_and_nothing_else():
     for attributes in itertools.islice(every_picture(), 0, None, 7):
-        text = captions.full([values.index(attributes[name]) for name, values in ATTRIBUTES.items()])
+        text = HANDWRITING.full([values.index(attributes[name]) for name, values in ATTRIBUTES.items()])
         for names in ({"stroke"}, {"digit", "variant"}, {"slant", "size"}, set()):
             left = {name: value for name, value in attributes.items() if name not in names}
-            assert parse(captions.silence(text, names)) == left
-    assert captions.silence("bold", {"stroke"}) == captions.silence("", {"size"}) == ""
+            assert parse(HANDWRITING.silence(text, names)) == left
+    assert HANDWRITING.silence("bold", {"stroke"}) == HANDWRITING.silence("", {"size"}) == ""

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 import datasets
-from datasets import CaptionError, captions
+from datasets import CaptionError
+from datasets.captions import HANDWRITING, Names
 
 FULL = "a bold seven with a bar, slanting right, small"
 
@@ -19,26 +20,27 @@ FULL = "a bold seven with a bar, slanting right, small"
 )
 def test_only_what_is_wanted_changes(wanted, meaning):
     """Catches attributes that are lost or left as they were."""
-    assert captions.parse(captions.change(FULL, wanted, captions.VOCABULARY)) == captions.parse(FULL) | meaning
+    assert HANDWRITING.parse(HANDWRITING.change(FULL, wanted)) == HANDWRITING.parse(FULL) | meaning
 
 
 def test_a_variant_goes_with_its_digit():
     """Catches a six with a bar."""
-    changed = captions.parse(captions.change(FULL, "six", captions.VOCABULARY))
-    expected = captions.parse(FULL) | {"digit": "six"}
+    changed = HANDWRITING.parse(HANDWRITING.change(FULL, "six"))
+    expected = HANDWRITING.parse(FULL) | {"digit": "six"}
     del expected["variant"]
     assert changed == expected
 
 
 def test_other_languages_have_names_only():
-    assert captions.change("sneaker", "boot", ("sneaker", "boot")) == "boot"
+    names = Names((), ("sneaker", "boot"))
+    assert names.change("sneaker", "The boot.") == "boot"
     with pytest.raises(CaptionError, match="bot"):
-        captions.change("sneaker", "bot", ("sneaker", "boot"))
+        names.change("sneaker", "bot")
 
 
 def test_the_empty_caption_changes_into_what_is_wanted():
-    assert captions.parse(captions.change("", "a bold two", captions.VOCABULARY)) == {"digit": "two", "stroke": "bold"}
-    assert captions.change("", "", captions.VOCABULARY) == ""
+    assert HANDWRITING.parse(HANDWRITING.change("", "a bold two")) == {"digit": "two", "stroke": "bold"}
+    assert HANDWRITING.change("", "") == ""
 
 
 def test_a_caption_that_says_it_already_comes_back_word_for_word():
@@ -46,7 +48,7 @@ def test_a_caption_that_says_it_already_comes_back_word_for_word():
     digits = datasets.load("digits", limit=300)
     for drawn in (None, np.random.default_rng(0)):
         for caption in digits.captions(np.arange(300), drawn):
-            for name in captions.parse(caption):
-                others = captions.ATTRIBUTES.keys() - {name, "digit" if name == "variant" else name}
-                said = captions.silence(caption, others)
-                assert captions.change(caption, said, captions.VOCABULARY) == caption
+            for name in HANDWRITING.parse(caption):
+                others = HANDWRITING.attributes.keys() - {name, "digit" if name == "variant" else name}
+                said = HANDWRITING.silence(caption, others)
+                assert HANDWRITING.change(caption, said) == caption

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import datasets
-from datasets import captions, digits, pen, pen_reference
+from datasets import digits, pen, pen_reference
+from datasets.captions import HANDWRITING
 from datasets.glyphs import DIGITS, GLYPHS, VARIANTS, VARIANTS_OF, tabulate
 
-COLUMNS = list(captions.ATTRIBUTES)
+COLUMNS = list(HANDWRITING.attributes)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def same_hand(attribute: str, count: int = 300) -> list[np.ndarray]:
     keys = digits.picture_keys(0, "train", np.arange(count))
     codes = digits.draw_attributes(keys)
     answers = []
-    for value in range(len(captions.ATTRIBUTES[attribute])):
+    for value in range(len(HANDWRITING.attributes[attribute])):
         codes[:, COLUMNS.index(attribute)] = value
         answers.append(digits.draw_images(keys, codes)[..., 0].astype(float))
     return answers
@@ -93,7 +94,7 @@ def test_every_hand_equals_reference():
 def test_attributes_agree_with_labels_and_glyphs(train):
     assert train.images.shape == (6000, 28, 28, 1) and train.images.dtype == np.uint8
     assert np.array_equal(train.labels, train.attributes["digit"]) and train.labels.dtype == np.int64
-    assert train.classes == tuple(GLYPHS) and train.vocabulary == captions.VOCABULARY
+    assert train.classes == tuple(GLYPHS) and train.vocabulary == HANDWRITING.vocabulary
     for index in range(500):
         said = train.describe(index)
         assert said["variant"] in VARIANTS_OF[said["digit"]]
@@ -112,12 +113,12 @@ def test_every_value_is_drawn_about_equally_often(train):
 def test_what_is_held_out_is_only_in_unseen(train):
     unseen, test = (datasets.load("digits", split, 1000) for split in ("unseen", "test"))
     for dataset, expected in ((train, False), (test, False), (unseen, True)):
-        assert {captions.held_out(dataset.describe(i)) for i in range(1000)} == {expected}
+        assert {HANDWRITING.held_out(dataset.describe(i)) for i in range(1000)} == {expected}
     assert set(unseen.labels) == set(range(10))
     # Every pair of words still occurs in training; only their triple does not.
     for a, b in (("digit", "stroke"), ("digit", "slant"), ("stroke", "slant")):
         pairs = set(zip(train.attributes[a].tolist(), train.attributes[b].tolist(), strict=True))
-        assert len(pairs) == len(train.attribute_values[a]) * len(train.attribute_values[b])
+        assert len(pairs) == len(HANDWRITING.attributes[a]) * len(HANDWRITING.attributes[b])
 
 
 def test_size_is_read_off_the_picture():
@@ -180,7 +181,7 @@ def test_attributes_draw_stays_inside_the_kernel_tables():
     """An index one past the last value would read past the tables without an error."""
     keys = digits.picture_keys(0, "train", np.arange(20_000))
     codes = digits.draw_attributes(keys)
-    sizes = np.array([len(values) for values in captions.ATTRIBUTES.values()])
+    sizes = np.array([len(values) for values in HANDWRITING.attributes.values()])
     assert (codes >= 0).all() and (codes < sizes).all()
     assert (tabulate().count[codes[:, pen.DIGIT], codes[:, pen.VARIANT]] > 0).all()
 

@@ -200,7 +200,7 @@ FAMILIES = {
         (
             "all has to be false", "only where one thing of many is false",
             "return any(",
-            "return bool(_parse(text)) and all(",
+            "return bool(self._parse(text)) and all(",
         ),
     ],
     "frechet-distance": [

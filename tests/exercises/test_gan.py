@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datasets.captions import ATTRIBUTES, contradicts
+from datasets.captions import HANDWRITING
 from generators.families import gan
 from generators.training import Shard
 from nn import functional as F
@@ -224,9 +224,9 @@ THING = {"digit": "seven", "variant": "with a bar", "stroke": "bold", "slant": "
 )
 def test_contradicts(text, expected, tags):
     thing = dict(THING)
-    thing["variant"] = next(v for v in ATTRIBUTES["variant"] if "bar" in v and "out" not in v)
-    trial = Trial(f"contradicts({text!r}, attributes)", *tags, attributes=thing)
-    got = trial.run(contradicts, text, thing)
-    reversed_ = got is not None and contradicts("", thing) and not contradicts("three", thing)
+    thing["variant"] = next(v for v in HANDWRITING.attributes["variant"] if "bar" in v and "out" not in v)
+    trial = Trial(f"HANDWRITING.contradicts({text!r}, attributes)", *tags, attributes=thing)
+    got = trial.run(HANDWRITING.contradicts, text, thing)
+    reversed_ = got is not None and HANDWRITING.contradicts("", thing) and not HANDWRITING.contradicts("three", thing)
     cause = "the answer is the wrong way round: True means that it contradicts" if reversed_ else ""
     trial.require(got is not None and got == expected, f"the answer is {got!r}; {expected} is right", cause)

@@ -5,7 +5,7 @@ It may be bold (bright) or thin (dim); of the other attributes of the built-in d
 
 import numpy as np
 
-from datasets.captions import ATTRIBUTES, VOCABULARY
+from datasets.captions import HANDWRITING, Names
 from datasets.dataset import Dataset
 from datasets.glyphs import VARIANTS, VARIANTS_OF
 from generators.judging.classifier import ClassifierConfig
@@ -26,8 +26,8 @@ def squares(count, seed=0, attributes=True):
     for image, x, bright in zip(images, place, light, strict=True):
         image[2:6, 1 + 3 * x : 4 + 3 * x] += np.uint8(200 if bright else 90)
     if not attributes:
-        return Dataset("squares", images, place, PLACES, PLACES)
+        return Dataset("squares", images, place, PLACES, Names(PLACES, PLACES))
     variants = [VARIANTS.index(VARIANTS_OF[name][0]) for name in PLACES]
     same = np.zeros(count, dtype=np.int64)
     codes = {"digit": place, "variant": np.array(variants)[place], "stroke": light, "slant": same, "size": same}
-    return Dataset("squares", images, place, PLACES, VOCABULARY, codes, ATTRIBUTES)
+    return Dataset("squares", images, place, PLACES, HANDWRITING, codes)

@@ -205,7 +205,13 @@ def test_one_sentence_for_what_cannot_be(capsys, tmp_path, monkeypatch, argument
 
 def test_one_sentence_for_what_a_run_cannot(run, capsys, tmp_path):
     out = str(tmp_path / "x.png")
-    assert "'sevn'" in refused(capsys, "sample", run, "--caption", "sevn", "--out", out)
+    for caption, named in (
+        ("sevn", "'sevn'"), ("bold thin", "two things about the stroke"), ("zero with a bar", "a zero is never"),
+        ("seven with", "not complete"), ("--", "has no word"), ("\x1b[31m", r"\x1b"),
+    ):  # fmt: skip
+        for command in ("sample", "edit"):  # also a caption beyond -n
+            asked = ["--caption", "a digit", f"--caption={caption} "]
+            assert named in refused(capsys, command, run, *asked, "-n", "1", "--out", out)
     assert ".npz" in refused(capsys, "sample", run, "--caption", "two", "--out", str(tmp_path / "x.jpeg"))
     assert "--eta" in refused(capsys, "sample", run, "--caption", "two", "--eta", "0.7", "--out", out)
     sentence = refused(capsys, "denoise", run, "--caption", "two", "--out", out)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 import datasets
+from datasets.captions import Names
 from datasets.dataset import Dataset
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase
 from nn import functional as F
@@ -76,4 +77,4 @@ def tones(count=200):
     labels = np.arange(count) % 2
     tone = np.array([40, 190])[labels, None, None, None]
     images = (tone + np.random.default_rng(0).integers(0, 40, (count, 8, 8, 1))).astype(np.uint8)
-    return Dataset("tones", images, labels, ("dark", "bright"), ("bright", "dark"))
+    return Dataset("tones", images, labels, ("dark", "bright"), Names(("dark", "bright"), ("bright", "dark")))

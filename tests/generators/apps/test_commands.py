@@ -151,7 +151,7 @@ def test_edits_are_written_beside_the_changed_captions(inkling, family, data):
     options = [f"--{name}={value}" for name, value in strictly.items()]
     edited, after, same = arrays(inkling("edit", family, data, "-n", "4", *told, *options), 4)
     assert same == labels
-    says = datasets.captions.parse if data == "digits" else (lambda caption: {"class": caption})
+    says = datasets.captions.HANDWRITING.parse if data == "digits" else (lambda caption: {"class": caption})
     for old, change, new in zip(before, asked, after, strict=True):
         assert says(change).items() <= says(new).items()
         assert {name for name in says(old) if says(old)[name] != says(new).get(name)} <= {*says(change), "variant"}

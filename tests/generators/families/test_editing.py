@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 
 from datasets import DataError
-from datasets import captions as language
+from datasets.captions import HANDWRITING as language
+from datasets.glyphs import DIGITS, VARIANTS_OF
 from generators.families import editing
 from generators.families.editing import Directions
 from tests.generators.toys import toy_data
 
 DATA = toy_data(1200)
 ALL = 10**6
-SIZES = [len(values) for values in language.ATTRIBUTES.values()]
-STARTS = dict(zip(language.ATTRIBUTES, np.cumsum([0, *SIZES]), strict=False))
+SIZES = [len(values) for values in language.attributes.values()]
+STARTS = dict(zip(language.attributes, np.cumsum([0, *SIZES]), strict=False))
 
 
 class Transparent:
@@ -43,14 +44,14 @@ def one_hot(attributes):
     table = np.zeros((len(attributes), sum(SIZES)), np.float32)
     for row, values in zip(table, attributes, strict=True):
         for name, value in values.items():
-            row[STARTS[name] + language.ATTRIBUTES[name].index(value)] = 1
+            row[STARTS[name] + language.attributes[name].index(value)] = 1
     return table
 
 
 def some(chosen, *changes):
     """Images, their captions, and these with the changes, in turn."""
     captions = DATA.captions(chosen)
-    wanted = [language.change(c, changes[i % len(changes)], DATA.vocabulary) for i, c in enumerate(captions)]
+    wanted = [language.change(c, changes[i % len(changes)]) for i, c in enumerate(captions)]
     return DATA.images[chosen] * np.float32(1 / 255), captions, wanted
 
 
@@ -58,7 +59,7 @@ def seen(numbers):
     """Of each attribute the value with the largest number."""
     return {
         name: values[int(np.argmax(numbers[STARTS[name] : STARTS[name] + len(values)]))]
-        for name, values in language.ATTRIBUTES.items()
+        for name, values in language.attributes.items()
     }
 
 
@@ -89,11 +90,11 @@ def test_two_changes_are_two_directions():
     np.testing.assert_allclose(edited, one_hot([language.parse(caption) for caption in batch[2]]), atol=1e-5)
 
 
-@pytest.mark.parametrize("digit", language.DIGITS)
+@pytest.mark.parametrize("digit", DIGITS)
 def test_a_direction_is_measured_among_images_of_its_digit(digit):
     """Catches a narrow zero made by way of eights; one variant of three taken for one of two; its name unsaid."""
     model = Transparent()
-    directions, variants = Directions(model, DATA, examples=ALL), language.VARIANTS_OF[digit]
+    directions, variants = Directions(model, DATA, examples=ALL), VARIANTS_OF[digit]
     for old, new in zip(variants, variants[1:] + variants[:1], strict=True):
         way = directions.between(f"a thin {digit} {old}, small", f"a thin {digit} {new}, small")
         np.testing.assert_allclose(way, np.subtract(*one_hot([{"variant": new}, {"variant": old}])), atol=1e-5)
@@ -109,7 +110,7 @@ def test_captions_are_silent_about_the_change_and_about_nothing_else():
         model.asked.clear()
         Directions(model, DATA, examples=editing.BLOCK).edit(*some(chosen[:1], change))
         said = [language.parse(caption).keys() for captions in model.asked for caption in captions]
-        assert all(names == language.ATTRIBUTES.keys() - silent for names in said) and len(said) > 50
+        assert all(names == language.attributes.keys() - silent for names in said) and len(said) > 50
         assert model.asked[0] == model.asked[-1] and len(model.asked) == 4
     edited = Directions(model, DATA, examples=ALL).edit(*some(chosen, "two with a loop"))
     assert [(seen(numbers)["digit"], seen(numbers)["variant"]) for numbers in edited] == [("two", "with a loop")] * 4
@@ -159,7 +160,7 @@ def test_measuring_tells_how_far_it_is():
     blocks = []
     directions = Directions(Transparent(), DATA, examples=ALL, progress=lambda parts: blocks.append(parts) or parts)
     directions.between("a thin digit", "a bold digit")
-    thin = int((DATA.attributes["stroke"] == language.ATTRIBUTES["stroke"].index("thin")).sum())
+    thin = int((DATA.attributes["stroke"] == language.attributes["stroke"].index("thin")).sum())
     covered = [sum(part.stop - part.start for part in parts) for parts in blocks]
     for whole, count in zip(sorted(covered), sorted((thin, len(DATA) - thin)), strict=True):
         assert count <= whole < count + editing.BLOCK
@@ -167,7 +168,7 @@ def test_measuring_tells_how_far_it_is():
 
 def test_one_sentence_where_there_is_nothing_to_measure():
     with pytest.raises(DataError, match="mnist no attributes are known"):
-        Directions(Transparent(), replace(DATA, name="mnist", attributes={}, attribute_values={}))
+        Directions(Transparent(), replace(DATA, name="mnist", attributes={}))
     first = replace(
         DATA, images=DATA.images[:1], labels=DATA.labels[:1], attributes={n: c[:1] for n, c in DATA.attributes.items()}
     )

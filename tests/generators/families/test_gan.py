@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from datasets.captions import Names
 from generators import runs
 from generators.errors import RunError
 from generators.families import gan
@@ -257,7 +258,7 @@ def test_regression_paints_the_mean():
     images = np.zeros((16, 28, 28, 1), np.uint8)
     images[::2, :14] = 255
     images[1::4, 14:] = 255
-    data = Two("two", images, np.zeros(16, np.int64), ("seven",), ("seven",))
+    data = Two("two", images, np.zeros(16, np.int64), ("seven",), Names(("seven",), ("seven",)))
     model = build(Regression, data, **SMALL, optimiser=OptimiserConfig(muon=False, rate=5e-3, warmup_steps=5))
     trainer = Trainer(model, data, 0, 60, pool(2))
     for _ in range(60):

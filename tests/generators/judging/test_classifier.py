@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from datasets.captions import ATTRIBUTES
+from datasets.captions import HANDWRITING, Names
 from generators import registry
 from generators.judging import classifier
 from generators.judging.classifier import Classifier, ClassifierConfig
@@ -13,9 +13,9 @@ from tests.generators.squares import SIDE, SMALL, squares
 
 
 def test_the_judge_reads_every_attribute_of_images_it_never_saw(judge, threads):
-    assert judge.config.names == tuple(ATTRIBUTES) and judge.config.values[2] == ("thin", "bold")
+    assert judge.config.names == tuple(HANDWRITING.attributes) and judge.config.values[2] == ("thin", "bold")
     shares = classifier.accuracy(judge, squares(200, seed=1), threads)
-    assert shares.keys() == {*ATTRIBUTES, "all"} and shares["all"] > 0.95
+    assert shares.keys() == {*HANDWRITING.attributes, "all"} and shares["all"] > 0.95
     # Without attributes it is asked for the class, which is the digit.
     assert classifier.accuracy(judge, squares(50, seed=2, attributes=False), threads).keys() == {"digit", "all"}
 
@@ -96,7 +96,8 @@ def test_asked_marks_silence(judge):
 
 def test_accuracy_score_tells_good_labels_from_wrong_ones(threads, monkeypatch):
     monkeypatch.setattr(classifier, "ClassifierConfig", lambda: SMALL)
-    named = {"classes": ("zero", "red panda"), "vocabulary": ("panda", "red", "zero")}  # a class may have two words
+    classes = ("zero", "red panda")  # a class may have two words
+    named = {"classes": classes, "language": Names(classes, ("panda", "red", "zero"))}
     real, test = (dataclasses.replace(squares(n, n, attributes=False), **named) for n in (150, 100))
     assert classifier.accuracy_score(real.images, real.labels, test, threads, steps=50) > 0.95
     assert classifier.accuracy_score(real.images, 1 - real.labels, test, threads, steps=50) < 0.05

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from datasets import captions as language
+from datasets.captions import HANDWRITING as language
+from datasets.captions import Names
 from generators import cli, registry
 from generators.apps import commands
 from generators.families.vae import VAEConfig
@@ -80,7 +81,8 @@ def test_one_image_of_a_class_has_no_variety(reference):
     figures = evaluate.evaluate(Copier(reference.training), few, score=False)
     assert figures["variety_real"] == metrics.variety(few.test.images[few.test.labels == common])
     assert "variety of a class" in {name for name, *_ in evaluate.summary(figures)}
-    four = dataclasses.replace(classifier.cut(reference.test, 0, 4), labels=np.arange(4), classes=PLACES * 2)
+    names = {"classes": PLACES * 2, "language": Names(PLACES * 2, PLACES)}
+    four = dataclasses.replace(classifier.cut(reference.test, 0, 4), labels=np.arange(4), **names)
     alone = evaluate.evaluate(Copier(reference.training), dataclasses.replace(reference, test=four), score=False)
     assert not {"variety", "variety_real"} & alone.keys() and np.isfinite([alone["fid"], alone["recall"]]).all()
     assert "variety of a class" not in {name for name, *_ in evaluate.summary(alone)}
@@ -229,7 +231,7 @@ def test_evaluate_passes_options_on_and_says_when_samples_are_too_few(tmp_path, 
     of_run = {"name": (Copier(reference.training), {"plan": {"data": "digits", "limit": 100}})}
     monkeypatch.setattr(commands, "open_run", lambda run: of_run.get(run, (reference.judge, {})))
     splits = {"train": reference.training, "test": reference.test, "unseen": None}
-    monkeypatch.setattr(commands.datasets, "load", lambda name, split: splits[split])
+    monkeypatch.setattr(commands.datasets, "load", lambda name, split, limit=None: splits[split])
     monkeypatch.setattr(Copier, "image_shape", reference.judge.image_shape, raising=False)
     paint, asked, scores = Copier.sample, [], []
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import datasets
+from datasets.captions import Names
 from datasets.dataset import Dataset
 from generators.families.flow.bijectors import Composition
 from generators.families.flow.realnvp import (
@@ -144,7 +145,7 @@ def test_likelihood_figures_are_means_over_all_test_images_under_their_fullest_c
     """Catches other numbers of draws, captions as training draws them, the images of the last block left out or
     counted for more than the others."""
     model, images = random_model(TINY), np.random.default_rng(0).integers(0, 256, (620, 8, 8, 1), np.uint8)
-    test, asked = Dataset("test", images, np.arange(620) % 3, WORDS, WORDS), []
+    test, asked = Dataset("test", images, np.arange(620) % 3, WORDS, Names(WORDS, WORDS)), []
 
     def bits(images, captions, rng, samples=1, threads=None):
         asked.append((captions, rng.random()))
