@@ -31,29 +31,28 @@ def type_in(copy, section):
     """Write what the section shows; returns its commands."""
     commands = []
     for name, language, code in FENCED.findall(SECTIONS[section]):
-        path = copy / name
-        if language == "python":
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(code)
-        elif language == "diff":
-            shown = "".join(line[1:] for line in code.splitlines(keepends=True) if line[0] == " ")
-            text = path.read_text(encoding="utf-8")
-            assert text.count(shown) == 1, f"{name} does not have, once:\n{shown}"
-            whole = "".join(line[1:] for line in code.splitlines(keepends=True))
-            path.write_text(text.replace(shown, whole), encoding="utf-8")
-        else:
+        if not language:
             commands += code.splitlines()
+            continue
+        path = copy / name
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if language == "diff":
+            lines = code.splitlines(keepends=True)
+            old, new = ("".join(line[1:] for line in lines if line[0] in marks) for marks in (" -", " +"))
+            assert text.count(old) == 1, f"{name} does not have, once:\n{old}"
+            text = text.replace(old, new)
+        else:
+            text += code
+        path.write_text(text, encoding="utf-8")
     return commands
 
 
 def run(copy, command):
     """A command of the page, in the copy; returns (exit status, what it printed)."""
-    words = shlex.split(command)
-    program = {"python": [], "inkling": ["-m", "generators"]}[words[0]]
+    python = shlex.quote(sys.executable)
+    words = f'python() {{ {python} "$@"; }}; inkling() {{ {python} -m generators "$@"; }}; {command}'
     environment = {**os.environ, "PYTHONPATH": str(copy), "XDG_CACHE_HOME": str(copy / "cache")}
-    done = subprocess.run(
-        [sys.executable, *program, *words[1:]], cwd=copy, env=environment, text=True, capture_output=True, timeout=300
-    )
+    done = subprocess.run(words, shell=True, cwd=copy, env=environment, text=True, capture_output=True, timeout=300)
     return done.returncode, done.stdout + done.stderr
 
 
