@@ -5,15 +5,13 @@ of sixty thousand. Some combinations of digit, stroke and slant never appear in 
 consists of them alone, so that a model can be asked for what it never saw.
 """
 
-import functools
-
 import numpy as np
 
 from datasets import pen
 from datasets.captions import HANDWRITING, HELD_OUT
 from datasets.dataset import Dataset
 from datasets.errors import DataError
-from datasets.glyphs import DIGITS, Hands, tabulate
+from datasets.glyphs import DIGITS, tabulate
 
 SPLITS = {"train": 60_000, "test": 10_000, "unseen": 10_000}
 
@@ -46,20 +44,15 @@ def picture_keys(seed: int, split: str, indices: np.ndarray) -> np.ndarray:
 def draw_attributes(keys: np.ndarray, unseen: bool = False) -> np.ndarray:
     """Attributes of pictures, int64 (n, 5), in the order of HANDWRITING; unseen: only held-out combinations."""
     codes = np.empty((len(keys), len(HANDWRITING.attributes)), np.int64)
-    pen.draw_attributes(keys, _hands().count, _allowed(unseen), codes)
+    pen.draw_attributes(keys, tabulate().count, _allowed(unseen), codes)
     return codes
 
 
 def draw_images(keys: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Pictures uint8 (n, 28, 28, 1). The same key under other attributes is the same hand writing something else."""
     images = np.zeros((len(keys), pen.SIDE, pen.SIDE), np.uint8)
-    pen.draw(keys, codes, _hands(), images)
+    pen.draw(keys, codes, tabulate(), images)
     return images[..., None]
-
-
-@functools.cache
-def _hands() -> Hands:
-    return tabulate()
 
 
 def _allowed(unseen):

@@ -52,10 +52,9 @@ class Options:
     def __post_init__(self):
         if type(self.size) is not int or self.size % 4 or not 8 <= self.size <= 256:
             raise DataError(f"the size of pictures must be a multiple of 4 from 8 to 256; given {self.size!r}")
-        if self.paper not in ("black", "white"):
-            raise DataError(f"the paper is 'black' or 'white'; given {self.paper!r}")
-        if type(self.color) is not bool or type(self.mirror) is not bool:
-            raise DataError(f"color and mirror are True or False; given {self.color!r} and {self.mirror!r}")
+        for name, allowed in (("color", (False, True)), ("mirror", (False, True)), ("paper", ("black", "white"))):
+            if getattr(self, name) not in allowed:
+                raise DataError(f"{name} is {' or '.join(map(repr, allowed))}; given {getattr(self, name)!r}")
 
 
 def load(path: str | Path, split: str = "train", limit: int | None = None, options: Options | None = None) -> Dataset:
@@ -109,10 +108,8 @@ def _splits(root):
     left += [entry for entry in _visible(root) if entry not in parts]
     train, test = (_classes(part, left) for part in parts)
     if ("" in train) != ("" in test):
-        raise DataError(
-            f"of {str(parts[0])!r} and {str(parts[1])!r} one holds pictures and the other folders of pictures; "
-            "use one or the other in both"
-        )
+        both = f"of {str(parts[0])!r} and {str(parts[1])!r}"
+        raise DataError(f"{both} one holds pictures and the other folders of pictures; use one or the other in both")
     names = sorted(train.keys() | test.keys())  # a class may be in one of them alone; both number their classes alike
     train, test = ({name: part.get(name, []) for name in names} for part in (train, test))
     return {"train": train, "test": test}, left, True
@@ -132,9 +129,8 @@ def _classes(folder, left):
         raise DataError(f"the folder {str(folder)!r} mixes pictures and folders of pictures; use one or the other")
     if not loose and not inside:
         hint = f"; it holds {_left_out(folder, mine)}" if mine else ""
-        raise DataError(
-            f"the folder {str(folder)!r} holds no pictures ({', '.join(FORMATS)}), nor do its subfolders{hint}"
-        )
+        none = f"the folder {str(folder)!r} holds no pictures ({', '.join(FORMATS)}), nor do its subfolders"
+        raise DataError(none + hint)
     left += mine
     if loose:
         return {"": loose}
@@ -220,11 +216,9 @@ def _found(counts, testing, options):
     size, kind = options.size, "colour" if options.color else "gray"
     time = f" ({(size / 28) ** 2:.1f} times the pixels of 28x28, and a step takes about so much longer)"
     shown = ", ".join(f"{name!r} {count:,}" for name, count in list(counts.items())[:20]) + ", ..." * (len(counts) > 20)
-    return (
-        f"{sum(counts.values()):,} pictures for training and {testing:,} for testing, as {size}x{size} {kind}"
-        f"{time if size != 28 else ''}, "
-        + ("without classes" if "" in counts else f"in {_count(counts, 'class')}: {shown}")
-    )
+    classes = "without classes" if "" in counts else f"of {len(counts)} classes: {shown}"
+    numbers = f"{sum(counts.values()):,} pictures for training and {testing:,} for testing"
+    return f"{numbers}, as {size}x{size} {kind}{time if size != 28 else ''}, {classes}"
 
 
 def _warnings(images, options):
@@ -244,21 +238,15 @@ def _warnings(images, options):
 
 
 def _left_out(root, paths):
-    folders = [path for path in paths if path.is_dir()]
-    files = [path for path in paths if not path.is_dir()]
-    parts = []
-    if files:
-        endings = Counter(path.suffix.lower() or "no ending" for path in files)
-        told = ", ".join(f"{count} {ending!r}" for ending, count in endings.most_common(5))
-        parts.append(f"{_count(files, 'file')} ({told}): {_names(root, files)}")
-    if folders:
-        parts.append(f"{_count(folders, 'folder')}: {_names(root, folders)}")
-    return "; ".join(parts)
+    """How many paths these are, of which endings, and the names of the first."""
+    kinds = Counter("folder" if path.is_dir() else path.suffix.lower() or "no ending" for path in paths)
+    told = ", ".join(f"{count} {kind!r}" for kind, count in kinds.most_common(6))
+    return f"{_count(paths, 'item')} ({told}): {_names(root, paths)}"
 
 
 def _count(things, noun):
-    return f"{len(things):,} {noun}" + ("" if len(things) == 1 else "es" if noun.endswith("s") else "s")
+    return f"{len(things):,} {noun}" + "s" * (len(things) != 1)
 
 
 def _names(root, paths):
-    return ", ".join(repr(str(path.relative_to(root))) for path in paths[:5]) + ", ..." * (len(paths) > 5)
+    return ", ".join(repr(str(path.relative_to(root))) for path in paths[:6]) + ", ..." * (len(paths) > 6)

@@ -141,7 +141,7 @@ def test_whatever_is_left_out_is_counted_and_named(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert len(datasets.load(tmp_path)) == len(taken)
     told = capsys.readouterr().err
-    assert "left out 4 files (" in told and "; 2 folders: " in told and "1 '.heic'" in told
+    assert "left out 6 items (" in told and "2 'folder'" in told and "1 '.heic'" in told
     assert all(repr(name) in told for name in left + folders) and not any(name in told for name in taken)
 
 
@@ -160,7 +160,7 @@ def test_splits_have_many_names(tmp_path, training, testing, classes, capsys):
     assert train.classes == test.classes == classes
     assert train.images[:, 0, 0, 0].tolist() == [10, 11][: len(classes)]
     assert test.images[:, 0, 0, 0].tolist() == [20, 21][: len(classes)]
-    assert ("1 folder: 'val'" in capsys.readouterr().err) == (testing == "test")
+    assert ("1 item (1 'folder'): 'val'" in capsys.readouterr().err) == (testing == "test")
 
 
 def test_drawings_on_transparency(tmp_path, capsys):
@@ -221,7 +221,7 @@ def test_colour_and_size(tmp_path, capsys):
         ({"size": 1024}, "given 1024"),
         ({"size": 28.0}, "given 28.0"),
         ({"paper": "grey"}, "'black' or 'white'; given 'grey'"),
-        ({"color": 3}, "True or False; given 3"),
+        ({"color": 3}, "False or True; given 3"),
     ],
 )
 def test_options_that_cannot_be(tmp_path, options, words):
@@ -261,8 +261,8 @@ def test_names_that_no_terminal_can_show(tmp_path, capsys):
     ("files", "split", "words"),
     [
         ([], "train", "holds no pictures"),
-        (["train/cat/good.png"], "train", "holds no pictures .*; it holds 1 folder: 'train/cat'"),
-        (["c.heic"], "train", "holds no pictures .*; it holds 1 file .1 '.heic'.: 'c.heic'"),
+        (["train/cat/good.png"], "train", "holds no pictures .*; it holds 1 item .1 'folder'.: 'train/cat'"),
+        (["c.heic"], "train", "holds no pictures .*; it holds 1 item .1 '.heic'.: 'c.heic'"),
         (["train/good.png", "val/cat/good.png"], "test", "one holds pictures and the other folders"),
         (["notes.txt"], "train", "holds no pictures"),
         (["bad.png"], "train", "no readable picture"),
