@@ -26,6 +26,7 @@ import numpy as np
 
 import datasets
 from bench.kept import trained
+from bench.models import add_families
 from datasets import digits
 from datasets.captions import HANDWRITING as language
 from datasets.dataset import Dataset
@@ -34,14 +35,12 @@ from disk import files
 from generators import runs
 from generators.families.editing import Directions
 from generators.judging.classifier import Classifier
+from generators.registry import FAMILIES, able
 from generators.showing import pictures
 from generators.showing.page import Page
 from generators.training import Family
 from nn.parallel import Threads, derive_rng
 
-FAMILIES = ("vae", "realnvp", "ddpm")
-# Not diffusion: reading one image's noise takes it 50 passes through its network, and a direction needs thousands.
-BY_DIRECTION = ("vae", "realnvp")
 NAMES = tuple(name for name in language.attributes if name != "digit")
 COLUMNS = ("changed", *NAMES, "new", "kept", "rest", "distance")
 
@@ -152,7 +151,8 @@ def main(arguments: list[str] | None = None) -> int:
     shown = {"image": task.images, "same hand": task.redrawn}
     for name in options.families:
         model = keep(name, options.minutes, options.seed)
-        directions = Directions(model, training, threads) if name in BY_DIRECTION else None
+        # Where noise is read in steps, that is 50 passes through the network for each of thousands of images.
+        directions = None if "steps" in FAMILIES[name].sampling else Directions(model, training, threads)
         painted = ways(model, task, directions, options.seed, threads)
         results["families"][name] = {way: score(images) for way, images in painted.items()}
         shown |= {f"{name} {way}": images for way, images in painted.items()}
@@ -216,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench edits", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="of training for each family (default: 10)")
     parser.add_argument("--judge-minutes", type=float, default=4.0, help="of training for the judge (default: 4)")
-    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES, metavar="NAME")
+    add_families(parser, able("edit", "method"), able("edit"))
     parser.add_argument("--seed", type=int, default=0, help="of the training and of the edits (default: 0)")
     parser.add_argument("-n", type=int, default=200, help="edits (default: 200)")
     parser.add_argument(

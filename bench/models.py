@@ -4,23 +4,27 @@ They are timed on the digits, which are at hand everywhere.
 """
 from __future__ import annotations
 
+import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
+from types import MappingProxyType
 
 import numpy as np
 
 import datasets
 from datasets.dataset import Dataset
 from generators import runs
-from generators.registry import build
+from generators.registry import FAMILIES, build, family, resolve
 from generators.training import Family, Trainer
 from nn.parallel import Threads, derive_rng
 
-FAMILIES = ("vae", "realnvp", "ddpm", "dit", "gan", "vaegan")
+WITH_TWIN = tuple(name for name in FAMILIES if find_spec(f"bench.peers.{name}"))
 IMAGES = 2000  # of the data set: enough for its captions to be all there, and little beside what training takes
 # Of diffusion the network is used ten times for one picture; guidance, which asks every network twice, is left out.
-SAMPLING: dict[str, dict] = {
-    **dict.fromkeys(("ddpm", "dit"), {"steps": 10, "guidance": 1.0}), "realnvp": {"guidance": 1.0},
-}  # fmt: skip
+TIMED = {"steps": 10, "guidance": 1.0}
+SAMPLING = {name: {option: value for option, value in TIMED.items() if option in row.sampling}
+            for name, row in FAMILIES.items()}  # fmt: skip
 TOTAL_STEPS = 100_000  # of the run that is timed, so that the schedule of its rate hardly moves
 
 
@@ -32,27 +36,38 @@ def digits(size: int = 28) -> Dataset:
     return replace(dataset, images=np.pad(images, room))
 
 
-def width_settings(family: str, width: int) -> dict:
-    """The settings with which a family is `width` channels wide where it is widest in space."""
-    return {
-        "vae": {"width": width},
-        "dit": {"width": width},
-        "gan": {"width": width},
-        "vaegan": {"width": width},
-        "realnvp": {"widths": (width, width)},
-        "ddpm": {"widths": (width, 2 * width, 4 * width)},
-    }[family]
+def width_settings(name: str, width: int, settings: Mapping = MappingProxyType({})) -> dict:
+    """The settings with which a family, otherwise with these, is `width` channels wide where it is widest in space."""
+    widths = getattr(family(name).Config(**settings), "widths", None)
+    if widths is None:
+        return {"width": width}
+    return {"widths": tuple(width * round(w / widths[0]) for w in widths)}
 
 
-def make_model(family: str, dataset: Dataset, settings: dict) -> Family:
+def add_families(parser: argparse.ArgumentParser, default: Sequence[str], choices: Sequence[str]) -> None:
+    """The option --families, which takes every name that a family has."""
+
+    def known(name: str) -> str:
+        try:
+            return resolve(name)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    parser.add_argument(
+        "--families", nargs="+", type=known, default=list(default), choices=list(choices), metavar="NAME",
+        help=f"of {', '.join(choices)} (default: {', '.join(default)})",
+    )  # fmt: skip
+
+
+def make_model(name: str, dataset: Dataset, settings: dict) -> Family:
     """A new model with these settings (lists, as JSON has them, become tuples).
 
     The rest is as for gray images: where ink has a network of its own (diffusion), it is not the one that is measured.
     """
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    return build(family, replace(runs.plain_config(family, dataset), **settings), derive_rng(0, "weights"))
+    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    return build(name, replace(runs.plain_config(name, dataset), **settings), derive_rng(0, "weights"))
 
 
-def make_trainer(family: str, dataset: Dataset, threads: int, settings: dict | None = None) -> Trainer:
+def make_trainer(name: str, dataset: Dataset, threads: int, settings: dict | None = None) -> Trainer:
     """A new model and what trains it, before its first step."""
-    return Trainer(make_model(family, dataset, settings or {}), dataset, 0, TOTAL_STEPS, Threads(threads))
+    return Trainer(make_model(name, dataset, settings or {}), dataset, 0, TOTAL_STEPS, Threads(threads))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench import profile
 from bench.arena import TORCH, Contestant, Failed, torch_is_installed
-from bench.models import FAMILIES
+from bench.models import WITH_TWIN
 
 # op, and the shapes of its inputs for the whole batch; an image op's first axis is cut into shards
 CASES: list[tuple[str, tuple[tuple[int, ...], ...]]] = [
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--only", metavar="OP", choices=sorted({op for op, _ in CASES}))
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default: 5)")
-    parser.add_argument("--profile", nargs="+", metavar="FAMILY", choices=FAMILIES, help="instead: where a step goes")
+    parser.add_argument("--profile", nargs="+", metavar="FAMILY", choices=WITH_TWIN, help="instead: where a step goes")
     parser.add_argument("--steps", type=int, default=10, help="of a profile (default: 10)")
     parser.add_argument("--json", metavar="FILE", help="also write the figures of the ops there")
     options = parser.parse_args(arguments)

@@ -23,6 +23,7 @@ import numpy as np
 import datasets
 from bench.arena import torch_is_installed
 from bench.kept import trained
+from bench.models import add_families
 from bench.peers import kept as twins
 from disk import files
 from generators import runs
@@ -31,12 +32,12 @@ from generators.errors import RunError
 from generators.families.diffusion import ddpm
 from generators.judging.classifier import Classifier
 from generators.judging.evaluate import Reference, draw, evaluate, summary
+from generators.registry import able
 from generators.showing import pictures
 from generators.showing.page import Page
 from generators.training import Family
 from nn.parallel import Threads, derive_rng
 
-FAMILIES = ("vae", "realnvp", "ddpm", "gan")
 HEADLINE = "ddpm"
 PEER = f"{HEADLINE} in PyTorch"
 TRAINING_MINUTES = (1, 2, 5, 10, 20)
@@ -250,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", default="digits", help="digits, mnist, fashion or a folder (default: digits)")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training for each family (default: 10)")
     parser.add_argument("--judge-minutes", type=float, default=4.0, help="of training for the judge (default: 4)")
-    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=(*FAMILIES, "dit", "vaegan"), metavar="NAME")
+    add_families(parser, able("sample", "method"), able("sample", "method", "variation"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3, help=f"runs of {HEADLINE}; the others run once (default: 3)")
     parser.add_argument(

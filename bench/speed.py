@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench import report, startup
 from bench.arena import ALL, OURS, TORCH, ask_once, match, series, torch_is_installed
-from bench.models import FAMILIES, width_settings
+from bench.models import WITH_TWIN, add_families, width_settings
 from nn import runtime
 
 BATCH = {"batch_size": 128}
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m bench speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES)
+    add_families(parser, WITH_TWIN, WITH_TWIN)
     parser.add_argument("--contestants", nargs="+", choices=list(ALL), help="default: all")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
     parser.add_argument("--turn", type=float, default=4.0, metavar="SECONDS", help="length of a turn (default: 4)")

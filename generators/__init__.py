@@ -1,4 +1,4 @@
-"""Four ways to make an image from a sentence, one family per file: vae, realnvp, ddpm (or dit), gan (or vaegan).
+"""Four ways to make an image from a sentence: auto-encoders, flows, diffusion, GANs (`registry.py` has them all).
 
     import generators  # before NumPy, which it sets up
     import numpy as np
@@ -6,15 +6,33 @@
     model = generators.load("runs/x")
     images = model.sample(["a bold seven"] * 8, np.random.default_rng(0))
 """
-import nn  # noqa: F401  first of all: it prepares the process before NumPy is imported
+import importlib.util
+import os
 
-__all__ = ["FAMILIES", "build", "load"]
+import nn  # first of all: it prepares the process before NumPy is imported
+
+__all__ = ["FAMILIES", "able", "build", "load"]
+
+
+def foreign_datasets() -> str | None:
+    """A sentence if the package `datasets` that would be imported is not ours: another project's has the same name."""
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(nn.__file__)))
+    found = importlib.util.find_spec("datasets")  # not imported: it may be large, or broken
+    theirs = os.path.dirname(os.path.dirname(os.path.abspath(found.origin or "")))
+    if theirs == ours:
+        return None
+    return (
+        f"the package 'datasets' in {theirs} hides Inkling's own in {ours}; "
+        "uninstall it, or run Inkling in an environment of its own"
+    )
 
 
 def __getattr__(name: str):
-    """The public names, from `registry` once asked for: before that is imported `cli` has something to check."""
+    """The public names, from `registry`.  Raises ImportError, in one sentence, where it could not be imported."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if foreign := foreign_datasets():
+        raise ImportError(foreign)
     from generators import registry
 
     return getattr(registry, name)

@@ -7,13 +7,14 @@ status 2, without a traceback; a traceback is a bug of ours.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import io
 import os
 import re
 import sys
 import warnings
+from collections.abc import Iterable
 
+import generators
 from generators.errors import Refusal, UsageError
 
 EXAMPLES = """\
@@ -81,10 +82,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _command(commands, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    families = f"\n\nFamilies: {', '.join(generators.able(name))}." if generators.able(name) else ""
     return commands.add_parser(
         name,
         help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.\n\nExample:\n  {example}",
+        description=f"{summary[0].upper()}{summary[1:]}.{families}\n\nExample:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
@@ -100,12 +102,8 @@ def _add_train(commands) -> None:
         commands, "train", "train a model from scratch and keep it in a folder",
         "inkling train ddpm --data fashion --out runs/clothes --minutes 10",
     )  # fmt: skip
-    train.add_argument(
-        "family",
-        nargs="?",
-        help="vae, realnvp, ddpm, dit (diffusion by a transformer), gan, vaegan (a VAE with a critic), regression (the "
-        "blurred baseline), or classifier (the judge)",
-    )
+    families = [f"{' or '.join((name, *row.also))} ({row.summary})" for name, row in generators.FAMILIES.items()]
+    train.add_argument("family", nargs="?", help=", ".join(families))
     train.add_argument(
         "--data", help="digits (built in), mnist, fashion, or a folder of images (default: digits)"
     )
@@ -191,13 +189,12 @@ def _add_pictures(commands) -> None:
     )  # fmt: skip
     edit.add_argument(
         "--amount", type=_between(-100, 100), metavar="A",
-        help="how far to go in the direction: 1 as far as from thin to bold, say, below 0 the other way (default: 1; "
-        "realnvp: 3)",
+        help="how far to go in the direction: 1 as far as from thin to bold, say, below 0 the other way "
+        f"(default: {_defaults('amount', 'edit')})",
     )  # fmt: skip
     _sampler(sample)
-    _steps(denoise)
-    _guidance(denoise, "2, or 5 for ink")
-    _guidance(edit, "ddpm, dit 3, or 5 for ink; realnvp 1.5 to read the image and 2.5 to paint it")
+    _sampler(denoise, "denoise", ("steps", "guidance"))
+    _sampler(edit, "edit", ("guidance",))
     for command in (reconstruct, interpolate, edit):
         command.add_argument("--data", help="where the images come from (default: the test images of the model's data)")
     interpolate.add_argument(
@@ -205,40 +202,39 @@ def _add_pictures(commands) -> None:
     )
 
 
-def _sampler(command) -> None:
-    """All options that the samplers of the families have between them."""
-    _steps(command)
-    _guidance(command, "realnvp 2; ddpm, dit 2, or 5 for ink")
-    command.add_argument(
-        "--eta",
-        type=_between(0, 1),
-        metavar="E",
-        help="ddpm, dit: fresh noise in each step, from 0 (none) to 1 (ancestral sampling)",
-    )
-    command.add_argument(
-        "--temperature",
-        type=_between(0, 100),
-        metavar="T",
-        help="vae, vaegan, realnvp: scale of the noise; below 1 is safer and duller, 0 one picture for each caption "
-        "(default: 1; realnvp of ink: 0.4)",
-    )
+def _defaults(option: str, verb: str) -> str:
+    """The families that can do this with that option, and their defaults: "realnvp 2; ddpm, dit 2, or 5 for ink"."""
+    by_default: dict[str, list[str]] = {}
+    for name in generators.able(verb):
+        row = generators.FAMILIES[name]
+        if default := (row.editing if verb == "edit" else row.sampling).get(option):
+            by_default.setdefault(default, []).append(name)
+    return "; ".join(f"{', '.join(names)} {default}" for default, names in by_default.items())
 
 
-def _steps(command) -> None:
-    command.add_argument(
-        "--sample-steps", type=_positive(int), metavar="N", help="ddpm, dit: denoising steps (default: 50)"
-    )
+SAMPLER = {
+    "steps": (_positive(int), "N", "denoising steps"),
+    "guidance": (
+        _between(-100, 100), "W",
+        "how strictly to obey the caption: 0 not at all, 1 as learned from the data, above 1 more strictly; diffusion "
+        "swells to W in the middle of the noise and asks for 1 at its ends",
+    ),
+    "eta": (_between(0, 1), "E", "fresh noise in each step, from 0 (none) to 1 (ancestral sampling)"),
+    "temperature": (
+        _between(0, 100), "T",
+        "scale of the noise; below 1 is safer and duller, 0 one picture for each caption",
+    ),
+}  # fmt: skip
 
 
-def _guidance(command, default: str) -> None:
-    command.add_argument(
-        "--guidance",
-        type=_between(-100, 100),
-        metavar="W",
-        help="ddpm, dit, realnvp: how strictly to obey the caption: 0 not at all, 1 as learned from the data, above 1 "
-        "more strictly; diffusion swells to W in the middle of the noise and asks for 1 at its ends "
-        f"(default: {default})",
-    )
+def _sampler(command, verb: str = "sample", names: Iterable[str] = tuple(SAMPLER)) -> None:
+    """Those options of the families' samplers that the command has."""
+    for name in names:
+        kind, letter, text = SAMPLER[name]
+        command.add_argument(
+            "--sample-steps" if name == "steps" else f"--{name}", dest=f"sampler_{name}", type=kind, metavar=letter,
+            help=f"{text} (default: {_defaults(name, verb)})",
+        )  # fmt: skip
 
 
 def _add_evaluate(commands) -> None:
@@ -273,7 +269,7 @@ def _add_demo(commands) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 2 after one sentence about what was wrong with the input."""
-    if foreign := _foreign_datasets():
+    if foreign := generators.foreign_datasets():
         print(f"inkling: {foreign}", file=sys.stderr)
         return 2
     from datasets import CaptionError, DataError
@@ -310,18 +306,3 @@ def main(arguments: list[str] | None = None) -> int:
         message = f"{message[:400]} [...] {message[-400:]}"
     print(f"inkling: {message}", file=sys.stderr)
     return 130 if message == "stopped" else 2
-
-
-def _foreign_datasets() -> str | None:
-    """A sentence if the package `datasets` that would be imported is not ours: another project's has the same name."""
-    import nn
-
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(nn.__file__)))
-    found = importlib.util.find_spec("datasets")  # not imported: it may be large, or broken
-    theirs = os.path.dirname(os.path.dirname(os.path.abspath(found.origin or "")))
-    if theirs == ours:
-        return None
-    return (
-        f"the package 'datasets' in {theirs} hides Inkling's own in {ours}; "
-        "uninstall it, or run Inkling in an environment of its own"
-    )

@@ -1,34 +1,108 @@
-"""From a name to a family, from a config to JSON and back, and from a run's folder to a model that can sample."""
+"""The table of all families; from a config to JSON and back, and from a run's folder to a model that can sample.
+
+`FAMILIES` has one row for each family, and every list of families is made from it: the names in --help, what can be
+edited or denoised, which families know an option, what the benchmarks measure, the small models of the tests.  A new
+family is its own file, its test, its twin under bench/peers/ and one row here.
+"""
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from generators.errors import UsageError
 from generators.training import Family, FamilyConfig, part_of
 from nn import checkpoint, init
 from nn.checkpoint import CheckpointError
 
-FAMILIES = {
-    "vae": "generators.families.vae:VAE",
-    "realnvp": "generators.families.flow.realnvp:RealNVP",
-    "ddpm": "generators.families.diffusion.ddpm:DDPM",
-    "dit": "generators.families.diffusion.dit:DiT",
-    "gan": "generators.families.gan:GAN",
-    "vaegan": "generators.families.vaegan:VAEGAN",
-    "regression": "generators.families.regression:Regression",
-    "classifier": "generators.judging.classifier:Classifier",
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of a family without importing it."""
+
+    where: str  # module:class
+    summary: str
+    tiny: Mapping  # settings of a model that trains in a moment, for tests
+    can: tuple[str, ...] = ("sample",)  # commands; a method of the same name does it
+    also: tuple[str, ...] = ()  # other names
+    role: str = "variation"  # of a "method"; the others are "baseline" and "judge"
+    sampling: Mapping[str, str] = field(default_factory=dict)  # options of `sample`, with the default in words
+    editing: Mapping[str, str] = field(default_factory=dict)  # likewise of `inkling edit`
+
+
+THROUGH_NOISE = ("sample", "reconstruct", "interpolate", "edit")
+DENOISING = {
+    "can": (*THROUGH_NOISE, "denoise"),
+    "sampling": {"steps": "50", "guidance": "2, or 5 for ink", "eta": "0"},
+    "editing": {"guidance": "3, or 5 for ink", "amount": "1"},
 }
+FAMILIES = {
+    "vae": Row(
+        "generators.families.vae:VAE", "a variational auto-encoder", {"width": 8, "latent": 4, "text": 8},
+        THROUGH_NOISE, role="method", sampling={"temperature": "1"}, editing={"amount": "1"},
+    ),
+    "realnvp": Row(
+        "generators.families.flow.realnvp:RealNVP", "a normalizing flow",
+        {"steps": (1, 1), "widths": (8, 8), "depth": 1, "features": 8}, THROUGH_NOISE, ("flow",), "method",
+        sampling={"temperature": "1, or 0.4 for ink", "guidance": "2"},
+        editing={"guidance": "1.5 to read the image and 2.5 to paint it", "amount": "3"},
+    ),
+    "ddpm": Row(
+        "generators.families.diffusion.ddpm:DDPM", "diffusion by a U-Net",
+        {"widths": (8, 8), "blocks": 1, "heads": 2, "features": 8, "time_steps": 12}, also=("diffusion",),
+        role="method", **DENOISING,
+    ),
+    "dit": Row(
+        "generators.families.diffusion.dit:DiT", "diffusion by a transformer",
+        {"width": 8, "depth": 1, "heads": 2, "features": 8, "time_steps": 12}, **DENOISING,
+    ),
+    "gan": Row(
+        "generators.families.gan:GAN", "a generator and a discriminator", {"width": 8, "noise": 4, "text": 8},
+        role="method",
+    ),
+    "vaegan": Row(
+        "generators.families.vaegan:VAEGAN", "a VAE with a critic", {"width": 8, "latent": 4, "text": 8},
+        THROUGH_NOISE, sampling={"temperature": "1"}, editing={"amount": "1"},
+    ),
+    "regression": Row(
+        "generators.families.regression:Regression", "the blurred baseline", {"width": 8, "text": 8}, role="baseline"
+    ),
+    "classifier": Row(
+        "generators.judging.classifier:Classifier", "the judge", {"width": 8, "features": 8}, (), role="judge"
+    ),
+}  # fmt: skip
 
 MOST_NUMBERS = 30_000_000  # in a model that is to be trained
 
 
+def resolve(name: str) -> str:
+    """A family's name in `FAMILIES`, from that or another of its names.  Raises UsageError if there is none."""
+    names = {other: own for own, row in FAMILIES.items() for other in (own, *row.also)}
+    if name not in names:
+        near = difflib.get_close_matches(name.lower(), names, 1)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UsageError(f"there is no family {name!r}{meant}; known are {', '.join(names)}")
+    return names[name]
+
+
+def able(verb: str, *roles: str) -> list[str]:
+    """The families that can do this (`Row.can`), of these roles or of any."""
+    return [name for name, row in FAMILIES.items() if verb in row.can and (not roles or row.role in roles)]
+
+
+def can(model: Family, verb: str) -> bool:
+    return model.name in able(verb)
+
+
 def family(name: str) -> type[Family]:
     """The class of a family; its module is imported only now, so that a run loads no more than it uses."""
-    module, _, attribute = FAMILIES[name].partition(":")
+    module, _, attribute = FAMILIES[resolve(name)].where.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
@@ -98,7 +172,7 @@ def restore(arrays: dict[str, np.ndarray], meta: dict, path: Path) -> Family:
     """The model described by what `checkpoint.load` returned."""
     name = meta.get("family")
     if not isinstance(name, str) or name not in FAMILIES:
-        raise CheckpointError(f"{path} holds a model of family {name!r}; known are {', '.join(FAMILIES)}")
+        raise CheckpointError(f"{path} holds a model of family {name!r:.40}; known are {', '.join(FAMILIES)}")
     kind = family(name)
     weights = part_of(arrays, "ema/")
     try:

@@ -27,7 +27,7 @@ import datasets
 from datasets.folder import Options
 from disk import files
 from generators.errors import RunError
-from generators.registry import build, config_from_json, config_to_json, family
+from generators.registry import build, can, config_from_json, config_to_json, family
 from generators.showing import pictures
 from generators.showing.charts import line_chart
 from generators.training import Diverged, Family, FamilyConfig, Trainer, part_of, train
@@ -247,7 +247,7 @@ class Run:
 
     def paint_samples(self) -> None:
         """A grid under the same captions and noise as every other time, with the averaged weights."""
-        if not hasattr(self.model, "sample"):
+        if not can(self.model, "sample"):
             return
         rng = derive_rng(self.plan.seed, "sample grid")
         captions = self.dataset.captions(rng.integers(0, len(self.dataset), SAMPLES))

@@ -6,10 +6,11 @@ import pytest
 
 HOME = Path(__file__).parent.parent
 MAY_IMPORT = {
-    "nn": {"nn"},
-    "datasets": {"datasets"},
-    "generators": {"nn", "datasets", "generators"},
-    "bench": {"nn", "datasets", "generators", "bench"},
+    "disk": {"disk"},
+    "nn": {"disk", "nn"},
+    "datasets": {"disk", "datasets"},
+    "generators": {"disk", "nn", "datasets", "generators"},
+    "bench": {"disk", "nn", "datasets", "generators", "bench"},
 }
 PATHS = [path.relative_to(HOME) for room in MAY_IMPORT for path in sorted((HOME / room).rglob("*.py"))]
 FILES = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in PATHS}

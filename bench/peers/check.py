@@ -1,17 +1,12 @@
 """That a family and its twin compute the same: loss, every gradient, and samples, from the same random numbers."""
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-import bench.peers.ddpm
-import bench.peers.dit
-import bench.peers.gan
-import bench.peers.realnvp
-import bench.peers.vae
-import bench.peers.vaegan  # noqa: F401  (the import makes the twins known)
 from bench import models
 from bench.peers.blocks import Recorder, Replayed
 from bench.peers.layers import twin
@@ -19,6 +14,9 @@ from bench.peers.training import to_torch
 from generators.training import Family, Shard
 from nn.parallel import Threads
 from nn.tensor import gradients_into
+
+for name in models.WITH_TWIN:
+    importlib.import_module(f"bench.peers.{name}")  # makes the twin known
 
 TOLERANCE = 1e-4  # of the largest entry
 FLOOR = 1e-3  # of the phase's largest entry: what a gradient is measured against where its own largest is smaller, for

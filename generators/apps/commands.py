@@ -21,7 +21,7 @@ from generators.judging import evaluate as evaluation
 from generators.judging import metrics
 from generators.judging.classifier import Classifier
 from generators.judging.evaluate import Reference, captions_of, draw, summary
-from generators.registry import FAMILIES, open_run
+from generators.registry import FAMILIES, able, can, open_run, resolve
 from generators.showing import pictures
 from generators.training import Family
 from nn import checkpoint
@@ -36,12 +36,12 @@ def train(options: Namespace) -> int:
         folder = _folder_to_resume(options)
         with checkpoint.lock(folder):
             run = runs.Run.resume(folder, threads)
-            if options.family not in (None, run.plan.family):
+            if options.family and resolve(options.family) != run.plan.family:
                 raise UsageError(f"{folder} holds a {run.plan.family}, not a {options.family}")
             return _finish(run, options)
-    name, data, seed = options.family, _given(options.data, "digits"), _given(options.seed, 0)
-    if name not in FAMILIES:
-        raise UsageError(f"train what? Given {name!r}; known are {', '.join(FAMILIES)}")
+    if not options.family:
+        raise UsageError(f"train what? One of {', '.join(FAMILIES)}")
+    name, data, seed = resolve(options.family), _given(options.data, "digits"), _given(options.seed, 0)
     folder = Path(options.out or f"runs/{name}-{Path(data).name}")
     runs.refuse_to_overwrite(folder)
     how = {name: getattr(options, name) for name in PICTURES if getattr(options, name) is not None}
@@ -95,7 +95,7 @@ def _finish(run: runs.Run, options: Namespace) -> int:
         return 130
     print(f"Done: {plan.steps:,} steps in {run.seconds / 60:.1f} minutes.")
     print(f"See {run.folder / 'loss.svg'}")
-    if hasattr(run.model, "sample"):
+    if can(run.model, "sample"):
         print(f"See {run.folder / 'samples'}")
         print(f'Try: inkling sample {run.folder} --caption "{run.dataset.captions([0])[0]}" --out grid.png')
     return 0
@@ -157,7 +157,7 @@ def edit(options: Namespace) -> int:
         raise UsageError('edit needs to know the change: for instance --caption "a bold digit"')
     if options.amount is not None and options.by == "caption":
         raise UsageError("--amount is how far to go in a direction; add --by direction")
-    if options.guidance is not None and options.by == "direction":
+    if options.sampler_guidance is not None and options.by == "direction":
         raise UsageError("--guidance is for a change by caption; how far to go in a direction is --amount")
     _check(options.caption, model)
     images, captions, labels = _test_images(options, model, meta)
@@ -216,7 +216,7 @@ def denoise(options: Namespace) -> int:
 def evaluate(options: Namespace) -> int:
     """The figures as a table, and as JSON where asked."""
     family, meta = open_run(options.run)
-    if not hasattr(family, "sample"):
+    if not can(family, "sample"):
         raise UsageError(f"{options.run} holds a {family.name}, which makes no images to evaluate")
     if options.json:
         pictures.check_target(options.json)
@@ -275,9 +275,8 @@ def progress(rounds: Iterable, what: str, count: int) -> Iterable:
 
 def _open(run: str, verb: str) -> tuple[Family, dict]:
     model, meta = open_run(run)
-    if not hasattr(model, verb):
-        able = [name for name in FAMILIES if _can(name, verb)]
-        raise UsageError(f"{run} holds a {model.name}, which cannot {verb}; {', '.join(able)} can")
+    if not can(model, verb):
+        raise UsageError(f"{run} holds a {model.name}, which cannot {verb}; {', '.join(able(verb))} can")
     return model, meta
 
 
@@ -294,12 +293,6 @@ def _judge(folder: str | Path, data: str, family: Family) -> Classifier:
     return judge
 
 
-def _can(name: str, verb: str) -> bool:
-    from generators.registry import family
-
-    return hasattr(family(name), verb)
-
-
 def _folder_to_resume(options: Namespace) -> Path:
     if options.out is None and options.family is None:
         raise UsageError("--resume needs --out: the folder of the run to go on with")
@@ -312,7 +305,7 @@ def _folder_to_resume(options: Namespace) -> Path:
             f"leave out --set, --steps, --minutes, --limit, --seed, --{', --'.join(PICTURES)}, "
             "and beside --out also --data"
         )
-    folder = Path(options.out or f"runs/{options.family}-{Path(_given(options.data, 'digits')).name}")
+    folder = Path(options.out or f"runs/{resolve(options.family)}-{Path(_given(options.data, 'digits')).name}")
     if not (folder / "checkpoint.npz").exists():
         raise UsageError(f"there is no run to resume in {folder} (no checkpoint.npz)")
     return folder
@@ -382,18 +375,13 @@ def _test_images(options: Namespace, model: Family, meta: dict) -> tuple[np.ndar
 
 
 def _sampler_options(options: Namespace, model: Family) -> dict:
-    """Options that only some samplers have; a family that lacks one says so."""
-    given = {
-        "steps": getattr(options, "sample_steps", None),
-        "guidance": getattr(options, "guidance", None),
-        "eta": getattr(options, "eta", None),
-        "temperature": getattr(options, "temperature", None),
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    accepted = model.sample.__code__.co_varnames[: model.sample.__code__.co_argcount]
-    if strange := [name for name in given if name not in accepted]:
-        option = "--sample-steps" if strange[0] == "steps" else f"--{strange[0]}"
-        raise UsageError(f"{option} means nothing to a {model.name}, which paints without such a choice; leave it out")
+    """Those options of samplers that were given.  Raises UsageError for one that the family does not have."""
+    prefix, known = "sampler_", FAMILIES[model.name].sampling
+    given = {name.removeprefix(prefix): value for name, value in vars(options).items()
+             if name.startswith(prefix) and value is not None}  # fmt: skip
+    if strange := [name for name in given if name not in known]:
+        written = "--sample-steps" if strange[0] == "steps" else f"--{strange[0]}"
+        raise UsageError(f"{written} means nothing to a {model.name}, which paints without such a choice; leave it out")
     return given
 
 

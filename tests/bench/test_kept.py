@@ -10,11 +10,12 @@ from bench import __main__ as program
 from bench import kept, modes
 from generators import runs
 from generators.errors import RunError
+from generators.registry import FAMILIES
 from nn.parallel import Threads
 from tests.generators.toys import toy_data
 
 DATA = toy_data(40)
-SMALL = replace(runs.default_config("vae", DATA), width=8, latent=2, text=4, batch_size=8, shard_size=8)
+SMALL = replace(runs.default_config("vae", DATA), **FAMILIES["vae"].tiny, batch_size=8, shard_size=8)
 
 
 @pytest.fixture

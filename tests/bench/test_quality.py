@@ -14,13 +14,13 @@ from bench.peers import kept
 from generators import runs
 from generators.errors import RunError
 from generators.families.diffusion import ddpm
-from generators.registry import build, config_to_json
+from generators.registry import FAMILIES, build, config_to_json
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 from tests.generators.toys import toy_data
 
 DATA = toy_data(24)
-SMALL = replace(runs.default_config("ddpm", DATA), widths=(8, 8), features=8, blocks=1, heads=2)
+SMALL = replace(runs.default_config("ddpm", DATA), **FAMILIES["ddpm"].tiny | {"time_steps": 1000})
 SECONDS = {"eager": 0.3, "channels_last": 0.2, "compile": None}
 
 

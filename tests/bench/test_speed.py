@@ -113,7 +113,7 @@ def test_digits_of_another_size():
         assert models.digits(size).images.shape[1:] == (size, size, 1)
 
 
-@pytest.mark.parametrize("name", models.FAMILIES)
+@pytest.mark.parametrize("name", models.WITH_TWIN)
 def test_width_settings(name):
     """Catches: a sweep over widths that a family does not know, or does not follow."""
     dataset = models.digits()

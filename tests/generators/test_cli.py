@@ -1,6 +1,8 @@
 """The command line: what works, and that whatever does not ends in one sentence and status 2."""
 import functools
+import inspect
 import io
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 
 import datasets
+import generators
 from generators import cli, registry
 from generators.apps import commands, demo
 from generators.cli import main
@@ -44,17 +47,20 @@ def test_training_says_where_to_go_on(run, capsys):
 
 def test_help_names_the_defaults_in_force(capsys):
     """Catches: a default changed in a family and not in the help."""
-    from generators.families.diffusion.ddpm import DDPM, DDPMConfig
-    from generators.families.flow.realnvp import GUIDANCE, RealNVP
+    from generators.families.diffusion.ddpm import DDPM, STEPS, DDPMConfig
+    from generators.families.flow.realnvp import GUIDANCE, RealNVP, RealNVPConfig
 
-    gray, ink = DDPMConfig(), DDPM.suited(DDPMConfig(), datasets.load("digits", limit=64))
+    digits = datasets.load("digits", limit=64)
+    gray, ink, flow_of_ink = DDPMConfig(), DDPM.suited(DDPMConfig(), digits), RealNVP.suited(RealNVPConfig(), digits)
     reading, painting = RealNVP.edit_guidance
+    diffusion = f"ddpm, dit {gray.guidance:g}, or {ink.guidance:g} for ink"
     for command, default in (
-        ("sample", f"(default: realnvp {GUIDANCE:g}; ddpm, dit {gray.guidance:g}, or {ink.guidance:g} for ink)"),
-        ("denoise", f"(default: {gray.guidance:g}, or {ink.guidance:g} for ink)"),
-        ("edit", f"(default: ddpm, dit {gray.edit_guidance:g}, or {ink.edit_guidance:g} for ink; "
-                 f"realnvp {reading:g} to read the image and {painting:g} to paint it)"),
-        ("edit", f"(default: 1; realnvp: {RealNVP.direction_amount:g})"),
+        ("sample", f"(default: realnvp {GUIDANCE:g}; {diffusion})"),
+        ("sample", f"(default: ddpm, dit {STEPS})"),
+        ("sample", f"realnvp {RealNVPConfig().temperature:g}, or {flow_of_ink.temperature:g} for ink)"),
+        ("denoise", f"(default: {diffusion})"),
+        ("edit", f"(default: realnvp {reading:g} to read the image and {painting:g} to paint it; "
+                 f"ddpm, dit {gray.edit_guidance:g}, or {ink.edit_guidance:g} for ink)"),
     ):  # fmt: skip
         with pytest.raises(SystemExit):
             cli.parser().parse_args([command, "--help"])
@@ -258,20 +264,43 @@ def test_every_command_exists():
             assert callable(getattr(commands, name))
 
 
-def test_every_family_can_be_imported():
-    for name in registry.FAMILIES:
-        assert registry.family(name).name == name
+VERBS = {verb for row in registry.FAMILIES.values() for verb in row.can}
+
+
+@pytest.mark.parametrize("name", registry.FAMILIES)
+def test_the_table_says_what_a_family_can(name):
+    """Catches a row that promises what the class lacks, an ability that no row tells of, and options likewise."""
+    row, kind = registry.FAMILIES[name], registry.family(name)
+    assert kind.name == name and {verb for verb in VERBS if hasattr(kind, verb)} == set(row.can)
+    replace(kind.Config(), **row.tiny)
+    if "sample" in row.can:
+        options = inspect.signature(kind.sample).parameters.keys() - {"self", "captions", "rng", "threads"}
+        assert options == row.sampling.keys()
+    if "edit" in row.can:
+        assert ("guidance" in inspect.signature(kind.edit).parameters) == ("guidance" in row.editing)
+        assert float(row.editing["amount"]) == kind.direction_amount
+
+
+def test_other_names_of_a_family(tmp_path, capsys):
+    """Catches a folder, or a checkpoint, under a name that is not the family's own."""
+    assert registry.resolve("flow") == "realnvp" and registry.resolve("diffusion") == registry.resolve("ddpm") == "ddpm"
+    tiny = [f"--set={name}={json.dumps(value)}" for name, value in registry.FAMILIES["realnvp"].tiny.items()]
+    arguments = ["--limit", "64", "--steps", "1", "--out", str(tmp_path / "x"), "--set=batch_size=8"]
+    assert main(["train", "flow", *arguments, *tiny]) == 0
+    assert generators.load(tmp_path / "x").name == "realnvp"
+    assert main(["train", "flow", "--resume", "--out", str(tmp_path / "x")]) == 0
+    assert "did you mean 'diffusion'" in refused(capsys, "train", "difusion")
 
 
 def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
     """Two steps a model, twice: the second time it trains nothing, and the page is the same.
 
     There is a page as soon as the first model is trained."""
-    small = {"vae": {"width": "8"}, "realnvp": {"steps": "[1, 1]", "widths": "[8, 8]"}, "ddpm": {"widths": "[8, 8]"}}
-    entries = [
-        replace(e, settings={**e.settings, **small.get(e.family, {"width": "8"}), "batch_size": "16"}, limit=600)
-        for e in demo.ENTRIES
-    ]
+    entries = []
+    for entry in demo.ENTRIES:
+        small = {name: json.dumps(value) for name, value in registry.FAMILIES[entry.family].tiny.items()}
+        kept = {"noise": entry.settings["noise"]} if "noise" in entry.settings else {}
+        entries.append(replace(entry, settings={**small, **kept, "batch_size": "16"}, limit=600))
     monkeypatch.setattr(demo, "ENTRIES", entries)
     monkeypatch.setattr(demo.runs, "seconds_per_step", lambda *a: 60.0)
     write, early = demo.Show.write, []

@@ -17,7 +17,7 @@ from tests.generators.toys import Toy, pool, toy_data
 
 @pytest.fixture(autouse=True)
 def toy_family(monkeypatch):
-    monkeypatch.setitem(registry.FAMILIES, "toy", "tests.generators.toys:Toy")
+    monkeypatch.setitem(registry.FAMILIES, "toy", registry.Row("tests.generators.toys:Toy", "a toy", {}))
 
 
 def start(folder, steps=10):

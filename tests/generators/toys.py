@@ -1,4 +1,5 @@
 """Models and data small enough to train a thousand times in a test."""
+import json
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -58,6 +59,11 @@ class Toy(Family):
     def sample(self, captions, rng, threads=None):
         painted = self.second(Tensor(rng.random((len(captions), 4), np.float32))).data
         return np.clip(painted, 0, 1).reshape(-1, 28, 28, 1)
+
+
+def sets_of(settings):
+    """Settings of a config, by name, as options of the command line."""
+    return [f"--set={name}={json.dumps(value)}" for name, value in settings.items()]
 
 
 def toy_data(count=60):

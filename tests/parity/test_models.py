@@ -5,23 +5,17 @@ import numpy as np
 import pytest
 
 import datasets
-from generators.registry import build, family
+from generators.registry import FAMILIES, build, family
 from generators.training import Shard
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: bench)")
 
+from bench import models  # noqa: E402
 from bench.peers import check  # noqa: E402
 from bench.peers.layers import twin  # noqa: E402
 from bench.peers.training import TwinTrainer  # noqa: E402
 
-SMALL = {
-    "vae": {"width": 16, "latent": 5, "text": 12},
-    "realnvp": {"widths": (16, 24), "steps": (2, 1), "features": 12},
-    "ddpm": {"widths": (16, 24, 32), "features": 16, "blocks": 1},
-    "dit": {"width": 24, "depth": 2, "heads": 3, "features": 16},
-    "gan": {"width": 16, "noise": 6, "text": 12},
-    "vaegan": {"width": 16, "latent": 6, "text": 12},
-}
+SMALL = {name: {**FAMILIES[name].tiny, **models.width_settings(name, 16)} for name in models.WITH_TWIN}
 
 
 def small(name, **changes):
@@ -44,17 +38,14 @@ def small(name, **changes):
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("vae", {}),
-        ("realnvp", {}),
+        *((name, {}) for name in SMALL),
+        ("realnvp", {"widths": (16, 24), "steps": (2, 1), "depth": 3}),
         ("realnvp", {"dequantisation": "uniform"}),
         ("realnvp", {"sketches": 3, "channels": 2}),
-        ("ddpm", {}),
         ("ddpm", {"prediction": "noise", "weighting": "simple"}),
         ("ddpm", {"squeezed": True, "widths": (16, 24), "training_times": "middle"}),
-        ("dit", {}),
+        ("dit", {"depth": 2, "heads": 4}),
         ("dit", {"channels": 2, "patch": 2}),
-        ("gan", {}),
-        ("vaegan", {}),
         ("vaegan", {"channels": 2}),
     ],
 )

@@ -1,7 +1,7 @@
 """The short form is a part of the suite; `pytest tests/reliability --long`, with every family, takes hours."""
 import pytest
 
-from tests.reliability.fuzz import TINY
+from tests.reliability.fuzz import FUZZED
 
 
 @pytest.fixture(scope="session")
@@ -11,10 +11,10 @@ def long(request):
 
 @pytest.fixture(scope="session")
 def families(long):
-    return tuple(TINY) if long else ("vae",)
+    return FUZZED if long else ("vae",)
 
 
 def pytest_generate_tests(metafunc):
     if "family" in metafunc.fixturenames:
         short = getattr(metafunc.module, "SHORT", ["vae"])
-        metafunc.parametrize("family", TINY if metafunc.config.getoption("--long") else short, scope="module")
+        metafunc.parametrize("family", FUZZED if metafunc.config.getoption("--long") else short, scope="module")

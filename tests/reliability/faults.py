@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,11 @@ import numpy as np
 import datasets
 from bench.memory import resident_megabytes
 from generators import runs
+from generators.registry import FAMILIES
 from generators.training import Trainer, train
 from nn import checkpoint
 from nn.parallel import Threads
-from tests.reliability.fuzz import TINY, inkling, train_arguments
+from tests.reliability.fuzz import inkling, train_arguments
 
 STEPS_PER_KILL = 15
 
@@ -124,8 +125,8 @@ def endure(family: str, steps: int, threads: int | None = None) -> Endurance:
     Raises generators.training.Diverged at a NaN.
     """
     dataset = datasets.load("digits", limit=60)
-    pairs = dict(setting.split("=") for setting in ("batch_size=4", "shard_size=2", *TINY[family]))
-    config = runs.override(runs.default_config(family, dataset), pairs)
+    tiny = {"batch_size": 4, "shard_size": 2} | FAMILIES[family].tiny
+    config = replace(runs.default_config(family, dataset), **tiny)
     trainer = Trainer(runs.build(family, config, np.random.default_rng(0)), dataset, 0, steps, Threads(threads))
     memory, times, yardstick = np.empty((3, steps))
     began = time.perf_counter()

@@ -17,7 +17,7 @@ import signal
 import struct
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -26,16 +26,11 @@ import numpy as np
 from PIL import Image
 
 from generators import cli
+from generators.registry import FAMILIES, able
 from nn import checkpoint
+from tests.generators.toys import sets_of
 
-TINY = {
-    "vae": ("width=8", "latent=4", "text=8"),
-    "realnvp": ("steps=[1,1]", "widths=[8,8]", "depth=1", "features=8"),
-    "ddpm": ("widths=[8,8]", "blocks=1", "heads=2", "features=8", "time_steps=60"),
-    "dit": ("width=8", "depth=1", "heads=2", "features=8", "time_steps=60"),
-    "gan": ("width=8", "noise=4", "text=8"),
-    "vaegan": ("width=8", "latent=4", "text=8"),
-}
+FUZZED = able("sample", "method", "variation")
 SECONDS = 60  # a case that takes longer hangs
 JUNK = (  # without a null byte, which no process can be given
     "", " ", "-1", "0", "1", "3", "1000", "100000000", "9" * 30, "9" * 5000, "0.5", "1e8", "nan", "inf", "-inf",
@@ -68,8 +63,7 @@ class Outcome:
 
 def train_arguments(family: str, folder: Path | str, steps: int, *more: str) -> list[str]:
     """A command line that trains the smallest model of a family, ten shards to a batch: more than there are lanes."""
-    settings = ("batch_size=20", "shard_size=2", *TINY[family])
-    sets = [word for setting in settings for word in ("--set", setting)]
+    sets = sets_of({"batch_size": 20, "shard_size": 2} | FAMILIES[family].tiny)
     return ["train", family, "--limit", "60", "--out", str(folder), "--steps", str(steps), *sets, *more]
 
 
@@ -112,7 +106,7 @@ def complaint(outcome: Outcome) -> str | None:
 class Sandbox:
     """A folder with a tiny trained run of each family, in which cases are set up and run."""
 
-    def __init__(self, folder: Path, families: tuple[str, ...] = tuple(TINY)):
+    def __init__(self, folder: Path, families: Sequence[str] = FUZZED):
         self.folder, self.families = Path(folder), families
         for family in families:
             outcome = inkling(train_arguments(family, self.folder / family, 1))

@@ -8,32 +8,28 @@ import numpy as np
 import pytest
 
 import generators
+from bench.models import width_settings
 from generators import runs
+from generators.registry import FAMILIES
 from nn.kernels import winograd
 from nn.kernels.memo import Memo
 from nn.parallel import Threads
+from tests.generators.toys import sets_of
 from tests.reliability.faults import digest
 from tests.reliability.fuzz import inkling, train_arguments
 
 ROOT = Path(generators.__file__).parent.parent
 SHORT = ("gan",)  # with two phases; killed and resumed is the VAE (test_crashes)
 STEPS = 4  # of 3 batches to an epoch, so that one is drawn in the next
-WIDE = {  # enough for Winograd's convolution, whose transformed weights all threads share
-    "vae": ("width=16",),
-    "realnvp": ("widths=[16,16]",),
-    "ddpm": ("widths=[16,16]",),
-    "dit": (),  # it has no convolutions
-    "gan": ("width=16",),
-    "vaegan": ("width=16",),
-}
+WIDTH = 16  # enough for Winograd's convolution, whose transformed weights all threads share
 
 no_pictures = mock.patch.object(runs.Run, "paint_samples", lambda run: None)  # they cost more than the training
 
 
 @no_pictures
 def trained(family, folder, *more):
-    wide = [word for setting in WIDE[family] for word in ("--set", setting)]
-    outcome = inkling(train_arguments(family, folder, STEPS, *wide, *more))
+    wide = width_settings(family, WIDTH, FAMILIES[family].tiny)
+    outcome = inkling(train_arguments(family, folder, STEPS, *sets_of(wide), *more))
     assert outcome.status == 0, outcome.errors
     return digest(folder)
 
@@ -52,7 +48,8 @@ def reference(family, tmp_path_factory):
 
 def test_the_number_of_threads_does_not_matter(reference, tmp_path):
     family, folder, bits = reference
-    assert winograd._transformed.entries or not WIDE[family], "these widths are meant to reach Winograd's convolution"
+    convolves = any(array.ndim == 4 for array in generators.load(folder).state().values())
+    assert bool(winograd._transformed.entries) == convolves, "this width is meant to reach Winograd's convolution"
     for threads in (2, 4):
         assert trained(family, tmp_path / str(threads), "--threads", str(threads)) == bits
     assert sample_bits(tmp_path / "4") == sample_bits(folder)

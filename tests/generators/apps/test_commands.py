@@ -16,19 +16,15 @@ from generators.apps import commands
 from generators.cli import main
 from generators.families.diffusion.ddpm import DDPM
 from generators.showing import pictures
-from tests.reliability import fuzz
+from tests.generators.toys import sets_of
 
-TINY = fuzz.TINY | {
-    "ddpm": ("widths=[8,8]", "squeezed=true", "blocks=1", "heads=2", "features=8", "time_steps=12"),
-    "dit": ("width=8", "depth=1", "heads=2", "features=8", "time_steps=12"),
-    "regression": ("width=8", "text=8"),
-}
-EXACT = ("realnvp", "ddpm", "dit")  # whose way into noise and back ends where it began, to so many levels of 255:
+# Whose way into noise and back ends where it began, to so many levels of 255.
+EXACT = [name for name in registry.able("reconstruct") if "guidance" in registry.FAMILIES[name].sampling]
 LEVELS = 3
 SAID = {"digits": ["bold", "a thin two"], "kinds": ["cat", "red panda"], "flat": [""]}
 
-every_family = pytest.mark.parametrize("family", TINY)
-ways_through_noise = pytest.mark.parametrize("family", ["vae", "vaegan", *EXACT])
+every_family = pytest.mark.parametrize("family", registry.able("sample"))
+ways_through_noise = pytest.mark.parametrize("family", registry.able("reconstruct"))
 every_data = pytest.mark.parametrize("data", SAID)
 
 
@@ -51,8 +47,8 @@ def inkling(tmp_path_factory):
 
     @functools.cache
     def run(family, data):
-        sets = ["batch_size=10", "shard_size=5", "optimiser.rate=0.05", "optimiser.warmup_steps=1", *TINY[family]]
-        options = ["--steps", "2", "--threads", "1", *(f"--set={setting}" for setting in sets)]
+        sets = {"batch_size": 10, "shard_size": 5, "optimiser.rate": 0.05, "optimiser.warmup_steps": 1}
+        options = ["--steps", "2", "--threads", "1", *sets_of(sets | registry.FAMILIES[family].tiny)]
         folder, source = home / "runs" / family / data, data if data == "digits" else home / data
         assert main(["train", family, "--data", str(source), "--out", str(folder), *options]) == 0
         return str(folder)
@@ -147,7 +143,7 @@ def test_edits_are_written_beside_the_changed_captions(inkling, family, data):
     rebuilt, before, labels = arrays(inkling("reconstruct", family, data, "-n", "4"), 4)
     asked = (SAID[data] * 4)[:4]
     told = [f"--caption={caption}" for caption in SAID[data]]
-    strictly = {} if family in ("vae", "vaegan") else {"guidance": 3.0}
+    strictly = {"guidance": 3.0} if "guidance" in registry.FAMILIES[family].editing else {}
     options = [f"--{name}={value}" for name, value in strictly.items()]
     edited, after, same = arrays(inkling("edit", family, data, "-n", "4", *told, *options), 4)
     assert same == labels

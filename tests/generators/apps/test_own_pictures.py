@@ -9,8 +9,7 @@ from PIL import Image
 from generators import registry
 from generators.cli import main
 from generators.runs import Run
-from tests.generators.apps.test_commands import TINY
-from tests.generators.toys import pool
+from tests.generators.toys import pool, sets_of
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +25,11 @@ def folder(tmp_path_factory):
     return home
 
 
-@pytest.mark.parametrize("family", [*TINY, "classifier"])
+@pytest.mark.parametrize("family", registry.FAMILIES)
 def test_every_family_learns_and_paints_them(folder, tmp_path, family, capsys):
     """Catches a size or a channel taken for granted, test images read in another way than the run read its own, a small
     set that is refused for its batch, a run that forgets how to read, and a name that cannot be printed."""
-    sets = [f"--set={setting}" for setting in TINY.get(family, ("width=8", "features=8"))]
+    sets = sets_of(registry.FAMILIES[family].tiny)
     run, out = tmp_path / "run", tmp_path / "x.npz"
     read = ["--size", "16", "--color", "--mirror", "--paper", "white"]
     assert main(["train", family, "--data", str(folder), "--out", str(run), "--steps", "2", *read, *sets]) == 0
@@ -43,7 +42,7 @@ def test_every_family_learns_and_paints_them(folder, tmp_path, family, capsys):
     model = registry.load(run)
     assert model.image_shape == (16, 16, 3)
     for verb in ("sample", "reconstruct", "edit"):
-        if hasattr(model, verb):
+        if registry.can(model, verb):
             caption = ["--caption", "\U0001f408"] if verb != "reconstruct" else []
             assert main([verb, str(run), "-n", "2", *caption, "--out", str(out)]) == 0
             assert np.load(out)["images"].shape == (2, 16, 16, 3)

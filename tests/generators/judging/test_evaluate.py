@@ -228,6 +228,8 @@ def test_evaluate_says_what_is_missing(tmp_path, judge, capsys):
 
 
 def test_evaluate_passes_options_on_and_says_when_samples_are_too_few(tmp_path, reference, capsys, monkeypatch):
+    row = registry.Row("", "a copier", {}, sampling={"steps": "50", "guidance": "1"})
+    monkeypatch.setitem(registry.FAMILIES, "copier", row)
     of_run = {"name": (Copier(reference.training), {"plan": {"data": "digits", "limit": 100}})}
     monkeypatch.setattr(commands, "open_run", lambda run: of_run.get(run, (reference.judge, {})))
     splits = {"train": reference.training, "test": reference.test, "unseen": None}
