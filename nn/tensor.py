@@ -99,6 +99,10 @@ class Tensor:
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
 
+    def __array_function__(self, function, types, arguments, options):
+        name = function.__name__
+        raise TypeError(f"np.{name}() knows no Tensors: use nn.functional, or give it the array, x.numpy()")
+
     def __float__(self) -> float:
         return float(self.item())
 

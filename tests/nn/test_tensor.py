@@ -245,6 +245,13 @@ def test_what_is_no_real_number_is_refused(wrong):
         F.silu(Tensor(wrong))
 
 
+@pytest.mark.parametrize("function", [np.sum, np.mean, lambda x: np.stack([x, x]), lambda x: np.concatenate([x, x])])
+def test_functions_of_numpy_do_not_cut_a_graph_in_silence(function):
+    """Catches: np.stack of tensors as an array; "sum() got an unexpected keyword argument 'out'"."""
+    with pytest.raises(TypeError, match=r"knows no Tensors.*\.numpy\(\)"):
+        function(leaf(3))
+
+
 def test_a_list_of_tensors_is_not_cut_from_its_graph():
     """Catches: Tensor([loss, loss]), which now that tensors are arrays would forget the graph in silence."""
     loss = F.sum(leaf(3))
