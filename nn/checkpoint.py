@@ -108,6 +108,14 @@ def lock(folder: str | os.PathLike) -> Iterator[None]:
         yield
 
 
+def _require_finite(name: str, array: np.ndarray) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise CheckpointError(
+            f"The array {name!r} holds NaN or infinity, which no training can go on from and no picture be painted "
+            "with: use an earlier copy, or train again."
+        )
+
+
 # ---- writing
 
 
@@ -122,6 +130,7 @@ def _write(file: BinaryIO, arrays: dict[str, np.ndarray], meta: dict) -> None:
             array = array.astype(array.dtype.newbyteorder("<"), copy=False)
             if array.dtype.kind not in "biuf":
                 raise CheckpointError(f"The array {name!r} has dtype {array.dtype}; only numbers can be saved.")
+            _require_finite(name, array)
             try:
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
                     np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
@@ -142,6 +151,8 @@ def _read(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict]:
             if [META, *(f"{name}.npy" for name in names)] != list(members):
                 raise CheckpointError("the file is damaged: it holds other arrays than it lists.")
             arrays = {name: _read_array(archive, members[f"{name}.npy"]) for name in names}
+            for name, array in arrays.items():
+                _require_finite(name, array)
     except CheckpointError:
         raise
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError,

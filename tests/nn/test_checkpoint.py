@@ -70,6 +70,20 @@ def test_only_numbers_can_be_saved(tmp_path, content):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_numbers_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, monkeypatch, number, dtype):
+    """Catches a model whose pictures cannot be shown, far from where it went wrong."""
+    bad = {"fine": np.ones(2), "ema/w": np.array([[1, number]], dtype)}
+    with pytest.raises(CheckpointError, match="'ema/w' holds NaN or infinity"):
+        save(tmp_path / "c.npz", bad, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_require_finite", lambda name, array: None)
+        save(tmp_path / "c.npz", bad, {})
+    with pytest.raises(CheckpointError, match="c.npz: The array 'ema/w' holds NaN or infinity"):
+        load(tmp_path / "c.npz")
+
+
 # ---- a save that fails
 
 
