@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import signal
 import time
 import zlib
@@ -36,6 +37,7 @@ from nn.checkpoint import CheckpointError
 from nn.parallel import Threads, derive_rng
 
 SAMPLES = 16  # pictures in a sample grid
+LARGEST = 1e100  # of a metric: beyond it a chart has no scale
 SAMPLE_GRIDS = 8  # grids painted over a run
 
 
@@ -61,11 +63,13 @@ class Plan:
             values = {"pictures": {}, **values}  # older checkpoints have none
             plan = {field.name: values[field.name] for field in dataclasses.fields(cls)}
             Options(**plan["pictures"])  # raises what follows if they are none
-            for name, kind in (("data", str), ("seed", int), ("steps", int), ("fingerprint", int)):
-                if type(plan[name]) is not kind:
-                    raise TypeError(f"{name} is {plan[name]!r:.40}")
-            if plan["steps"] < 1 or plan["seed"] < 0 or not (plan["limit"] is None or type(plan["limit"]) is int):
-                raise TypeError(f"steps {plan['steps']}, seed {plan['seed']}, limit {plan['limit']!r:.40}")
+            if type(plan["data"]) is not str:
+                raise TypeError(f"data is {plan['data']!r:.40}, not a name")
+            for name, least, most in (("seed", 0, 2**63 - 1), ("steps", 1, 10**9), ("limit", 1, 10**9),
+                                      ("fingerprint", 0, 2**32 - 1)):  # fmt: skip
+                value = plan[name]
+                if (type(value) is not int or not least <= value <= most) and (name, value) != ("limit", None):
+                    raise TypeError(f"{name} is {value!r:.40}, not a whole number from {least:,} to {most:,}")
             return cls(**{**plan, "config": config_from_json(family(values["family"]).Config, values["config"])})
         except (KeyError, TypeError, datasets.DataError) as error:
             raise CheckpointError(
@@ -226,6 +230,8 @@ class Run:
                 raise ValueError(f"step {meta['step']!r:.40} of {plan.steps}")
             run.trainer.load_state(arrays, meta["step"])
             run.seconds = float(meta["seconds"])
+            if not 0 <= run.seconds < 1e10:
+                raise ValueError(f"{run.seconds} seconds of training")
         _cut_metrics(folder / "metrics.jsonl", run.trainer.step_number)
         return run
 
@@ -306,7 +312,7 @@ def start(folder: Path, plan: Plan, dataset, threads: Threads) -> Run:
     """A new run in `folder`, with a checkpoint at step 0.  Raises RunError if the folder holds a run already."""
     refuse_to_overwrite(folder)
     run = Run(folder, plan, dataset, threads)
-    (folder / "metrics.jsonl").write_text("")
+    files.write(folder / "metrics.jsonl", b"")
     run.save()
     return run
 
@@ -318,9 +324,27 @@ def refuse_to_overwrite(folder: Path) -> None:
 
 
 def read_metrics(folder: Path) -> dict[str, np.ndarray]:
-    """The columns of `metrics.jsonl`: name -> array over the steps."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return {name: np.array([line.get(name, np.nan) for line in lines]) for name in (lines[0] if lines else ())}
+    """The columns of `metrics.jsonl`: name -> array over the steps.  RunError if a run would not write such a line."""
+    rows, wrong = _metrics(folder / "metrics.jsonl")
+    if wrong:
+        raise RunError(f"{folder / 'metrics.jsonl'}: {wrong}; remove the file, or that line and all after it")
+    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in (rows[0] if rows else ())}
+
+
+def _metrics(path: Path) -> tuple[list[dict[str, float]], str]:
+    """The lines of a log up to the first that a run would not write, and what is wrong with that one, if any."""
+    files.require_plain(path)  # a pipe would never end
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        whole = isinstance(row, dict) and type(row.get("step")) is int and row["step"] >= 0
+        if not whole or not all(type(v) in (int, float) and abs(v) < LARGEST for v in row.values()):  # so no NaN either
+            return rows, f"line {number} is {line!r:.60}, not the numbers of one step"
+        rows.append(row)
+    return rows, ""
 
 
 def losses(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -330,16 +354,9 @@ def losses(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _cut_metrics(path: Path, step: int) -> None:
-    """Drop the lines of steps from `step` on, and a last line that a kill left half-written."""
-    kept = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                if json.loads(line)["step"] < step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError, RecursionError):
-                break
-    files.write(path, "".join(kept).encode())
+    """Drop the lines of steps from `step` on, and all from the first that a kill left half-written."""
+    rows, _ = _metrics(path) if path.exists() else ([], "")
+    files.write(path, "".join(json.dumps(row) + "\n" for row in rows if row["step"] < step).encode())
 
 
 def _summary(metrics: dict[str, float]) -> str:
@@ -348,32 +365,40 @@ def _summary(metrics: dict[str, float]) -> str:
 
 
 class _Stop:
-    """Ctrl-C and SIGTERM ask the loop to stop after the current step; a second Ctrl-C stops at once."""
+    """Ctrl-C, SIGTERM and SIGHUP ask the loop to stop after the current step; a second Ctrl-C stops at once.
+
+    A terminal that is closed may send SIGHUP twice.  What is ignored (`nohup`) stays ignored.
+    """
 
     def __enter__(self) -> _Stop:
         self.asked = False
         self.previous = {}
+        names = ("SIGINT", "SIGTERM", "SIGHUP")  # of which Windows has two
         try:
-            for name in (signal.SIGINT, signal.SIGTERM):
-                self.previous[name] = signal.signal(name, self._ask)
+            for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self.previous[number] = signal.signal(number, self._ask)
         except ValueError:  # not in the main thread: whoever runs us there handles signals
             pass
         return self
 
-    def _ask(self, name, frame) -> None:
-        if self.asked:
+    def _ask(self, number, frame) -> None:
+        if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
 
     def __exit__(self, *exception) -> None:
-        for name, handler in self.previous.items():
-            signal.signal(name, handler)
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def diverged_as_run_error(folder: Path) -> Iterator[None]:
-    """Tell where the last good checkpoint is when training meets a NaN."""
+    """Tell where the last good checkpoint is when training meets a NaN or loses a worker process."""
     try:
         yield
     except Diverged as error:
         raise RunError(f"{error}. The last good checkpoint is {folder / 'checkpoint.npz'}") from error
+    except ChildProcessError as error:
+        again = f"inkling train --resume --out {shlex.quote(str(folder))} --threads 1"
+        raise RunError(f"{error}. Go on from the last checkpoint with: {again}") from error

@@ -81,16 +81,93 @@ def test_a_lost_run_goes_on_with_equal_bits(tmp_path, kill_at):
     assert (tmp_path / "whole/metrics.jsonl").read_text() == (tmp_path / "lost/metrics.jsonl").read_text()
 
 
-def test_ctrl_c_saves_and_ends(tmp_path):
-    """Catches a step that is left half done, and a handler that stays installed."""
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("stops", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP, signal.SIGHUP, signal.SIGTERM]])
+def test_a_signal_saves_and_ends(tmp_path, stops):
+    """Catches a step that is left half done, a handler that stays installed, and a run that the second SIGHUP of a
+    closed terminal loses."""
+    before = signal.getsignal(stops[0])
     run = start(tmp_path / "x")
     for metrics in run.go(quiet=True):
         if metrics["step"] == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            for stop in stops:
+                os.kill(os.getpid(), stop)
     _, meta = checkpoint.load(tmp_path / "x/checkpoint.npz")
     assert 4 <= meta["step"] < 10 and meta["step"] == run.trainer.step_number
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(stops[0]) is before
+
+
+def test_what_is_ignored_stays_ignored(tmp_path, monkeypatch):
+    """Catches a run under nohup that ends with its terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = start(tmp_path / "x")
+        for _ in run.go(quiet=True):
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert run.trainer.step_number == 10
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "x", "[]", "null", "3", "[[", '"step"', "{}", '{"loss": 1}', '{"step": 0, "loss": "x"}', '{"step": true}',
+     '{"step": 0, "loss": null}', '{"step": 0, "loss": [1]}', '{"step": 0, "loss": 1e308}', '{"step": 0, "loss": NaN}',
+     '{"step": "0", "loss": 1}', '{"step": -1}', '{"step": 1.5}', "9" * 5000, "[" * 100_000, '{"step": 0, "a": 1e999}'],
+)  # fmt: skip
+def test_a_log_that_no_run_wrote(tmp_path, line):
+    """Catches a traceback after the training, in the chart of the losses, and one on resuming."""
+    finish(start(tmp_path / "x"))
+    log = tmp_path / "x/metrics.jsonl"
+    good = log.read_text().splitlines()
+    log.write_text("\n".join([*good[:4], line, *good[4:]]) + "\n")
+    with pytest.raises(RunError, match="metrics.jsonl: line 5 is .* remove") as error:
+        runs.losses(tmp_path / "x")
+    assert len(str(error.value)) < 400
+    Run.resume(tmp_path / "x", pool())
+    assert log.read_text().splitlines() == good[:4]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "loss.svg"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("precious", path)])
+def test_a_pipe_or_a_link_in_the_place_of_a_run_s_file(tmp_path, name, make):
+    """Catches a hang, and a file that is emptied through a link."""
+    precious = tmp_path / "x/precious"
+    precious.parent.mkdir()
+    precious.write_text("old")
+    make(tmp_path / "x" / name)
+    with pytest.raises((OSError, CheckpointError, RunError), match=name):
+        finish(start(tmp_path / "x", steps=2))
+    assert precious.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seed", 10**30), ("seed", -1), ("seed", True), ("steps", 10**30), ("steps", 0), ("limit", 10**30), ("limit", 0),
+     ("limit", "x"), ("data", 3), ("data", None), ("fingerprint", -1), ("fingerprint", 1.5)],
+)  # fmt: skip
+def test_a_plan_that_no_run_has(tmp_path, name, value):
+    """Catches an OverflowError deep in the random numbers, and a run that would never end."""
+    finish(start(tmp_path / "x", steps=2))
+    arrays, meta = checkpoint.load(tmp_path / "x/checkpoint.npz")
+    meta["plan"][name] = value
+    checkpoint.save(tmp_path / "x/checkpoint.npz", arrays, meta)
+    with pytest.raises(CheckpointError, match=f"{name} is "):
+        Run.resume(tmp_path / "x", pool())
+
+
+@pytest.mark.parametrize("seconds", ["nan", 1e300, -1, None, [], "x"])
+def test_a_time_that_no_run_took(tmp_path, seconds):
+    finish(start(tmp_path / "x", steps=2))
+    arrays, meta = checkpoint.load(tmp_path / "x/checkpoint.npz")
+    checkpoint.save(tmp_path / "x/checkpoint.npz", arrays, {**meta, "seconds": seconds})
+    with pytest.raises(CheckpointError, match="another version"):
+        Run.resume(tmp_path / "x", pool())
+
+
+def test_a_lost_worker_of_a_training_is_told_how_to_go_on(tmp_path):
+    with pytest.raises(RunError, match="has ended.*--resume --out '.*a b' --threads 1"):
+        with runs.diverged_as_run_error(tmp_path / "a b"):
+            raise ChildProcessError("a worker process has ended")
 
 
 def test_other_images_are_refused(tmp_path, monkeypatch):
