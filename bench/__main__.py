@@ -5,6 +5,8 @@ import importlib
 import importlib.util
 import sys
 
+from nn import runtime
+
 BENCHES = {
     "speed": "training steps, sampling, memory and start-up beside PyTorch",
     "ops": "single ops beside PyTorch's, and where a training step's time goes",
@@ -20,6 +22,9 @@ def main(arguments: list[str]) -> int:
         lines = [f"  {name:<10}{text}" for name, text in known.items()]
         print("\n".join(["usage: python -m bench NAME [--help]", *lines]), file=sys.stderr)
         return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+    if uncompiled := runtime.uncompiled():
+        print(f"bench: {uncompiled}", file=sys.stderr)
+        return 2
     try:
         return importlib.import_module(f"bench.{arguments[0]}").main(arguments[1:])
     except KeyboardInterrupt:

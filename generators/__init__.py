@@ -8,8 +8,15 @@
 """
 import importlib.util
 import os
+import signal
+import sys
 
-import nn  # first of all: it prepares the process before NumPy is imported
+from generators import program
+
+if os.path.basename(sys.argv[0]) in ("inkling", "-m"):  # the command line, which ends this in `cli`
+    program.interrupts(signal.default_int_handler, program.stop_at_once)
+
+import nn  # noqa: E402  before NumPy: it prepares the process
 
 __all__ = ["FAMILIES", "able", "build", "load"]
 

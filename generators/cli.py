@@ -7,14 +7,14 @@ status 2, without a traceback; a traceback is a bug of ours.
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Iterable
 
 import generators
+from generators import program
 from generators.errors import Refusal, UsageError
 
 EXAMPLES = """\
@@ -269,16 +269,26 @@ def _add_demo(commands) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 2 after one sentence about what was wrong with the input."""
-    if foreign := generators.foreign_datasets():
-        print(f"inkling: {foreign}", file=sys.stderr)
-        return 2
+    status, message = 2, generators.foreign_datasets()
+    if message is None:
+        try:
+            with program.streams():
+                status, message = _run(arguments)
+        except OSError as error:  # standard output is a file on a full disk
+            message = f"{error.filename}: {error.strerror}"
+    if message is not None:
+        with program.streams():
+            print(f"inkling: {program.escaped(message)}", file=sys.stderr)
+    return status
+
+
+def _run(arguments: list[str] | None) -> tuple[int, str | None]:
+    """The exit status of a command, and the sentence to say about it, if any."""
     from datasets import CaptionError, DataError
     from generators.showing.pictures import PictureError
+    from nn import runtime
     from nn.checkpoint import CheckpointError
 
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is shown escaped
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     # A NaN in training ends the run with a sentence of its own.
     warnings.filterwarnings("ignore", "(overflow|underflow|divide by zero|invalid value) encountered", RuntimeWarning)
     try:
@@ -286,23 +296,22 @@ def main(arguments: list[str] | None = None) -> int:
         options = top.parse_args(arguments)
         if options.command is None:
             top.print_help()
-            return 0
+            return 0, None
+        if uncompiled := runtime.uncompiled():
+            raise UsageError(uncompiled)
         from generators.apps import commands
 
-        return getattr(commands, options.command)(options) or 0
+        program.interrupts(program.stop_at_once, signal.default_int_handler)
+        return getattr(commands, options.command)(options) or 0, None
     except (Refusal, DataError, CaptionError, CheckpointError, PictureError) as error:
         message = str(error)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error}"
     except MemoryError:
         message = "not enough memory for what was asked; try fewer images or a smaller model"
     except KeyboardInterrupt:
-        message = "stopped"
+        return 130, "stopped"
     if len(message) > 800:  # some input was quoted in it
         message = f"{message[:400]} [...] {message[-400:]}"
-    print(f"inkling: {message}", file=sys.stderr)
-    return 130 if message == "stopped" else 2
+    return 2, message

@@ -94,6 +94,15 @@ def single_threaded_blas():
                 _limit["limits"].restore_original_limits()
 
 
+def uncompiled() -> str | None:
+    """A sentence where the user has switched Numba off: kernels that work on whole vectors exist only compiled."""
+    import numba
+
+    if not numba.config.DISABLE_JIT:
+        return None
+    return "NUMBA_DISABLE_JIT is set, but Inkling's kernels can only run compiled; unset it"
+
+
 def describe() -> dict[str, str | int | None]:
     """The machine, BLAS core and versions that the bits of a run depend on; JSON-able, kept in every checkpoint."""
     return dict(_description())

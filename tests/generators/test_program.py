@@ -1,0 +1,97 @@
+"""The program in surroundings that are not as usual: each case in a process of its own."""
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import generators
+from generators import program
+from nn import checkpoint
+from tests.reliability.fuzz import train_arguments
+
+ROOT = Path(generators.__file__).parent.parent
+INKLING = [sys.executable, "-m", "generators"]
+WITHOUT = """
+import os, sys
+sys.modules["fcntl"] = None
+del os.fork
+from generators import cli
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+IMPORTING = """
+import sys
+from time import sleep
+
+class Slow:  # the import of one module takes long enough to be met
+    def find_spec(name, path=None, target=None):
+        if name == sys.argv[1]:
+            print("importing", flush=True)
+            sleep(60)
+
+sys.meta_path.insert(0, Slow)
+sys.argv[0] = "-m"  # as Python has it while it imports for `python -m generators`
+from generators.cli import main
+main(["sample", "nowhere", "--out", "x.png"])
+"""
+
+
+def run(command, **options):
+    return subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=300, **options)
+
+
+def shell(arguments, redirections):
+    quoted = " ".join(f"'{word}'" for word in [*INKLING, *arguments])
+    return run(["bash", "-c", f"{quoted} {redirections}"], stdout=subprocess.PIPE)
+
+
+def trained(folder):
+    return checkpoint.load(folder / "checkpoint.npz")[1]["step"]
+
+
+@pytest.mark.parametrize("redirections", ["| head -1; exit ${PIPESTATUS[0]}", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_run_whose_output_nobody_reads_goes_on(tmp_path, redirections):
+    """Catches a run that stops with success and without training, a traceback, and a checkpoint that gets the number
+    of standard error and is written over by messages."""
+    done = shell(train_arguments("vae", tmp_path / "x", 3), redirections)
+    assert done.returncode == 0 and "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert trained(tmp_path / "x") == 3
+
+
+def test_a_full_disk_under_standard_output_is_named(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    done = shell(["--help"], "> /dev/full")
+    assert (done.returncode, done.stderr) == (2, "inkling: standard output: No space left on device\n")
+
+
+def test_without_compiled_kernels_one_sentence(tmp_path):
+    done = run([*INKLING, *train_arguments("vae", tmp_path / "x", 1)], env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
+    assert done.returncode == 2 and done.stderr.startswith("inkling: NUMBA_DISABLE_JIT is set")
+    assert done.stderr.count("\n") == 1 and not (tmp_path / "x").exists()
+
+
+def test_without_forks_and_locks_of_posix_it_trains_on_threads(tmp_path):
+    done = run([sys.executable, "-c", WITHOUT, *train_arguments("vae", tmp_path / "x", 3, "--threads", "2")])
+    assert done.returncode == 0, done.stderr
+    assert trained(tmp_path / "x") == 3 and not (tmp_path / "x/.locked").exists()
+
+
+@pytest.mark.parametrize("module", ["nn", "numba.core.types", "generators.apps.commands"])
+def test_ctrl_c_while_importing_is_one_line(module):
+    """Catches a traceback.  What Python does before it reads the first line of ours is not ours to answer for."""
+    command = [sys.executable, "-c", IMPORTING, module]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "inkling: stopped\n")
+
+
+def test_what_is_printed_cannot_command_a_terminal(capsys):
+    with program.streams():
+        print("a\x1b]0;owned\x07\x9b31m\x7f\tb\ud800")
+    assert capsys.readouterr().out == "a\\x1b]0;owned\\x07\\x9b31m\\x7f\tb\\ud800\n"
