@@ -148,7 +148,7 @@ ENGINE = {
     "log-softmax": [
         (
             "the largest is not taken away", "only at extreme values",
-            "shifted = x - x.max(axis=axis, keepdims=True)",
+            "shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)",
             "shifted = x",
         ),
         (
@@ -180,13 +180,13 @@ ENGINE = {
         ),
         (
             "the largest is not taken away", "only at extreme values",
-            "logits - logits.max(axis=1, keepdims=True)",
+            "logits - logits.max(axis=1, keepdims=True, initial=-np.inf)",
             "logits.copy()",
         ),
         (
             "the logits are changed in place", "changed in place",
-            "shifted = logits - logits.max(axis=1, keepdims=True)",
-            "shifted = logits\nshifted -= logits.max(axis=1, keepdims=True)",
+            "shifted = logits - logits.max(axis=1, keepdims=True, initial=-np.inf)",
+            "shifted = logits\nshifted -= logits.max(axis=1, keepdims=True, initial=-np.inf)",
         ),
     ],
     "momentum": [
@@ -298,9 +298,12 @@ ENGINE = {
         ("gamma is forgotten", "gamma is missing", "grad * gamma", "grad"),
     ],
     "attention": [
-        ("the scores are not scaled", "not divided by sqrt(d)", "q * q.shape[3] ** -0.5", "q"),
+        ("the scores are not scaled", "not divided by sqrt(d)", "q * max(q.shape[3], 1) ** -0.5", "q"),
         ("divided by d", "divided by d", "** -0.5", "** -1.0"),
-        ("the largest is not taken away", "only at extreme values", "e -= e.max(axis=3, keepdims=True)", "pass"),
+        (
+            "the largest is not taken away", "only at extreme values",
+            "e -= e.max(axis=3, keepdims=True, initial=-np.inf)", "pass",
+        ),
     ],
     "im2col-kernel": [
         (

@@ -6,7 +6,7 @@ FAMILIES = {
         ("no noise", "noise is left out", " * noise", " * 0 * noise"),
     ],
     "gaussian-kl": [
-        ("the half is missing", "half is missing", "0.5 * terms", "terms"),
+        ("the half is missing", "half is missing", "0.5 * _by_example", "_by_example"),
         ("the sign of log_var", "log_var has the wrong sign", "terms -= log_var", "terms += log_var"),
     ],
     "flow-likelihood": [
