@@ -216,7 +216,7 @@ def _found(counts, testing, options):
     size, kind = options.size, "colour" if options.color else "gray"
     time = f" ({(size / 28) ** 2:.1f} times the pixels of 28x28, and a step takes about so much longer)"
     shown = ", ".join(f"{name!r} {count:,}" for name, count in list(counts.items())[:20]) + ", ..." * (len(counts) > 20)
-    classes = "without classes" if "" in counts else f"of {len(counts)} classes: {shown}"
+    classes = "without classes" if "" in counts else f"by class: {shown}"
     numbers = f"{sum(counts.values()):,} pictures for training and {testing:,} for testing"
     return f"{numbers}, as {size}x{size} {kind}{time if size != 28 else ''}, {classes}"
 
@@ -231,7 +231,7 @@ def _warnings(images, options):
         yield f"{blank:,} of {count:,} pictures are blank, of one shade all over{hint}"
     distinct = len({row.tobytes() for row in pixels})
     if distinct <= count // 2:
-        yield f"many pictures are alike: {distinct:,} different ones among {count:,}"
+        yield f"many pictures are alike: only {distinct:,} of {count:,} differ"
     if count < FEW:
         mirrors = "" if options.mirror else "; --mirror adds the mirror image of each"
         yield f"{_count(pixels, 'picture')} for training: a model soon knows so few by heart{mirrors}"

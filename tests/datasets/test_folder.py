@@ -171,7 +171,7 @@ def test_drawings_on_transparency(tmp_path, capsys):
         drawing.save(tmp_path / f"{place:02}.png")
     datasets.load(tmp_path)
     told = capsys.readouterr().err
-    assert "18 of 18 pictures are blank" in told and "--paper white" in told and "1 different ones among 18" in told
+    assert "18 of 18 pictures are blank" in told and "--paper white" in told and "only 1 of 18 differ" in told
     images = datasets.load(tmp_path, paper="white").images
     assert "blank" not in capsys.readouterr().err
     assert (images[:, [0, -1]] == 255).all() and (images.min(axis=(1, 2, 3)) == 0).all()
@@ -189,7 +189,7 @@ def test_pictures_that_are_few_or_alike_are_called_so(tmp_path, capsys, monkeypa
         Image.linear_gradient("L").save(tmp_path / f"{place}.png")
     datasets.load(tmp_path, limit=4)
     told = capsys.readouterr().err
-    assert "4 pictures for training: a model soon knows so few" in told and "2 different ones among 4" in told
+    assert "4 pictures for training: a model soon knows so few" in told and "only 2 of 4 differ" in told
 
 
 def test_a_large_progressive_jpeg_is_refused_by_its_header(tmp_path, capsys, monkeypatch):

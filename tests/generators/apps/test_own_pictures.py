@@ -34,7 +34,7 @@ def test_every_family_learns_and_paints_them(folder, tmp_path, family, capsys):
     read = ["--size", "16", "--color", "--mirror", "--paper", "white"]
     assert main(["train", family, "--data", str(folder), "--out", str(run), "--steps", "2", *read, *sets]) == 0
     told = capsys.readouterr()
-    assert "20 pictures for training and 2 for testing, as 16x16 colour" in told.err and "of 2 classes" in told.err
+    assert "20 pictures for training and 2 for testing, as 16x16 colour" in told.err and "by class: " in told.err
     assert "steps of 20 images" in told.out  # 40 with the mirror images, fewer than a batch of 128
     if family == "classifier":
         return
