@@ -122,7 +122,8 @@ class Sentences(Language):
     front      the attributes that a full caption says before the noun; the others follow it
     spoken     (attribute, value) -> how it is said, where it is not said as it is called
     owned      attribute -> (noun -> the values that it can have), for those that depend on the noun
-    rare       noun -> the values of other attributes that never meet it, all together, in training
+    rare       noun -> the values of other attributes that never meet it, all together, in training; the same values
+               for all nouns but one would leave no false caption
     """
 
     def __init__(self, name: str, attributes: Mapping[str, tuple[str, ...]], front, spoken, owned, rare):

@@ -223,3 +223,35 @@ def test_silence_leaves_out_what_is_named_and_nothing_else():
             left = {name: value for name, value in attributes.items() if name not in names}
             assert parse(HANDWRITING.silence(text, names)) == left
     assert HANDWRITING.silence("bold", {"stroke"}) == HANDWRITING.silence("", {"size"}) == ""
+
+
+def test_another_language_is_made_of_its_attributes_alone():
+    """As films would have it.  Catches what is taken for granted of digits: variants, five attributes, the noun."""
+    ways = ("left", "right", "up")
+    films = captions.Sentences(
+        "films",
+        {
+            "thing": ("ball", "owl", "cat"), "stroke": ("thin", "bold"), "way": (*ways, "still"),
+            "speed": ("slowly", "fast"),
+        },
+        front=("stroke", "thing"),
+        spoken={("way", way): f"moving {way}" for way in ways},
+        owned={},
+        rare={"owl": {"way": "up"}},
+    )
+    owl = {"thing": "owl", "stroke": "bold", "way": "left", "speed": "fast"}
+    assert films.parse("a bold owl moving left, fast") == owl
+    assert films.full([1, 1, 0, 1]) == "a bold owl, moving left, fast"
+    assert films.change("a bold owl moving left, fast", "a still ball") == "a bold ball, still, fast"
+    assert films.silence("a bold owl moving left, fast", {"thing"}) == "a bold thing, moving left, fast"
+    assert films.held_out({**owl, "way": "up"}) and not films.held_out(owl)
+    with pytest.raises(CaptionError, match="say 'moving left' or 'moving right' or 'moving up'"):
+        films.check("an owl moving")
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, [3, 2, 4, 2], (500, 4))
+    true = films.draw(codes, rng)
+    for row, said, lie in zip(codes.tolist(), true, films.contradicting(codes, true, rng), strict=True):
+        attributes = {name: values[code] for (name, values), code in zip(films.attributes.items(), row, strict=True)}
+        assert not films.contradicts(said, attributes)
+        assert sum(attributes[name] != value for name, value in films.parse(lie).items()) == 1
+        assert not films.parse(lie).items() >= {("thing", "owl"), ("way", "up")} or attributes["way"] == "up"
