@@ -113,8 +113,6 @@ def _part(path: Path) -> Iterator[BinaryIO]:
     try:
         with open(path, "a+b") as part:
             yield part
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), error.filename or str(path)) from error
     finally:
         if path.exists() and not path.stat().st_size:
             path.unlink()
@@ -164,8 +162,9 @@ def _copy(response, part, offset, total, name):
             if size > LIMIT:
                 part.truncate(0)
                 raise _Failure(f"sent more than {LIMIT:,} bytes", again=False)
-            part.write(chunk)
-            part.flush()
+            with files.naming(part.name):
+                part.write(chunk)
+                part.flush()
             bar.update(len(chunk))
     if total is not None and size < total:
         raise _Failure(f"broke off after {size:,} of {total:,} bytes", again=True)

@@ -31,7 +31,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     what was there before is intact then.
     """
     path = Path(path)
-    try:
+    with naming(path):
         require_plain(path)
         part = path.with_name(f".inkling-{secrets.token_hex(8)}.part")
         try:
@@ -45,7 +45,14 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
             part.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
-    except OSError as error:  # that of a full disk names no file, that of a move the new one
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Let every OSError name `path`: that of a full disk names no file, that of a move the wrong one."""
+    try:
+        yield
+    except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
@@ -54,6 +61,14 @@ def write(path: str | os.PathLike, content: bytes) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(content)
+
+
+def append(path: str | os.PathLike, content: bytes) -> None:
+    """Add to a plain file, made if need be.  On a full disk a part of `content` may be left there."""
+    with naming(path):
+        require_plain(path)
+        with open(path, "ab") as file:
+            file.write(content)
 
 
 def require_plain(path: str | os.PathLike) -> None:

@@ -272,13 +272,9 @@ class Run:
         every = max(1, self.plan.steps // SAMPLE_GRIDS)
         saved_at = began = time.monotonic()
         before = self.seconds
-        with (
-            _Stop() as stop,
-            open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as log,
-            self._bar(quiet) as bar,
-        ):
+        with _Stop() as stop, self._bar(quiet) as bar:
             for metrics in train(self.trainer):
-                log.write(json.dumps(metrics) + "\n")
+                files.append(self.folder / "metrics.jsonl", json.dumps(metrics).encode() + b"\n")
                 bar.update()
                 bar.set_postfix_str(_summary(metrics), refresh=False)
                 yield metrics
@@ -287,13 +283,11 @@ class Run:
                 now = time.monotonic()
                 self.seconds = before + now - began
                 if stop.asked or now - saved_at > save_every:
-                    log.flush()
                     self.save()
                     saved_at = now
                 if stop.asked:
                     self._draw_losses()
                     return
-            log.flush()
         self.save()
         self.paint_samples()
         self._draw_losses()

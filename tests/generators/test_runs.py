@@ -127,6 +127,22 @@ def test_a_log_that_no_run_wrote(tmp_path, line):
     assert log.read_text().splitlines() == good[:4]
 
 
+def test_a_disk_that_is_full_for_the_log_is_named(tmp_path):
+    """Catches "No space left on device", and nobody knows where."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    run = start(tmp_path / "x")
+    (tmp_path / "x/metrics.jsonl").write_bytes(b" " * 300_000)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+    try:
+        with pytest.raises(OSError) as error:
+            finish(run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.filename == str(tmp_path / "x/metrics.jsonl")
+
+
 @pytest.mark.parametrize("name", ["metrics.jsonl", "loss.svg"])
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("precious", path)])
 def test_a_pipe_or_a_link_in_the_place_of_a_run_s_file(tmp_path, name, make):
