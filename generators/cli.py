@@ -272,7 +272,11 @@ def main(arguments: list[str] | None = None) -> int:
     status, message = 2, generators.foreign_datasets()
     if message is None:
         try:
-            with program.streams():
+            with program.streams(), warnings.catch_warnings():
+                # A NaN in training ends the run with a sentence of its own.
+                arithmetic = "(overflow|underflow|divide by zero|invalid value) encountered"
+                warnings.filterwarnings("ignore", arithmetic, RuntimeWarning)
+                warnings.showwarning = lambda text, *_, **__: print(f"inkling: {text}", file=sys.stderr)
                 status, message = _run(arguments)
         except OSError as error:  # standard output is a file on a full disk
             message = f"{error.filename}: {error.strerror}"
@@ -289,8 +293,6 @@ def _run(arguments: list[str] | None) -> tuple[int, str | None]:
     from nn import runtime
     from nn.checkpoint import CheckpointError
 
-    # A NaN in training ends the run with a sentence of its own.
-    warnings.filterwarnings("ignore", "(overflow|underflow|divide by zero|invalid value) encountered", RuntimeWarning)
     try:
         top = parser()
         options = top.parse_args(arguments)

@@ -46,7 +46,7 @@ for name in ("scipy_{_CORENAME}64_", "{_CORENAME}64_", "scipy_{_CORENAME}", "{_C
         break
 """
 
-_state = {"configured": False, "blas_is_single": False, "told": False}
+_state = {"configured": False, "blas_is_single": False}
 _limit_lock = threading.Lock()
 _limit = {"depth": 0, "limits": None}
 
@@ -63,10 +63,9 @@ def configure() -> None:
         if core:
             os.environ["OPENBLAS_CORETYPE"] = core
     elif core:
-        _tell_once(
-            f"NumPy was imported before Inkling, so its BLAS cannot change to the faster {core} kernels any more: "
-            f"import nn first, or set OPENBLAS_CORETYPE={core}."
-        )
+        late = "NumPy was imported before Inkling, so its BLAS cannot change to the faster"
+        advice = f"import nn first, or set OPENBLAS_CORETYPE={core}"
+        warnings.warn(f"{late} {core} kernels any more: {advice}.", RuntimeWarning, stacklevel=3)
     _keep_memory()
     cachefolder.choose(_numba_key())
 
@@ -105,28 +104,23 @@ def uncompiled() -> str | None:
 
 def describe() -> dict[str, str | int | None]:
     """The machine, BLAS core and versions that the bits of a run depend on; JSON-able, kept in every checkpoint."""
-    return dict(_description())
-
-
-@functools.lru_cache(maxsize=1)
-def _description() -> tuple[tuple[str, str | int | None], ...]:
     import llvmlite
     import numba
     import numpy
 
     blas = [pool for pool in _blas_controller().info() if pool["user_api"] == "blas"]
-    return (
-        ("processor", _cpu_field("model name") or platform.processor() or platform.machine()),
-        ("architecture", platform.machine()),
-        ("cores", os.cpu_count()),
-        ("system", platform.system()),
-        ("blas", ", ".join(sorted(f"{pool['internal_api']} {pool['version']}" for pool in blas)) or None),
-        ("blas_core", ", ".join(sorted({str(pool.get("architecture")) for pool in blas})) or None),
-        ("python", platform.python_version()),
-        ("numpy", numpy.__version__),
-        ("numba", numba.__version__),
-        ("llvmlite", llvmlite.__version__),
-    )
+    return {
+        "processor": _cpu_field("model name") or platform.processor() or platform.machine(),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "blas": ", ".join(sorted(f"{pool['internal_api']} {pool['version']}" for pool in blas)) or None,
+        "blas_core": ", ".join(sorted({str(pool.get("architecture")) for pool in blas})) or None,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "numba": numba.__version__,
+        "llvmlite": llvmlite.__version__,
+    }
 
 
 @functools.lru_cache(maxsize=1)
@@ -135,12 +129,6 @@ def _blas_controller():
     import threadpoolctl
 
     return threadpoolctl.ThreadpoolController()
-
-
-def _tell_once(message: str) -> None:
-    if not _state["told"]:
-        _state["told"] = True
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 # ---- BLAS

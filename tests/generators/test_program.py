@@ -3,13 +3,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 import generators
 from generators import program
-from nn import checkpoint
+from generators.cli import main
+from nn import checkpoint, crew
 from tests.reliability.fuzz import train_arguments
 
 ROOT = Path(generators.__file__).parent.parent
@@ -95,3 +97,13 @@ def test_what_is_printed_cannot_command_a_terminal(capsys):
     with program.streams():
         print("a\x1b]0;owned\x07\x9b31m\x7f\tb\ud800")
     assert capsys.readouterr().out == "a\\x1b]0;owned\\x07\\x9b31m\\x7f\tb\\ud800\n"
+
+
+def test_a_warning_is_one_line(monkeypatch, capsys, tmp_path):
+    """Catches the name of a file and a line of code before what the user is to know."""
+    refuse = lambda thread: (_ for _ in ()).throw(RuntimeError("can't start new thread"))  # noqa: E731
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(crew, "AVAILABLE", False)
+    assert main(train_arguments("vae", tmp_path / "x", 1, "--threads", "2")) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "threads" in line]
+    assert warnings == ["inkling: the system allows no 2 threads (can't start new thread); one does it all"]

@@ -166,12 +166,11 @@ def test_asking_openblas_gives_the_core_that_it_loads(tmp_path, monkeypatch):
 
 
 def test_that_the_core_can_no_longer_change_is_said_once(monkeypatch):
-    monkeypatch.setitem(runtime._state, "told", False)
+    monkeypatch.setitem(runtime._state, "configured", False)
     monkeypatch.setattr(runtime, "_better_blas_core", lambda: "SkylakeX")
     monkeypatch.setattr(runtime, "_keep_memory", lambda: None)
     monkeypatch.setattr(cachefolder, "choose", lambda key: None)
     for expected in (1, 0):
-        monkeypatch.setitem(runtime._state, "configured", False)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             runtime.configure()
