@@ -1,8 +1,8 @@
-"""Named arrays and a little metadata in one file: written whole or not at all, read with suspicion.
+"""Named arrays and metadata in one file, written whole or not at all, and checked when read.
 
 A checkpoint is an `.npz`: an uncompressed zip of `.npy` members (so `np.load` opens it too) and one `inkling.json` with
-the format's version and the metadata. Nothing in it can run code: no pickle, no object arrays, no compression. A
-reader allocates nothing before it has checked the sizes that the file claims against the size that it has.
+the format's version and the metadata. Nothing in it can run code: no pickle, no object arrays, no compression. The
+reader allocates memory only after it has checked the sizes that the file claims against its real size.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A crew of processes: this one and copies of it, made by fork, that work in step on memory they share.
 
-Why not threads alone?  Kernels release Python's lock, but the code between two kernels needs it, and who finds it
-taken is put to sleep; on a virtual machine it takes some 0.1 ms to wake up again, hundreds of times a step.  A step of
+Why not threads alone?  Kernels release Python's lock, but the code between two kernels needs it, and a thread that
+finds it taken sleeps; on a virtual machine waking up takes some 0.1 ms, hundreds of times a step.  A step of
 the VAE was 1.2 times as fast on two threads as on one, and 1.87 times on two processes (docs/notebook.md).
 
 A fork is a cheap copy: the child has every array, model and data set that its parent had, and the system copies a page
@@ -113,14 +113,18 @@ class Crew:
 
 
 def interleave(shares: list[list]) -> list:
-    """The list that was dealt out like cards, share i being list[i::len(shares)]."""
+    """The list of which share i was list[i::len(shares)].
+
+    >>> interleave([[0, 2, 4], [1, 3]])
+    [0, 1, 2, 3, 4]
+    """
     return [item for row in zip_longest(*shares) for item in row if item is not None]
 
 
 def _hire(work: Callable, index: int) -> tuple[int, Connection]:
     ours, theirs = Pipe()
     parent = os.getpid()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until each side has its own answer to them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until each side handles them in its own way
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, see above
@@ -141,7 +145,7 @@ def _hire(work: Callable, index: int) -> tuple[int, Connection]:
 
 
 def _serve(work: Callable, index: int, line: Connection, parent: int, mask: set) -> None:
-    """The life of a member: it ends with its parent, or with the line, when the crew is closed."""
+    """What a member does until its parent ends or the crew is closed."""
     try:
         for stop in STOPS:  # they may reach the whole group; the parent decides
             signal.signal(stop, signal.SIG_IGN)
@@ -165,7 +169,7 @@ def _serve(work: Callable, index: int, line: Connection, parent: int, mask: set)
     except (EOFError, OSError):
         pass
     finally:
-        os._exit(0)  # nothing of the parent's that waits for an orderly exit is this process's to do
+        os._exit(0)  # without the parent's exit handlers
 
 
 def _close(descriptor: int) -> None:
@@ -174,7 +178,7 @@ def _close(descriptor: int) -> None:
 
 
 def _dismiss(parent: int, members: list[tuple[int, Connection]]) -> None:
-    """End the members, who have nothing to lose.  A member that inherited another crew leaves it alone."""
+    """Kill the members.  A member that inherited another crew leaves it alone."""
     if os.getpid() != parent:
         return
     for process, line in members:

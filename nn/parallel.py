@@ -1,7 +1,7 @@
 """Data parallelism, with bits that do not depend on how many threads there are.
 
-The batch is cut into shards small enough for the cache.  Shards are dealt to a fixed number of lanes like cards:
-shard i goes to lane i mod LANES.  A lane owns a gradient buffer and works through its shards in order, each forward
+The batch is cut into shards small enough for the cache.  Shards are dealt to a fixed number of lanes: shard
+i goes to lane i mod LANES.  A lane owns a gradient buffer and works through its shards in order, each forward
 and backward; a worker takes one whole lane at a time.  At the end the lanes' buffers are added in lane order, each
 worker a part of every buffer.  So every sum is taken in the same order whatever the workers do, and no kernel needs to
 know that they exist.
@@ -160,9 +160,9 @@ def map_shards(
     """`function(part)` for each slice of `count` examples, without gradients, joined along axis 0.
 
     The slices depend on `count` and `shard_size` alone.  Without `threads`: as many as `default_threads()`.
-    processes: use processes instead (see `nn/crew.py`) where there are any.  It takes some 50 ms to hire and warm
-    them up, so this is for what takes seconds; `function` must then do nothing but return its result.
-    Raises ValueError if there are no examples: what shape would nothing have?
+    processes: use processes instead (see `nn/crew.py`) where the system has them.  Starting them takes some 50 ms, so
+    this is for work of seconds; `function` must then do nothing but return its result.
+    Raises ValueError if there are no examples, since the shape of the result is then unknown.
     """
     if count < 1:
         raise ValueError("there must be at least one example (one image, one caption); given none")

@@ -148,7 +148,7 @@ def _better_blas_core() -> str | None:
 
 
 def held_back() -> str | None:
-    """A sentence for who measures speed, where the user's OPENBLAS_CORETYPE forgoes what this processor can do."""
+    """A sentence for benchmarks where the user's OPENBLAS_CORETYPE keeps NumPy from the fast kernels; else None."""
     core = os.environ.get("OPENBLAS_CORETYPE")
     if not core or core.lower() in AVX512_CORES or not _has_avx512() or _openblas_library() is None:
         return None
@@ -171,7 +171,7 @@ def _openblas_library() -> Path | None:
 
 
 def _probe_openblas(library: Path) -> str:
-    """The name of the core that OpenBLAS picks by itself, asked in a process of its own; remembered on disk."""
+    """The core type that OpenBLAS picks by itself, "" if unknown; asked in a separate process, kept in the cache."""
     status = library.stat()
     key = _hash(str(library), str(status.st_mtime_ns), str(status.st_size), _cpu_field("model name") or "")
     remembered = cachefolder.read_note(f"blas-{key}")
@@ -207,7 +207,7 @@ def _cpu_field(name: str) -> str | None:
 
 
 def _keep_memory() -> None:
-    """Let glibc reuse the memory of large arrays: serve them from the heap, and do not give its top back.
+    """Let glibc reuse the memory of large arrays: take them from the heap, and do not return its top to the system.
 
     Two threads making and freeing the arrays of a training step ran 3 to 8 times as fast over 360 steps each, where
     glibc's defaults slow down with time. One arena, so that what one thread freed another can reuse: resident memory
