@@ -1,4 +1,5 @@
 """The README's commands and snippets, word for word, only with fewer steps and images, and narrower networks."""
+import json
 import re
 import shlex
 
@@ -7,16 +8,16 @@ import pytest
 import datasets
 from bench.__main__ import BENCHES
 from generators.cli import main
+from generators.registry import FAMILIES
 from tests.docs.pages import blocks
 from tests.exercises.cli import parser as exercises
 
 LINES = [re.sub(r"\s+#.*", "", line) for block in blocks("README.md", "") for line in block.splitlines()]
 INKLING = [line for line in LINES if re.match(r"(\.venv/bin/)?inkling ", line)]
-DDPM = " ".join(f"--set {s}" for s in ("widths=[8,8]", "blocks=1", "heads=2", "features=8", "time_steps=12"))
+TINY = {name: shlex.join(f"--set={k}={json.dumps(v)}" for k, v in row.tiny.items()) for name, row in FAMILIES.items()}
 LESS = [
     (r"--minutes \S+", "--steps 3 --set batch_size=16"),
-    (r"train ddpm", f"train ddpm {DDPM}"),
-    (r"train classifier", "train classifier --set width=8"),
+    (r"train (\w+)", lambda found: f"{found[0]} {TINY[found[1]]}"),
     (r"-n \d+", "-n 2"),
     (r"evaluate", "evaluate -n 60 --no-score --sample-steps 2"),
 ]
@@ -29,8 +30,7 @@ def home(tmp_path_factory):
     patch.chdir(home)
     load = datasets.load
     patch.setattr(datasets, "load", lambda name, split="train", limit=None: load(name, split, min(limit or 500, 500)))
-    assert main(["train", "vae", "--steps", "3", "--set", "width=8", "--out", "out/demo/runs/vae"]) == 0
-    for line in INKLING:
+    for line in ["inkling train vae --minutes 1 --out out/demo/runs/vae", *INKLING]:
         for pattern, less in LESS:
             line = re.sub(pattern, less, line)
         assert main(shlex.split(line)[1:]) == 0, line
