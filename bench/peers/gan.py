@@ -1,4 +1,4 @@
-"""Twins of `generators/families/gan.py`."""
+"""Twins of `generators/families/gan.py` and `generators/parts/critic.py`."""
 from __future__ import annotations
 
 import math

@@ -1,32 +1,17 @@
 """The generative adversarial network: no right answer to copy, only a critic to convince.
 
-The other families learn by coming close to a given image.  A GAN never shows the generator an image at all.  A second
-network, the *discriminator*, looks at an image and a caption and says how well they match; the generator learns from
-that score alone, and the discriminator learns by comparing the generator's work with real pictures.  In turn:
+The other families learn by coming close to a given image.  A GAN's generator never sees one: it paints, a second
+network, the discriminator, scores how well picture and caption match, and that score is all that it learns from.  The
+discriminator meanwhile learns to tell the generator's pictures from real ones:
 
-    discriminator    real picture, its caption           up
-                     generated picture, its caption      down
-                     real picture, a caption that lies   down     (so it has to read)
-    generator        generated picture, its caption      up
+    z ~ N(0, I);   picture = generator(z, c);   discriminator(picture, c) -> score
 
 Any sharp picture that fits the caption is a good answer, so nothing pushes the generator towards an average.  That is
 why the noise z can even be left out (`noise=0`): the generator then has one picture for each caption, and it is sharp.
 
-The loss compares in pairs (Goodfellow et al. 2014 in the relativistic form of Jolicoeur-Martineau 2019; with both
-penalties below local convergence is proven, Huang et al. 2024; beside hinge and spectral normalisation it stands in
-docs/notebook.md, and `python -m bench modes` counts the modes that it finds):
+The game, its losses and its sources are in `parts/critic.py`; `python -m bench modes` counts the modes that it finds.
 
-    L_D = E softplus( D(fake, c) - D(real, c) ) + E softplus( D(real, c_false) - D(real, c) ) + gamma/2 (R1 + R2)
-    L_G = E softplus( D(real, c) - D(fake, c) )
-
-R1 and R2 are the squared length of the gradient of D with respect to the real and to the fake picture: a
-discriminator that changes its mind abruptly teaches nothing.  The exact gradient's length would need a second
-derivative, which our engine does not have; the finite difference along a random direction has the same expectation as
-the step s goes to 0:
-
-    R = E_d [ (D(x + s d, c) - D(x, c))^2 ] / s^2,    d ~ N(0, I)
-
-Read on: `Generator`, `Discriminator`, the three loss functions, `GAN.discriminator_loss`, `GAN.generator_loss`.
+Read on: `Generator`, `GAN.discriminator_loss`, `GAN.generator_loss`, and `critic_loss`, which they call.
 """
 from __future__ import annotations
 
@@ -35,11 +20,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from generators.parts.blocks import ResidualBlock
-from generators.parts.patches import squeeze, unsqueeze
+from generators.parts.critic import Discriminator, critic_loss, painter_loss
+from generators.parts.patches import unsqueeze
 from generators.parts.text import WordSum
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
-from nn import init
 from nn.modules import Conv2d, GroupNormSiLU, Linear, Module
 from nn.parallel import Threads, map_shards
 from nn.tensor import Tensor, no_grad
@@ -81,70 +66,6 @@ class Generator(Module):
         return F.tanh(self.output(h))
 
 
-class PlainBlock(Module):
-    """x + conv(act(conv(act(x)))), act a leaky ReLU.  No normalisation: the penalties need a smooth function."""
-
-    def __init__(self, channels: int, rng: np.random.Generator):
-        self.conv1 = Conv2d(channels, channels, 3, rng)
-        self.conv2 = Conv2d(channels, channels, 3, rng)
-        self.conv2.weight.data = init.zeros(self.conv2.weight.shape)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.leaky_relu(self.conv1(F.leaky_relu(x))))
-
-
-class Discriminator(Module):
-    """What it sees in an image (`look`), and how well that matches a caption (`score`): a projection discriminator
-    (Miyato and Koyama 2018, eq. 4).  Looking costs nearly everything, so one look serves several captions.
-
-    The words of a caption are summed, so its score is the sum of one score for each word, and it can be given
-    on combinations that no caption ever made."""
-
-    FEATURES = 128
-
-    def __init__(self, config: GANConfig, vocabulary_size: int, rng: np.random.Generator):
-        w, small = config.width, config.image_size // 4
-        self.text = WordSum(vocabulary_size, config.text, rng)
-        self.stem = Conv2d(4 * config.channels, w, 3, rng)
-        self.half = [PlainBlock(w, rng) for _ in range(2)]
-        self.shrink = Conv2d(4 * w, 2 * w, 1, rng)
-        self.quarter = [PlainBlock(2 * w, rng) for _ in range(2)]
-        self.features = Linear(small * small * 2 * w, self.FEATURES, rng)
-        self.real = Linear(self.FEATURES, 1, rng, bias=False)  # only differences of scores count
-        self.caption = Linear(config.text, self.FEATURES, rng)
-
-    def look(self, images: Tensor) -> Tensor:
-        """Images (N, H, W, C) from -1 to 1 -> features (N, FEATURES)."""
-        h = self.stem(squeeze(images))  # (N, 14, 14, w)
-        for block in self.half:
-            h = block(h)
-        h = self.shrink(squeeze(h))  # (N, 7, 7, 2w)
-        for block in self.quarter:
-            h = block(h)
-        return F.leaky_relu(self.features(F.leaky_relu(h).reshape(len(h), -1)))
-
-    def score(self, features: Tensor, tokens: np.ndarray) -> Tensor:
-        """The score D(x, c), (N,): is it a picture at all, and is it one of this?"""
-        match = F.sum(features * self.caption(self.text(tokens)), axis=1) * (1 / np.sqrt(self.FEATURES))
-        return self.real(features).reshape(-1) + match
-
-
-def relativistic_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """softplus(D(fake) - D(real)), (N,): the real one should win (Jolicoeur-Martineau 2019)."""
-    return F.softplus(fake - real)
-
-
-def relativistic_generator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """softplus(D(real) - D(fake)), (N,): the same comparison, with the other winner."""
-    return F.softplus(real - fake)
-
-
-def finite_difference_penalty(at: Tensor, beside: Tensor, step: float) -> Tensor:
-    """(D(x + s d) - D(x))^2 / s^2, (N,), which estimates the squared length of D's gradient at x."""
-    difference = (beside - at) * (1 / step)
-    return difference * difference
-
-
 class GAN(Family):
     """A generator and a discriminator, updated in turn."""
 
@@ -158,7 +79,7 @@ class GAN(Family):
             raise ValueError(f"{self.name}: the image size must be a multiple of 4; given {config.image_size}")
         self.text = WordSum(len(self.vocabulary), config.text, rng)
         self.generator = Generator(config, rng)
-        self.discriminator = Discriminator(config, len(self.vocabulary), rng)
+        self.discriminator = Discriminator(self.image_shape, config.width, config.text, len(self.vocabulary), rng)
 
     # --- training ----------------------------------------------------------------------------------------------
 
@@ -174,43 +95,20 @@ class GAN(Family):
         z = rng.standard_normal((len(tokens), self.config.noise), dtype=np.float32)
         return self.generator(self.text(tokens), z)
 
-    def painted(self, shard: Shard, rng: np.random.Generator) -> Tensor:
-        """The pictures that the discriminator has to tell from a shard's real ones: of the same captions."""
-        return self.generate(shard.tokens, rng)
-
     def discriminator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """L_D: prefer real pictures to generated ones and true captions to false ones, and do it smoothly."""
-        real, n = shard.images * 2 - 1, len(shard.images)
+        """L_D, on fresh pictures of the shard's captions."""
+        config, real = self.config, shard.images * 2 - 1
         with no_grad():
-            fake = self.painted(shard, rng).data
-        s = self.config.penalty_step
-        both = np.concatenate([real, fake])
-        beside = both + np.float32(s) * rng.standard_normal(both.shape, dtype=np.float32)
-        seen = self.discriminator.look(Tensor(np.concatenate([both, beside])))  # real, fake, beside real, beside fake
-        tokens = np.concatenate([shard.tokens] * 4)
-        scores = self.discriminator.score(seen, tokens)
-        on_real, on_fake = scores[:n], scores[n : 2 * n]
-        contest = relativistic_discriminator_loss(on_real, on_fake)
-        if shard.false_tokens is not None:
-            on_lie = self.discriminator.score(seen[:n], shard.false_tokens)
-            contest = contest + relativistic_discriminator_loss(on_real, on_lie)
-        penalty = finite_difference_penalty(scores[: 2 * n], scores[2 * n :], s)  # R1 and R2 in one
-        loss = (F.sum(contest) + F.sum(penalty) * (self.config.gamma / 2)) * (1 / shard.batch_size)
-        return loss, {
-            "penalty": float(penalty.data.sum()) / shard.batch_size,
-            "real_wins": float((on_real.data > on_fake.data).sum()) / shard.batch_size,
-        }
+            fake = self.generate(shard.tokens, rng).data
+        loss, sums = critic_loss(
+            self.discriminator, real, fake, shard.tokens, shard.false_tokens, rng, config.gamma, config.penalty_step
+        )
+        return loss * (1 / shard.batch_size), {name: value / shard.batch_size for name, value in sums.items()}
 
     def generator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """L_G: paint what the discriminator prefers to a real picture."""
-        return self.unconvinced(self.painted(shard, rng), shard), {}
-
-    def unconvinced(self, fake: Tensor, shard: Shard) -> Tensor:
-        """How far pictures (n, H, W, C) from -1 to 1 lose against the shard's real ones, under the same captions."""
-        on_fake = self.discriminator.score(self.discriminator.look(fake), shard.tokens)
-        with no_grad():
-            on_real = self.discriminator.score(self.discriminator.look(Tensor(shard.images * 2 - 1)), shard.tokens)
-        return F.sum(relativistic_generator_loss(on_real, on_fake)) * (1 / shard.batch_size)
+        """L_G, on fresh pictures of the shard's captions."""
+        fake = self.generate(shard.tokens, rng)
+        return painter_loss(self.discriminator, shard.images * 2 - 1, fake, shard.tokens) * (1 / shard.batch_size), {}
 
     # --- generating --------------------------------------------------------------------------------------------
 

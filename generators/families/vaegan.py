@@ -3,8 +3,8 @@
 A VAE is told how far each pixel is from the original, so wherever its vector z does not say, it paints the average of
 what might be there: a blur (`vae.py`).  A GAN's critic says only whether a picture looks real and fits its caption, so
 its painter takes a side and stays sharp; but there is no way back from a picture to its noise, and nothing keeps the
-painter from leaving out whatever it finds hard (`gan.py`).  The critic does not care who painted.  So let it judge what
-a VAE's decoder paints, and have both (Larsen et al. 2016):
+painter from leaving out whatever it finds hard (`gan.py`).  So let the critic judge what a VAE's decoder
+paints, and have both (Larsen et al. 2016):
 
     critic       real picture above painted one, its caption above one that lies: all as in `gan.py`
     painters     L = weight * ( 1/2 |x - decoder(z, c)|^2 + KL( q(z|x,c) || N(0, I) ) )     "paint this image close"
@@ -14,7 +14,7 @@ In the first line z is read off the image; in the second so is that of one half 
 so that what comes back through z is as sharp as what is new.  The two ask different things of one decoder.  The first
 ties each z to an image, so that no kind of image is forgotten, and the encoder can still read z off a picture; the
 second says how to fill in what z leaves open.  That is the whole of it: an auto-encoder with one term more in its loss,
-and a phase of training that is taken over from `GAN` as it stands.
+and the critic of `parts/critic.py`, which does not care who painted.
 
 The first term is a sum over hundreds of pixels, the second a single score.  At weight 1 the critic would not be heard,
 at 0 this is a GAN.  Half the squared distance is also -log of a Gaussian of width 1, which is far too wide for pixels
@@ -22,7 +22,7 @@ from -1 to 1.  A likelihood that learns its width, as the VAE's for gray images 
 it grow, and then no longer minds what is painted (docs/notebook.md has the figures; and closeness measured by what the
 critic sees in two images, which Larsen et al. prefer to pixels).
 
-Read on: `VAEGAN.loss`; `vae.AutoEncoder` for what can be done with z, `gan.GAN.discriminator_loss` for the critic.
+Read on: `VAEGAN.loss`; `vae.AutoEncoder` for what can be done with z, `parts/critic.py` for the critic.
 """
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from generators.families.gan import GAN, Discriminator, GANConfig
 from generators.families.vae import AutoEncoder, AutoEncoderConfig, reparameterise
+from generators.parts.critic import Discriminator, critic_loss, painter_loss
 from generators.training import OptimiserConfig, Phase, Shard
 from nn import functional as F
-from nn.tensor import Tensor
+from nn.tensor import Tensor, no_grad
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class VAEGANConfig(AutoEncoderConfig):
     weight: float = 0.01  # of closeness and KL, in nats per image, beside the critic
     gamma: float = 0.05  # weight of the critic's gradient penalties
     penalty_step: float = 0.05  # s of their finite difference; pictures go from -1 to 1
-    optimiser: OptimiserConfig = field(default_factory=lambda: GANConfig().optimiser)
+    optimiser: OptimiserConfig = field(  # that of a GAN
+        default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3, betas=(0.0, 0.99), clip_norm=10.0, final=0.05)
+    )
 
 
 def half_of(shard: Shard) -> int:
@@ -57,12 +59,10 @@ class VAEGAN(AutoEncoder):
     name = "vaegan"
     Config = VAEGANConfig
     wants_false_captions = True
-    discriminator_loss = GAN.discriminator_loss
-    unconvinced = GAN.unconvinced
 
     def __init__(self, config: VAEGANConfig, rng: np.random.Generator):
         super().__init__(config, rng)
-        self.discriminator = Discriminator(config, len(self.vocabulary), rng)
+        self.discriminator = Discriminator(self.image_shape, config.width, config.text, len(self.vocabulary), rng)
 
     def expected(self, outputs: Tensor) -> Tensor:
         return F.tanh(outputs) * 0.5 + 0.5
@@ -94,18 +94,30 @@ class VAEGAN(AutoEncoder):
         z = reparameterise(mean, log_var, self.random(half, rng))
         return self.paint(F.concat([z, Tensor(self.random(len(caption) - half, rng))], axis=0), caption)
 
+    def discriminator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The critic's: L_D of `parts/critic.py`."""
+        config, real = self.config, shard.images * 2 - 1
+        with no_grad():
+            fake = self.painted(shard, rng).data
+        loss, sums = critic_loss(
+            self.discriminator, real, fake, shard.tokens, shard.false_tokens, rng, config.gamma, config.penalty_step
+        )
+        return loss * (1 / shard.batch_size), {name: value / shard.batch_size for name, value in sums.items()}
+
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """L: close to the image from the z that was read off it, and real to the critic, from that z or another."""
-        caption, n, half = self.text(shard.tokens), len(shard.images), half_of(shard)
+        caption, real, half = self.text(shard.tokens), shard.images * 2 - 1, half_of(shard)
+        n = len(real)
         mean, log_var = self.encoder(shard.images, caption)
         z = reparameterise(mean, log_var, self.random(n, rng))
         more = F.concat([z, Tensor(self.random(n - half, rng))], axis=0)
         pictures = self.paint(more, F.concat([caption, caption[half:]], axis=0))
         back, new = pictures[:n], pictures[n:]
-        error = back - (shard.images * 2 - 1)
+        error = back - real
         distance = F.sum(error * error, axis=(1, 2, 3)) * 0.5
         kl = F.gaussian_kl(mean, log_var)
-        unconvinced = self.unconvinced(F.concat([back[:half], new], axis=0), shard)
+        shown = F.concat([back[:half], new], axis=0)
+        unconvinced = painter_loss(self.discriminator, real, shown, shard.tokens) * (1 / shard.batch_size)
         loss = F.sum(distance + kl) * (self.config.weight / shard.batch_size) + unconvinced
         return loss, {
             "distance": float(distance.data.sum()) / shard.batch_size,

@@ -186,8 +186,8 @@ FAMILIES = {
         ),
     ],
     "discriminator-step": [
-        ("no lies are shown", "lie are not shown", "if shard.false_tokens is not None:", "if False:"),
-        ("half of gamma", "half of gamma", "self.config.gamma / 2", "self.config.gamma"),
+        ("no lies are shown", "lie are not shown", "if false_tokens is not None:", "if False:"),
+        ("half of gamma", "half of gamma", "gamma / 2", "gamma"),
         ("one side cut off", "", "contest = relativistic_discriminator_loss(on_real, on_fake)",
          "contest = relativistic_discriminator_loss(on_real.detach(), on_fake)"),
         (

@@ -328,22 +328,17 @@ ALL = {
     yield x, x
     """,
     "discriminator-step": """
-    size, s = len(shard.images), self.config.penalty_step
-    real = Tensor(2 * shard.images - 1)
-    with no_grad():
-        fake = self.generate(shard.tokens, rng).detach()
     loss, slope, scores = 0.0, 0.0, []
     for picture in (real, fake):
-        score = self.discriminator.score(self.discriminator.look(picture), shard.tokens)
-        moved = Tensor(picture.data + s * rng.standard_normal(picture.shape, dtype=np.float32))
-        beside = self.discriminator.score(self.discriminator.look(moved), shard.tokens)
-        slope = slope + ((beside - score) / s) ** 2
+        score = critic.score(critic.look(Tensor(picture)), tokens)
+        moved = picture + step * rng.standard_normal(picture.shape, dtype=np.float32)
+        beside = critic.score(critic.look(Tensor(moved)), tokens)
+        slope = slope + ((beside - score) / step) ** 2
         scores.append(score)
     loss = F.softplus(scores[1] - scores[0])
-    if shard.false_tokens is not None:
-        lie = self.discriminator.score(self.discriminator.look(real), shard.false_tokens)
+    if false_tokens is not None:
+        lie = critic.score(critic.look(Tensor(real)), false_tokens)
         loss = loss + F.softplus(lie - scores[0])
-    total = F.sum(loss + slope * (self.config.gamma * 0.5)) / shard.batch_size
-    return total, {"penalty": float(slope.data.mean()), "real_wins": 0.0}
+    return F.sum(loss + slope * (gamma * 0.5)), {"penalty": float(slope.data.sum()), "real_wins": 0.0}
     """,
 }

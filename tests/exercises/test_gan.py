@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 from datasets.captions import HANDWRITING
-from generators.families import gan
-from generators.training import Shard
+from generators.parts import critic
 from nn import functional as F
 from nn.tensor import Parameter, Tensor
-from tests.exercises.trial import SameNoise, Trial, bare, normal
+from tests.exercises.trial import SameNoise, Trial, normal
 from tests.oracles.elementary import each, softplus
 
 
@@ -27,7 +26,7 @@ def test_relativistic_discriminator_loss(size):
         "real and fake are judged apart; here they are compared": each(softplus, -real) + each(softplus, fake),
         "softplus is missing": fake - real,
     }
-    got = trial.run(gan.relativistic_discriminator_loss, Tensor(real), Tensor(fake))
+    got = trial.run(critic.relativistic_discriminator_loss, Tensor(real), Tensor(fake))
     trial.expect(got, each(softplus, fake - real), "the loss", instead=instead)
 
 
@@ -57,12 +56,12 @@ def check_that_both_are_taught(function):
 
 @pytest.mark.exercise(id="discriminator-loss")
 def test_relativistic_discriminator_loss_can_be_trained():
-    check_that_both_are_taught(gan.relativistic_discriminator_loss)
+    check_that_both_are_taught(critic.relativistic_discriminator_loss)
 
 
 @pytest.mark.exercise(id="generator-loss")
 def test_relativistic_generator_loss_can_be_trained():
-    check_that_both_are_taught(gan.relativistic_generator_loss)
+    check_that_both_are_taught(critic.relativistic_generator_loss)
 
 
 @pytest.mark.exercise(id="generator-loss")
@@ -79,7 +78,7 @@ def test_relativistic_generator_loss(size):
             softplus, fake - real
         ),
     }
-    got = trial.run(gan.relativistic_generator_loss, Tensor(real), Tensor(fake))
+    got = trial.run(critic.relativistic_generator_loss, Tensor(real), Tensor(fake))
     trial.expect(got, each(softplus, real - fake), "the loss", instead=instead)
 
 
@@ -101,106 +100,72 @@ class TinyDiscriminator:
         return (flat @ self.w.data)[:, 0] ** 2 / 4 + (flat @ self.v.data)[:, 0] * tokens[:, 0]
 
 
-def tiny_gan(gamma=0.7):
-    """A GAN whose generator paints its parameter, the caption and the noise over four pixels."""
-    model = bare(gan.GAN)
-    model.config = gan.GANConfig(
-        image_size=2, channels=1, vocabulary=("a",), noise=4, text=1, gamma=gamma, penalty_step=0.5
-    )
-    model.text = lambda tokens: Tensor(np.float32(tokens))
-    model.brush = Parameter(normal((1, 4), 5, np.float32))
-    model.generator = lambda caption, z: F.reshape(F.tanh(model.brush * caption + Tensor(z) * 0.5), (-1, 2, 2, 1))
-    model.discriminator = TinyDiscriminator()
-    return model
-
-
-def painted(model, tokens):
-    z = SameNoise().standard_normal((len(tokens), 4), np.float32).astype(float)
-    return np.tanh(model.brush.data * tokens + 0.5 * z).reshape(-1, 2, 2, 1)
+def pictures():
+    """Real and painted ones, three of each."""
+    return [np.tanh(normal((3, 2, 2, 1), seed, np.float32)) for seed in (2, 5)]
 
 
 @pytest.mark.exercise(id="discriminator-step")
-@pytest.mark.parametrize("lies, size", [(False, 3), (True, 3), (True, 12)], ids=["no_lies", "lies", "part_of_a_batch"])
-def test_discriminator_loss(lies, size):
-    model, images = tiny_gan(), np.abs(normal((3, 2, 2, 1), 2, np.float32)) / 3
+@pytest.mark.parametrize("lies", [False, True], ids=["no_lies", "lies"])
+def test_critic_loss(lies):
+    (real, fake), tiny, s, gamma = pictures(), TinyDiscriminator(), 0.5, 0.7
     tokens, false = np.array([[1], [2], [3]]), np.array([[2], [3], [1]])
-    shard = Shard(images, tokens, false if lies else None, np.zeros(3, int), np.arange(3), size)
-    tags = (["with captions that lie"] if lies else []) + (["where the shard is a part of a batch"] if size > 3 else [])
-    trial = Trial(f"GAN.discriminator_loss(shard, rng), batch_size = {size}", *tags, images=images, tokens=tokens)
+    call = "critic_loss(critic, real, fake, tokens, false_tokens, rng, gamma, step)"
+    trial = Trial(call, *(["with captions that lie"] if lies else []), real=real, fake=fake, tokens=tokens)
     rng = SameNoise()
-    loss = trial.expect_loss_and_metrics(trial.run(model.discriminator_loss, shard, rng))
+    got = trial.run(critic.critic_loss, tiny, real, fake, tokens, false if lies else None, rng, gamma, s)
+    loss = trial.expect_loss_and_metrics(got)
 
-    tiny, s, gamma = TinyDiscriminator(np.float64), model.config.penalty_step, model.config.gamma
-    real, fake = images * 2.0 - 1, painted(model, tokens)
-    on_real, on_fake = tiny.score_of(real, tokens), tiny.score_of(fake, tokens)
+    exact = TinyDiscriminator(np.float64)
+    on_real, on_fake = exact.score_of(real, tokens), exact.score_of(fake, tokens)
 
     def penalty_of(x, d):
-        return ((tiny.score_of(x + s * d, tokens) - tiny.score_of(x, tokens)) / s) ** 2
+        return ((exact.score_of(x + s * d, tokens) - exact.score_of(x, tokens)) / s) ** 2
 
     contest = each(softplus, on_fake - on_real)
-    lie = each(softplus, tiny.score_of(real, false) - on_real) if lies else 0 * contest
-    lie_on_fake = each(softplus, tiny.score_of(fake, false) - on_real) if lies else 0 * contest
+    lie = each(softplus, exact.score_of(real, false) - on_real) if lies else 0 * contest
+    lie_on_fake = each(softplus, exact.score_of(fake, false) - on_real) if lies else 0 * contest
     direction = SameNoise().standard_normal(real.shape)
     r1, r2 = penalty_of(real, direction), penalty_of(fake, direction)
     penalty = gamma / 2 * (r1 + r2)
-    total = contest + lie + penalty
-    raw = each(softplus, on_fake - tiny.score_of(images, tokens))
+    right = (contest + lie + penalty).sum()
     uniform, single = (
         contest + lie + gamma / 2 * (penalty_of(real, other) + penalty_of(fake, other))
         for other in (SameNoise().random(real.shape), SameNoise().standard_normal())
     )
     instead = {
-        "divide by shard.batch_size, not by the length of the shard": total.sum() / 3,
-        "the sum over examples is not divided by shard.batch_size": total.sum(),
-        "real and fake are exchanged": (each(softplus, on_real - on_fake) + lie + penalty).sum() / size,
-        "captions that lie are not shown": (contest + penalty).sum() / size,
-        "a lie is about a real picture, not about a painted one": (contest + lie_on_fake + penalty).sum() / size,
-        "the penalty is missing": (contest + lie).sum() / size,
-        "the penalty is for fake pictures too (R2)": (contest + lie + gamma / 2 * r1).sum() / size,
-        "the penalty is for real pictures too (R1)": (contest + lie + gamma / 2 * r2).sum() / size,
-        "half of gamma, not gamma": (contest + lie + 2 * penalty).sum() / size,
-        "the images have to go from [0, 1] to [-1, 1]": (raw + lie + penalty).sum() / size,
-        "the penalty's direction is uniform; normal numbers are wanted": uniform.sum() / size,
-        "the penalty's direction is one number; each pixel wants its own": single.sum() / size,
+        "the sum over the pairs is wanted, not the mean": right / 3,
+        "real and fake are exchanged": (each(softplus, on_real - on_fake) + lie + penalty).sum(),
+        "captions that lie are not shown": (contest + penalty).sum(),
+        "a lie is about a real picture, not about a painted one": (contest + lie_on_fake + penalty).sum(),
+        "the penalty is missing": (contest + lie).sum(),
+        "the penalty is for fake pictures too (R2)": (contest + lie + gamma / 2 * r1).sum(),
+        "the penalty is for real pictures too (R1)": (contest + lie + gamma / 2 * r2).sum(),
+        "half of gamma, not gamma": (contest + lie + 2 * penalty).sum(),
+        "the penalty's direction is uniform; normal numbers are wanted": uniform.sum(),
+        "the penalty's direction is one number; each pixel wants its own": single.sum(),
     }
-    right = total.sum() / size
     instead = {cause: value for cause, value in instead.items() if abs(value - right) > 1e-6}
     trial.expect(loss, right, "the loss", rtol=1e-4, atol=1e-5, instead=instead)
-    rng.expect_normals(trial, 3 * 4 + images.size)
+    rng.expect_normals(trial, real.size)
 
     def again():
-        contest = each(softplus, tiny.score_of(fake, tokens) - tiny.score_of(real, tokens))
-        lie = each(softplus, tiny.score_of(real, false) - tiny.score_of(real, tokens)) if lies else 0
-        return (contest + lie + gamma / 2 * (penalty_of(real, direction) + penalty_of(fake, direction))).sum() / size
+        contest = each(softplus, exact.score_of(fake, tokens) - exact.score_of(real, tokens))
+        lie = each(softplus, exact.score_of(real, false) - exact.score_of(real, tokens)) if lies else 0
+        return (contest + lie + gamma / 2 * (penalty_of(real, direction) + penalty_of(fake, direction))).sum()
 
-    trial.require(getattr(loss, "requires_grad", False), "no gradient reaches the discriminator", "work with tensors")
+    trial.require(getattr(loss, "requires_grad", False), "no gradient reaches the critic", "work with tensors")
     loss.backward()
     for name in ("w", "v"):
-        weight, slopes = getattr(tiny, name).data, np.empty((4, 1))
+        weight, slopes = getattr(exact, name).data, np.empty((4, 1))
         for i in range(4):
             was = weight[i, 0]
             ends = []
             for weight[i, 0] in (was - 1e-5, was + 1e-5):
                 ends.append(again())
             weight[i, 0], slopes[i] = was, (ends[1] - ends[0]) / 2e-5
-        about = f"the gradient of the discriminator's {name}"
-        trial.expect(getattr(model.discriminator, name).grad, slopes, about, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.exercise(id="discriminator-step")
-def test_the_discriminators_step_teaches_the_discriminator_alone():
-    model, images = tiny_gan(), np.abs(normal((3, 2, 2, 1), 2, np.float32)) / 3
-    tokens = np.array([[1], [2], [3]])
-    shard = Shard(images, tokens, None, np.zeros(3, int), np.arange(3), 3)
-    trial = Trial("GAN.discriminator_loss(shard, rng)", images=images, tokens=tokens)
-    loss = trial.expect_loss_and_metrics(trial.run(model.discriminator_loss, shard, SameNoise()))
-    reached = leaves(loss)
-    trial.require(id(model.discriminator.w) in reached, "no gradient reaches the discriminator", "something uses .data")
-    trial.require(
-        id(model.brush) not in reached,
-        "the gradient reaches the generator as well",
-        "paint inside of no_grad(), or take the .data of what was painted",
-    )
+        about = f"the gradient of the critic's {name}"
+        trial.expect(getattr(tiny, name).grad, slopes, about, rtol=1e-3, atol=1e-3)
 
 
 THING = {"digit": "seven", "variant": "with a bar", "stroke": "bold", "slant": "right", "size": "small"}

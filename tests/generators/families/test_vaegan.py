@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from generators.families.gan import relativistic_generator_loss
 from generators.families.vaegan import VAEGAN
+from generators.parts.critic import relativistic_generator_loss
 from generators.training import OptimiserConfig, Shard, Trainer
 from nn.tensor import Tensor
 from tests.generators.families.test_gan import moved, weights
