@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from generators.parts.autoencode import AutoEncode
 from generators.parts.blocks import ResidualBlock, is_ink, log_mean_exp, soft_clip
 from generators.parts.patches import squeeze, unsqueeze
 from generators.parts.text import TextEncoder
@@ -170,7 +171,7 @@ class Decoder(Module):
         return self.output(h)
 
 
-class AutoEncoder(Family):
+class AutoEncoder(AutoEncode, Family):
     """Encoder and decoder, both told the caption, and the ways through z; how they are trained is a subclass's matter.
 
     A subclass says what the decoder's outputs are: how many for each channel, and by `expected` what is painted.
@@ -222,35 +223,6 @@ class AutoEncoder(Family):
             return self.encoder(images[part], self.text(tokens[part]))[0].data
 
         return map_shards(read, len(images), self.config.shard_size, threads)
-
-    def reconstruct(self, images: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
-        """The images after a trip through z, (N, H, W, C)."""
-        return self.decode(self.encode(images, captions, threads), captions, threads)
-
-    def interpolate(
-        self,
-        first: np.ndarray,
-        second: np.ndarray,
-        captions: list[str],
-        steps: int,
-        threads: Threads | None = None,
-    ) -> np.ndarray:
-        """From each first image to its second in `steps` pictures, (steps, N, H, W, C), z moving in a straight line."""
-        start, end = self.encode(first, captions, threads), self.encode(second, captions, threads)
-        fractions = np.linspace(0, 1, steps, dtype=np.float32)
-        return np.stack([self.decode(start + f * (end - start), captions, threads) for f in fractions])
-
-    def edit(
-        self, images: np.ndarray, captions: list[str], new_captions: list[str], threads: Threads | None = None
-    ) -> np.ndarray:
-        """The images, described by `captions`, as `new_captions` would have them: the same z, another caption."""
-        return self.decode(self.encode(images, captions, threads), new_captions, threads)
-
-    def traverse(self, z: np.ndarray, dimension: int, values: np.ndarray, caption: str) -> np.ndarray:
-        """Pictures (len(values), H, W, C) of z (latent,) with one of its numbers set to each value in turn."""
-        walk = np.repeat(z[None], len(values), axis=0)
-        walk[:, dimension] = values
-        return self.decode(walk, [caption] * len(values))
 
 
 class VAE(AutoEncoder):

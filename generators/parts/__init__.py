@@ -1,4 +1,5 @@
 """What more than one family is made of, and what knows no family.
 
-Read `text` (captions) and `blocks` (layers) first; then `patches`, `attention`, `guidance`.
+Read `text` (captions) and `blocks` (layers) first; then `patches`, `attention`, `guidance`, `critic`,
+`autoencode`.
 """

@@ -24,12 +24,6 @@ def soft_clip(raw: Tensor, most: float) -> Tensor:
     return most * F.tanh(raw * (1 / most))
 
 
-def where_asked(images: np.ndarray, edited: np.ndarray, captions: list[str], wanted: list[str]) -> np.ndarray:
-    """`edited`, but the image itself wherever `wanted` says what its caption says already.  Images (N, H, W, C)."""
-    asked = np.array([old != new for old, new in zip(captions, wanted, strict=True)])
-    return np.where(asked[:, None, None, None], edited, images)
-
-
 def is_ink(images: np.ndarray) -> bool:
     """Whether uint8 images are ink on paper, almost black and white, rather than photographs, which are gray."""
     return bool(np.mean((images > 25) & (images < 230)) <= 0.2)

@@ -33,7 +33,8 @@ import numpy as np
 from datasets.dataset import Dataset
 from generators.families.diffusion import process
 from generators.families.diffusion.unet import UNet
-from generators.parts.blocks import is_ink, where_asked
+from generators.parts.autoencode import AutoEncode
+from generators.parts.blocks import is_ink
 from generators.parts.guidance import drop_captions, guide
 from generators.parts.text import TextEncoder
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
@@ -78,7 +79,7 @@ class DDPMConfig(DiffusionConfig):
 OF_INK = {"training_times": "middle", "guidance": 5.0, "edit_guidance": 5.0, "guided_levels": (0.15, 150.0)}
 
 
-class DDPM(Family):
+class DDPM(AutoEncode, Family):
     """A U-Net that denoises, and its uses.  Images are in [0, 1] outside and in [-1, 1] inside."""
 
     name = "ddpm"
@@ -283,41 +284,12 @@ class DDPM(Family):
 
         return to_unit(map_shards(paint, len(noise), self.config.shard_size, threads, processes=True))
 
-    def reconstruct(
-        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int | None = None
-    ) -> np.ndarray:
-        """The images after the way into noise and back, (N, H, W, C)."""
-        return self.decode(self.encode(images, captions, threads, steps), captions, threads, steps)
+    def between(self, start: np.ndarray, end: np.ndarray, fraction: float) -> np.ndarray:
+        return process.slerp(start, end, fraction)
 
-    def interpolate(
-        self,
-        first: np.ndarray,
-        second: np.ndarray,
-        captions: list[str],
-        steps: int,
-        threads: Threads | None = None,
-    ) -> np.ndarray:
-        """From each first image to its second in `steps` pictures, (steps, N, H, W, C), along the sphere of noises."""
-        start, end = self.encode(first, captions, threads), self.encode(second, captions, threads)
-        path = np.concatenate([process.slerp(start, end, fraction) for fraction in np.linspace(0, 1, steps)])
-        return self.decode(path, captions * steps, threads).reshape(steps, *first.shape)
-
-    def edit(
-        self,
-        images: np.ndarray,
-        captions: list[str],
-        new_captions: list[str],
-        threads: Threads | None = None,
-        guidance: float | None = None,
-    ) -> np.ndarray:
-        """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption.
-
-        guidance: of painting (None: as the config says); an image is read without.  Where the captions say the same it
-            stays as it is.
-        """
-        guidance = self.config.edit_guidance if guidance is None else guidance
-        edited = self.decode(self.encode(images, captions, threads), new_captions, threads, guidance=guidance)
-        return where_asked(images, edited, captions, new_captions)
+    def edit_options(self, guidance: float | None = None) -> tuple[dict, dict]:
+        """guidance: of painting (None: as the config says); an image is read without."""
+        return {}, {"guidance": self.config.edit_guidance if guidance is None else guidance}
 
 
 def weight_at(guidance: float, ab: float, levels: tuple[float, float]) -> float:

@@ -54,7 +54,8 @@ from generators.families.flow.bijectors import (
     sum_per_example,
 )
 from generators.families.flow.conditioning import CaptionPrior, Conditioning, CouplingNetwork, Sketches
-from generators.parts.blocks import is_ink, log_mean_exp, soft_clip, where_asked
+from generators.parts.autoencode import AutoEncode
+from generators.parts.blocks import is_ink, log_mean_exp, soft_clip
 from generators.parts.guidance import drop_captions
 from generators.parts.patches import squeeze, unsqueeze
 from generators.parts.text import TextEncoder
@@ -192,7 +193,7 @@ def build_flow(config: RealNVPConfig, rng: np.random.Generator) -> Bijector:
     )
 
 
-class RealNVP(Family):
+class RealNVP(AutoEncode, Family):
     """A flow between images and noise, told the caption in every coupling, and its uses."""
 
     name = "realnvp"
@@ -368,39 +369,11 @@ class RealNVP(Family):
 
         return quantise(map_shards(paint, len(z), self.config.shard_size, threads))
 
-    def reconstruct(self, images: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
-        """The images after the way into noise and back: the very same, or something is wrong."""
-        return self.decode(self.encode(images, captions, threads), captions, threads)
-
-    def interpolate(
-        self,
-        first: np.ndarray,
-        second: np.ndarray,
-        captions: list[str],
-        steps: int,
-        threads: Threads | None = None,
-    ) -> np.ndarray:
-        """From each first image to its second in `steps` pictures, (steps, N, H, W, C): a straight line in noise."""
-        start, end = self.encode(first, captions, threads), self.encode(second, captions, threads)
-        fractions = np.linspace(0, 1, steps, dtype=start.dtype)
-        return np.stack([self.decode(start + f * (end - start), captions, threads) for f in fractions])
-
-    def edit(
-        self,
-        images: np.ndarray,
-        captions: list[str],
-        new_captions: list[str],
-        threads: Threads | None = None,
-        guidance: float | None = None,
-    ) -> np.ndarray:
-        """The images, described by `captions`, as `new_captions` would have them: the same noise, another caption.
-
-        guidance: of both ways.  None: to paint a little more strictly than to read (`edit_guidance`), which brings more
-        of the changes through.  Where the captions say the same the image stays as it is.
-        """
+    def edit_options(self, guidance: float | None = None) -> tuple[dict, dict]:
+        """guidance: of both ways.  None: to paint a little more strictly than to read (`edit_guidance`), which brings
+        more of the changes through."""
         reading, painting = self.edit_guidance if guidance is None else (guidance, guidance)
-        edited = self.decode(self.encode(images, captions, threads, reading), new_captions, threads, painting)
-        return where_asked(images, edited, captions, new_captions)
+        return {"guidance": reading}, {"guidance": painting}
 
 
 def gaussian_log_density(z: Tensor) -> Tensor:

@@ -174,7 +174,7 @@ def test_a_soft_clip_knows_the_way_back():
 
 
 def test_ways_through_the_noise():
-    """Interpolation ends at the reconstructions; an edit to the same caption is one too; a traversal moves."""
+    """Interpolation ends at the reconstructions; an edit to the same caption is one too."""
     model = small()
     for p in model.parameters():
         p.data += 0.05 * np.random.default_rng(p.size).standard_normal(p.shape).astype(np.float32)
@@ -184,10 +184,6 @@ def test_ways_through_the_noise():
     assert walk.shape == (5, 2, 28, 28, 1)
     np.testing.assert_allclose(walk[0], rebuilt[:2], atol=1e-5)
     np.testing.assert_allclose(model.edit(images, captions, captions), rebuilt, atol=1e-5)
-    z = model.encode(images, captions)
-    film = model.traverse(z[0], 1, np.array([z[0, 1], 3.0], np.float32), captions[0])
-    np.testing.assert_allclose(film[0], rebuilt[0], atol=1e-5)
-    assert np.abs(film[1] - film[0]).max() > 0
 
 
 def test_the_likelihood_suits_the_images():

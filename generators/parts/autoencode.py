@@ -1,0 +1,54 @@
+"""What can be done with a family that reads noise off an image and paints the image of a noise: once for all of them.
+
+    encode(images, captions, threads=None, **options) -> noise z (N, ...)       what the captions leave out
+    decode(z, captions, threads=None, **options) -> images (N, H, W, C) in [0, 1]
+
+An image's noise under its own caption gives the image back (`reconstruct`); a way between two noises is one between two
+images (`interpolate`); under another caption the same noise is the image edited (`edit`).
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from nn.parallel import Threads
+
+
+class AutoEncode:
+    """Mixin for families with `encode` and `decode`."""
+
+    def reconstruct(
+        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, **options
+    ) -> np.ndarray:
+        """The images (N, H, W, C) after the way into noise and back; options: of both, such as diffusion's steps."""
+        return self.decode(self.encode(images, captions, threads, **options), captions, threads, **options)
+
+    def interpolate(
+        self, first: np.ndarray, second: np.ndarray, captions: list[str], steps: int, threads: Threads | None = None
+    ) -> np.ndarray:
+        """From each first image to its second, both under its caption, in `steps` pictures: (steps, N, H, W, C)."""
+        start, end = self.encode(first, captions, threads), self.encode(second, captions, threads)
+        path = np.concatenate([self.between(start, end, fraction) for fraction in np.linspace(0, 1, steps).tolist()])
+        return self.decode(path, captions * steps, threads).reshape(steps, *first.shape)
+
+    def between(self, start: np.ndarray, end: np.ndarray, fraction: float) -> np.ndarray:
+        """The noise at this fraction of the way, a straight line unless a family says otherwise."""
+        return start + fraction * (end - start)
+
+    def edit(
+        self, images: np.ndarray, captions: list[str], wanted: list[str], threads: Threads | None = None, **emphasis
+    ) -> np.ndarray:
+        """The images (N, H, W, C), described by `captions`, as `wanted` has them: the same noise, another caption.
+
+        emphasis: `guidance`, for families that have one (`edit_options`).  Under it an image would not come back as it
+            was, so where the captions say the same it stays as it is.
+        """
+        reading, painting = self.edit_options(**emphasis)
+        edited = self.decode(self.encode(images, captions, threads, **reading), wanted, threads, **painting)
+        if not painting:
+            return edited
+        asked = np.array([old != new for old, new in zip(captions, wanted, strict=True)])
+        return np.where(asked[:, None, None, None], edited, images)
+
+    def edit_options(self) -> tuple[dict, dict]:
+        """The options of `encode` and of `decode` for an edit."""
+        return {}, {}
