@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from generators import renamed
 from generators.errors import UsageError
 from generators.training import Family, FamilyConfig, part_of
-from nn import checkpoint, init
+from nn import init
 from nn.checkpoint import CheckpointError
 
 
@@ -164,12 +165,12 @@ def open_run(run: str | Path) -> tuple[Family, dict]:
     path = Path(run)
     if path.is_dir():
         path = path / "checkpoint.npz"
-    arrays, meta = checkpoint.load(path)
+    arrays, meta = renamed.load(path)
     return restore(arrays, meta, path), meta
 
 
 def restore(arrays: dict[str, np.ndarray], meta: dict, path: Path) -> Family:
-    """The model described by what `checkpoint.load` returned."""
+    """The model described by what `renamed.load` returned."""
     name = meta.get("family")
     if not isinstance(name, str) or name not in FAMILIES:
         raise CheckpointError(f"{path} holds a model of family {name!r:.40}; known are {', '.join(FAMILIES)}")

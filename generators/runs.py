@@ -27,6 +27,7 @@ from tqdm import tqdm
 import datasets
 from datasets.folder import Options
 from disk import files
+from generators import renamed
 from generators.errors import RunError
 from generators.registry import build, can, config_from_json, config_to_json, family
 from generators.showing import pictures
@@ -211,7 +212,7 @@ class Run:
 
         Raises CheckpointError, DataError or RunError in one sentence.
         """
-        arrays, meta = checkpoint.load(folder / "checkpoint.npz")
+        arrays, meta = renamed.load(folder / "checkpoint.npz")
         with _of_this_version(folder):
             plan = Plan.from_json(meta.get("plan", {}))
         dataset = dataset or datasets.load(plan.data, split="train", limit=plan.limit, **plan.pictures)

@@ -6,24 +6,15 @@ import math
 import torch
 import torch.nn.functional as F
 
-from bench.peers.blocks import squeeze, unsqueeze
+from bench.peers.blocks import squeeze
 from bench.peers.layers import Linear, Twin
 from bench.peers.training import Batch, FamilyTwin, TwinPhase
+from bench.peers.vae import Painter
 
 
-class Generator(Twin):
-    def __init__(self, ours):
-        super().__init__(ours)
-        self.input = Linear(ours.input, writes=(ours.grow.weight.shape[2], ours.small, ours.small))
-
+class Generator(Painter):
     def forward(self, caption: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        h = self.input(torch.cat([caption, z], dim=1)).view(len(z), -1, self.small, self.small)
-        for block in self.quarter:
-            h = block(h, caption)
-        h = unsqueeze(self.grow(h))
-        for block in self.half_:
-            h = block(h, caption)
-        return torch.tanh(self.output(F.silu(unsqueeze(self.fine(self.norm(h))))))
+        return torch.tanh(super().forward(torch.cat([caption, z], dim=1), caption))
 
 
 class PlainBlock(Twin):

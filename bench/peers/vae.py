@@ -1,4 +1,4 @@
-"""Twins of `generators/families/vae.py`."""
+"""Twins of `generators/families/vae.py` and `generators/parts/painter.py`."""
 from __future__ import annotations
 
 import torch
@@ -32,22 +32,26 @@ class Encoder(Twin):
         return (mean - shift) * torch.exp(-log_scale), 10 * torch.tanh((log_var - 2 * log_scale) / 10)
 
 
-class Decoder(Twin):
+class Painter(Twin):
     def __init__(self, ours):
         super().__init__(ours)
-        channels = ours.quarter.weight.shape[2]
+        channels = ours.grow.weight.shape[2]
         self.input = Linear(ours.input, writes=(channels, ours.small, ours.small))
 
-    def forward(self, z: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
-        shift, log_scale = self.place(caption)
-        w = shift + torch.exp(log_scale) * z
-        h = self.input(torch.cat([w, caption], dim=1)).view(len(z), -1, self.small, self.small)
-        for block in self.blocks:
+    def forward(self, x: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
+        h = self.input(x).view(len(x), -1, self.small, self.small)
+        for block in self.quarter:
             h = block(h, caption)
-        h = unsqueeze(self.quarter(h))
+        h = unsqueeze(self.grow(h))
         for block in self.half_:
             h = block(h, caption)
         return self.output(F.silu(unsqueeze(self.fine(self.norm(h)))))
+
+
+class Decoder(Painter):
+    def forward(self, z: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
+        shift, log_scale = self.place(caption)
+        return super().forward(torch.cat([shift + torch.exp(log_scale) * z, caption], dim=1), caption)
 
 
 class VAE(FamilyTwin):

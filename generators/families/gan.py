@@ -19,13 +19,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from generators.parts.blocks import ResidualBlock
 from generators.parts.critic import Discriminator, critic_loss, painter_loss
-from generators.parts.patches import unsqueeze
+from generators.parts.painter import Painter
+from generators.parts.patches import check_size
 from generators.parts.text import WordSum
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
-from nn.modules import Conv2d, GroupNormSiLU, Linear, Module
 from nn.parallel import Threads, map_shards
 from nn.tensor import Tensor, no_grad
 
@@ -42,28 +41,16 @@ class GANConfig(FamilyConfig):
     )
 
 
-class Generator(Module):
+class Generator(Painter):
     """Caption (N, text) and noise z (N, noise) -> images (N, H, W, C) from -1 to 1."""
 
     def __init__(self, config: GANConfig, rng: np.random.Generator):
-        w, self.small = config.width, config.image_size // 4
-        self.input = Linear(config.noise + config.text, self.small * self.small * 2 * w, rng)
-        self.quarter = [ResidualBlock(2 * w, 2 * w, config.text, rng) for _ in range(2)]
-        self.grow = Conv2d(2 * w, 4 * w, 1, rng)
-        self.half = [ResidualBlock(w, w, config.text, rng) for _ in range(2)]
-        self.norm = GroupNormSiLU(8, w)
-        self.fine = Conv2d(w, 4 * 8, 3, rng)
-        self.output = Conv2d(8, config.channels, 3, rng)
+        super().__init__(
+            config.noise + config.text, config.text, config.width, config.image_size, config.channels, rng
+        )
 
     def __call__(self, caption: Tensor, z: np.ndarray) -> Tensor:
-        h = self.input(F.concat([caption, Tensor(z)], axis=1)).reshape(len(z), self.small, self.small, -1)
-        for block in self.quarter:
-            h = block(h, caption)
-        h = unsqueeze(self.grow(h))  # (N, 14, 14, w)
-        for block in self.half:
-            h = block(h, caption)
-        h = F.silu(unsqueeze(self.fine(self.norm(h))))  # (N, 28, 28, 8)
-        return F.tanh(self.output(h))
+        return F.tanh(super().__call__(F.concat([caption, Tensor(z)], axis=1), caption))
 
 
 class GAN(Family):
@@ -75,8 +62,7 @@ class GAN(Family):
 
     def __init__(self, config: GANConfig, rng: np.random.Generator):
         super().__init__(config)
-        if config.image_size % 4:
-            raise ValueError(f"{self.name}: the image size must be a multiple of 4; given {config.image_size}")
+        check_size(self.name, config.image_size, 4)
         self.text = WordSum(len(self.vocabulary), config.text, rng)
         self.generator = Generator(config, rng)
         self.discriminator = Discriminator(self.image_shape, config.width, config.text, len(self.vocabulary), rng)

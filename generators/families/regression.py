@@ -6,7 +6,7 @@ It looks like the obvious way to learn painting from captions.  But a caption le
 "seven" the one with the least squared error is the mean of every seven: the thick, the thin, the slanted, the barred,
 all at once.  With nowhere to put what the caption leaves out, the network has to paint a blur.
 
-The painter is the GAN's generator without noise, so that the two differ in nothing but the loss.
+The painter is the same network as a GAN's generator without noise, so that the two differ in nothing but the loss.
 """
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from generators.families.gan import Generator
+from generators.parts.painter import Painter
+from generators.parts.patches import check_size
 from generators.parts.text import WordSum
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
@@ -27,7 +28,6 @@ class RegressionConfig(FamilyConfig):
     width: int = 32  # channels at half size; twice as many at a quarter
     text: int = 64  # numbers in a caption's embedding
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3))
-    noise = 0  # without an annotation: what the generator reads, but no setting
 
 
 class Regression(Family):
@@ -39,11 +39,13 @@ class Regression(Family):
     def __init__(self, config: RegressionConfig, rng: np.random.Generator):
         super().__init__(config)
         self.text = WordSum(len(self.vocabulary), config.text, rng)
-        self.painter = Generator(config, rng)
+        check_size(self.name, config.image_size, 4)
+        self.painter = Painter(config.text, config.text, config.width, config.image_size, config.channels, rng)
 
     def paint(self, tokens: np.ndarray) -> Tensor:
         """Images (N, H, W, C) from -1 to 1."""
-        return self.painter(self.text(tokens), np.zeros((len(tokens), 0), np.float32))
+        caption = self.text(tokens)
+        return F.tanh(self.painter(caption, caption))
 
     def phases(self, step: int) -> list[Phase]:
         return [Phase("regression", self.parameters(), self.loss, self.config.optimiser)]

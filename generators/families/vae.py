@@ -29,7 +29,8 @@ import numpy as np
 
 from generators.parts.autoencode import AutoEncode
 from generators.parts.blocks import ResidualBlock, is_ink, log_mean_exp, soft_clip
-from generators.parts.patches import squeeze, unsqueeze
+from generators.parts.painter import Painter
+from generators.parts.patches import check_size, squeeze
 from generators.parts.text import TextEncoder
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
@@ -144,31 +145,17 @@ class Encoder(Module):
         return (mean - shift) * F.exp(-log_scale), soft_clip(log_var - 2 * log_scale, 10)
 
 
-class Decoder(Module):
+class Decoder(Painter):
     """z (N, latent) and caption -> (N, H, W, outputs): the parameters of p(x|z,c) for each pixel."""
 
     def __init__(self, config: AutoEncoderConfig, place: Place, outputs: int, rng: np.random.Generator):
         self.place = place
-        w, self.small = config.width, config.image_size // 4
-        self.input = Linear(config.latent + config.text, self.small * self.small * 2 * w, rng)
-        self.blocks = [ResidualBlock(2 * w, 2 * w, config.text, rng) for _ in range(2)]
-        self.quarter = Conv2d(2 * w, 4 * w, 1, rng)
-        self.half = [ResidualBlock(w, w, config.text, rng) for _ in range(2)]
-        self.norm = GroupNormSiLU(8, w)
-        self.fine = Conv2d(w, 4 * 8, 3, rng)
-        self.output = Conv2d(8, outputs, 3, rng)
+        super().__init__(config.latent + config.text, config.text, config.width, config.image_size, outputs, rng)
 
     def __call__(self, z: Tensor, caption: Tensor) -> Tensor:
         shift, log_scale = self.place(caption)
         w = shift + F.exp(log_scale) * z
-        h = self.input(F.concat([w, caption], axis=1)).reshape(len(z), self.small, self.small, -1)
-        for block in self.blocks:
-            h = block(h, caption)
-        h = unsqueeze(self.quarter(h))  # (N, 14, 14, w)
-        for block in self.half:
-            h = block(h, caption)
-        h = F.silu(unsqueeze(self.fine(self.norm(h))))  # (N, 28, 28, 8)
-        return self.output(h)
+        return super().__call__(F.concat([w, caption], axis=1), caption)
 
 
 class AutoEncoder(AutoEncode, Family):
@@ -181,8 +168,7 @@ class AutoEncoder(AutoEncode, Family):
 
     def __init__(self, config: AutoEncoderConfig, rng: np.random.Generator):
         super().__init__(config)
-        if config.image_size % 4:
-            raise ValueError(f"{self.name}: the image size must be a multiple of 4; given {config.image_size}")
+        check_size(self.name, config.image_size, 4)
         self.text = TextEncoder(len(self.vocabulary), config.text, rng)
         place = Place(config, rng)
         self.encoder = Encoder(config, place, rng)

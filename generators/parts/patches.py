@@ -28,3 +28,9 @@ def unsqueeze(x: Tensor, patch: int = 2) -> Tensor:
     n, h, w, c = x.shape
     cut = F.reshape(x, (n, h, w, patch, patch, c // patch**2))  # (n, row, column, i, j, c)
     return F.reshape(F.transpose(cut, (0, 1, 3, 2, 4, 5)), (n, h * patch, w * patch, c // patch**2))
+
+
+def check_size(family: str, size: int, multiple: int, why: str = "this network") -> None:
+    """Raises ValueError, in a sentence that begins with the family's name, unless images of this size can be cut."""
+    if multiple < 1 or size % multiple:
+        raise ValueError(f"{family}: with {why} the image size must be a multiple of {multiple}; given {size}")

@@ -36,6 +36,7 @@ from generators.families.diffusion.unet import UNet
 from generators.parts.autoencode import AutoEncode
 from generators.parts.blocks import is_ink
 from generators.parts.guidance import drop_captions, guide
+from generators.parts.patches import check_size
 from generators.parts.text import TextEncoder
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
@@ -106,13 +107,9 @@ class DDPM(AutoEncode, Family):
 
     def build_network(self, config: DDPMConfig, rng: np.random.Generator) -> Module:
         """The denoiser: (x_t (N, H, W, C), t (N,), caption (N, features)) -> (N, H, W, C)."""
-        multiple = 2 ** (len(config.widths) - (0 if config.squeezed else 1))
-        if config.image_size % multiple:
-            raise ValueError(
-                f"ddpm: with {len(config.widths)} widths{' of a squeezed image' if config.squeezed else ''} the image "
-                f"size must be a multiple of {multiple}; given {config.image_size} "
-                f"(take fewer widths{', or squeezed=false' if config.squeezed else ''})"
-            )
+        halvings = len(config.widths) - (0 if config.squeezed else 1)
+        why = f"{len(config.widths)} widths{' of a squeezed image' if config.squeezed else ''}"
+        check_size(self.name, config.image_size, 2**halvings, why)
         return UNet(
             config.image_size, config.channels, config.widths, config.features, rng, config.blocks, config.heads,
             config.squeezed,

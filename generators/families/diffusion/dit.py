@@ -30,7 +30,7 @@ from generators.families.diffusion.ddpm import DDPM, OF_INK, DiffusionConfig
 from generators.families.diffusion.unet import TimeEncoder
 from generators.parts.attention import TransformerBlock
 from generators.parts.blocks import is_ink
-from generators.parts.patches import squeeze, unsqueeze
+from generators.parts.patches import check_size, squeeze, unsqueeze
 from generators.training import OptimiserConfig
 from nn import functional as F
 from nn import init
@@ -79,10 +79,7 @@ class DiT(DDPM):
     Config = DiTConfig
 
     def build_network(self, config: DiTConfig, rng: np.random.Generator) -> Transformer:
-        if config.patch < 1 or config.image_size % config.patch:
-            raise ValueError(
-                f"dit: the image size, {config.image_size}, must be a multiple of the patch; given {config.patch}"
-            )
+        check_size(self.name, config.image_size, config.patch, "patches of that size")
         return Transformer(config, self.image_shape, rng)
 
     @classmethod

@@ -57,7 +57,7 @@ from generators.families.flow.conditioning import CaptionPrior, Conditioning, Co
 from generators.parts.autoencode import AutoEncode
 from generators.parts.blocks import is_ink, log_mean_exp, soft_clip
 from generators.parts.guidance import drop_captions
-from generators.parts.patches import squeeze, unsqueeze
+from generators.parts.patches import check_size, squeeze, unsqueeze
 from generators.parts.text import TextEncoder
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
@@ -205,8 +205,7 @@ class RealNVP(AutoEncode, Family):
 
     def __init__(self, config: RealNVPConfig, rng: np.random.Generator):
         super().__init__(config)
-        if config.image_size % 4:
-            raise ValueError(f"realnvp: the image size must be a multiple of 4; given {config.image_size}")
+        check_size(self.name, config.image_size, 4)
         if config.dequantisation not in ("learned", "uniform"):
             raise ValueError(f"realnvp: dequantisation is 'learned' or 'uniform'; given {config.dequantisation!r}")
         self.dimensions = math.prod(self.image_shape)
