@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     keep = partial(trained, seed=options.seed, threads=threads)
     config = runs.default_config("classifier", single)
     judge, _ = keep(out, config, "classifier", single, options.data, options.judge_minutes)
-    config = replace(runs.default_config("gan", stacked), text=8)  # there are no captions to read
+    config = replace(runs.default_config("gan", stacked), features=8)  # there are no captions to read
     model, _ = keep(out, config, "gan", stacked, stacked.name, options.minutes)
     rng, painted = derive_rng(options.seed, "stacked samples"), []
     for _ in tqdm(range(0, SAMPLES, 500), desc="painting", unit="block"):

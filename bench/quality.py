@@ -150,7 +150,7 @@ def _sweep(model: Family, fid: float, keep, measure, options) -> Iterator[tuple[
             yield "minutes", minutes, measure(keep(HEADLINE, minutes, options.seed)[0], options.seed)["fid"]
     yield "minutes", options.minutes, fid
     for steps in SAMPLING_STEPS:
-        yield "steps", steps, fid if steps == ddpm.STEPS else measure(model, options.seed, steps=steps)["fid"]
+        yield "steps", steps, fid if steps == ddpm.SAMPLING_STEPS else measure(model, options.seed, steps=steps)["fid"]
 
 
 def _save(results: dict, path: str | Path) -> None:

@@ -45,7 +45,7 @@ DENOISING = {
 }
 FAMILIES = {
     "vae": Row(
-        "generators.families.vae:VAE", "a variational auto-encoder", {"width": 8, "latent": 4, "text": 8},
+        "generators.families.vae:VAE", "a variational auto-encoder", {"width": 8, "latent": 4, "features": 8},
         THROUGH_NOISE, role="method", sampling={"temperature": "1"}, editing={"amount": "1"},
     ),
     "realnvp": Row(
@@ -64,15 +64,16 @@ FAMILIES = {
         {"width": 8, "depth": 1, "heads": 2, "features": 8, "time_steps": 12}, **DENOISING,
     ),
     "gan": Row(
-        "generators.families.gan:GAN", "a generator and a discriminator", {"width": 8, "noise": 4, "text": 8},
+        "generators.families.gan:GAN", "a generator and a discriminator", {"width": 8, "noise": 4, "features": 8},
         role="method",
     ),
     "vaegan": Row(
-        "generators.families.vaegan:VAEGAN", "a VAE with a critic", {"width": 8, "latent": 4, "text": 8},
+        "generators.families.vaegan:VAEGAN", "a VAE with a critic", {"width": 8, "latent": 4, "features": 8},
         THROUGH_NOISE, sampling={"temperature": "1"}, editing={"amount": "1"},
     ),
     "regression": Row(
-        "generators.families.regression:Regression", "the blurred baseline", {"width": 8, "text": 8}, role="baseline"
+        "generators.families.regression:Regression", "the blurred baseline", {"width": 8, "features": 8},
+        role="baseline",
     ),
     "classifier": Row(
         "generators.judging.classifier:Classifier", "the judge", {"width": 8, "features": 8}, (), role="judge"

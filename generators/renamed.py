@@ -12,10 +12,12 @@ import numpy as np
 
 from nn import checkpoint
 
-# (family or families, in the name of a weight, instead)
-WEIGHTS = (
-    (("vae", "vaegan"), re.compile(r"^((?:weights|ema)/decoder)\.quarter\.(weight|bias)$"), r"\1.grow.\2"),
-    (("vae", "vaegan"), re.compile(r"^((?:weights|ema)/decoder)\.blocks\."), r"\1.quarter."),
+FIELDS = {"text": "features"}  # of configs
+WEIGHTS = (  # families, a part of a weight's name, instead
+    (("vae", "vaegan"), r"^decoder\.quarter\.(weight|bias)$", r"decoder.grow.\1"),
+    (("vae", "vaegan"), r"^decoder\.blocks\.", "decoder.quarter."),
+    (("vae", "vaegan"), r"^encoder\.place\.output\.", "encoder.prior."),
+    (("ddpm",), r"\.sketch\.", ".layout."),
 )
 
 
@@ -24,8 +26,12 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     arrays, meta = checkpoint.load(path)
     renamed = {}
     for name, array in arrays.items():
+        kind, slash, weight = name.partition("/")  # weights, ema, or what only training needs
         for families, old, new in WEIGHTS:
             if meta.get("family") in families:
-                name = old.sub(new, name)
-        renamed[name] = array
+                weight = re.sub(old, new, weight)
+        renamed[f"{kind}{slash}{weight}"] = array
+    for place in (meta, meta.get("plan")):
+        if isinstance(place, dict) and isinstance(place.get("config"), dict):
+            place["config"] = {FIELDS.get(name, name): value for name, value in place["config"].items()}
     return renamed, meta

@@ -11,7 +11,7 @@ from bench.peers.blocks import drop_captions, squeeze, unsqueeze
 from bench.peers.layers import Twin
 from bench.peers.training import Batch, FamilyTwin, TwinPhase
 from generators.families.diffusion import process
-from generators.families.diffusion.ddpm import FARTHEST
+from generators.families.diffusion.ddpm import MAX_GUESS
 
 
 class TimeEncoder(Twin):
@@ -33,8 +33,8 @@ class AttentionBlock(Twin):
 
 class Bottom(Twin):
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        sketch = self.sketch(condition).view(len(x), self.size, self.size, -1).permute(0, 3, 1, 2)
-        x = x + self.spread(sketch)
+        layout = self.layout_(condition).view(len(x), self.size, self.size, -1).permute(0, 3, 1, 2)
+        x = x + self.spread(layout)
         return self.second(self.attention(self.first(x, condition)), condition)
 
 
@@ -117,7 +117,7 @@ class DDPM(FamilyTwin):
             signal, deviation = math.sqrt(ab_t), math.sqrt(1 - ab_t)
             v = self.config.prediction == "v"
             x0 = signal * x - deviation * output if v else (x - deviation * output) / signal
-            aim = x0 = x0.clamp(-FARTHEST, FARTHEST)
+            aim = x0 = x0.clamp(-MAX_GUESS, MAX_GUESS)
             if last is not None:
                 x_r, x0_r, ab_r = last
                 x = step(x_r, process.average_guess(x0_r, ab_r, x0, ab_t, ab_r, ab_t), ab_r, ab_t)

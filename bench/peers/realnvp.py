@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from bench.peers.blocks import Fresh, drop_captions, squeeze, unsqueeze
 from bench.peers.layers import Layout, Linear, Twin
 from bench.peers.training import Batch, FamilyTwin, TwinPhase
-from generators.families.flow.bijectors import MOST
+from generators.families.flow.bijectors import MAX_LOG_SCALE
 from generators.families.flow.conditioning import Conditioning
 
 Flow = tuple[torch.Tensor, torch.Tensor | float]  # z and log |det dz/dx|, (N,) or the same number for all
@@ -21,7 +21,7 @@ def per_example(x: torch.Tensor) -> torch.Tensor:
 
 
 def soft_clip(raw: torch.Tensor) -> torch.Tensor:
-    return MOST * torch.tanh(raw * (1 / MOST))
+    return MAX_LOG_SCALE * torch.tanh(raw * (1 / MAX_LOG_SCALE))
 
 
 class Composition(Twin):
@@ -133,7 +133,7 @@ class Flatten(Twin):
 class CaptionAffine(Twin):
     def write_image(self, ours, image: tuple[int, int, int]) -> None:
         """Scale and mean are images of this shape (C, H, W), since here nothing was flattened before."""
-        self.network, self.image = CaptionPrior(ours.network, writes=image), image
+        self.network, self.image = NoisePrior(ours.network, writes=image), image
 
     def forward(self, x: torch.Tensor, condition: Conditioning) -> Flow:
         log_scale, mean = self.scale_and_mean(condition)
@@ -148,7 +148,7 @@ class CaptionAffine(Twin):
         return soft_clip(raw), mean
 
 
-class CaptionPrior(Linear):
+class NoisePrior(Linear):
     def forward(self, condition: Conditioning) -> torch.Tensor:
         return super().forward(condition.words)
 

@@ -9,9 +9,9 @@ from bench.peers.layers import Linear, Twin
 from bench.peers.training import Batch, FamilyTwin, TwinPhase
 
 
-class Place(Twin):
-    def forward(self, caption: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        shift, log_scale = self.output(caption).chunk(2, dim=1)
+class CaptionPrior(Linear):
+    def shift_and_log_scale(self, caption: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        shift, log_scale = self(caption).chunk(2, dim=1)
         return shift, 5 * torch.tanh(log_scale / 5)
 
 
@@ -28,7 +28,7 @@ class Encoder(Twin):
         for block in self.blocks:
             h = block(h, caption)
         mean, log_var = self.output(self.norm(h).flatten(1)).chunk(2, dim=1)
-        shift, log_scale = self.place(caption)
+        shift, log_scale = self.prior.shift_and_log_scale(caption)
         return (mean - shift) * torch.exp(-log_scale), 10 * torch.tanh((log_var - 2 * log_scale) / 10)
 
 
@@ -50,7 +50,7 @@ class Painter(Twin):
 
 class Decoder(Painter):
     def forward(self, z: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
-        shift, log_scale = self.place(caption)
+        shift, log_scale = self.prior.shift_and_log_scale(caption)
         return super().forward(torch.cat([shift + torch.exp(log_scale) * z, caption], dim=1), caption)
 
 
@@ -59,7 +59,7 @@ class VAE(FamilyTwin):
         if ours.config.likelihood != "bernoulli":
             raise ValueError("the VAE's twin has the Bernoulli likelihood alone, as for handwriting")
         super().__init__(ours)
-        self.encoder.place = self.decoder.place  # one, as in ours
+        self.encoder.prior = self.decoder.prior  # one, as in ours
 
     def phases(self) -> list[TwinPhase]:
         return [TwinPhase("vae", list(self.parameters()), self.draw, self.loss)]

@@ -10,7 +10,7 @@ from bench.peers.training import Batch, TwinPhase
 class VAEGAN(GAN):
     def __init__(self, ours):
         super().__init__(ours)
-        self.encoder.place = self.decoder.place  # one, as in ours
+        self.encoder.prior = self.decoder.prior  # one, as in ours
 
     def phases(self) -> list[TwinPhase]:
         critic = list(self.discriminator.parameters())

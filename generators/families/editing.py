@@ -26,8 +26,8 @@ from generators.training import Family
 from nn.parallel import Threads
 
 # What is changed as one: another digit is another variant too, and a variant is one of its digit.
-TOGETHER = (("digit", "variant"), ("stroke",), ("slant",), ("size",))
-BLOCK = 64  # images that are read at a time, two shards or more, so that one can see how far it is
+CHANGED_TOGETHER = (("digit", "variant"), ("stroke",), ("slant",), ("size",))
+IMAGES_AT_A_TIME = 64  # two shards or more, so that one can see how far it is
 
 
 class Directions:
@@ -92,7 +92,7 @@ class Directions:
         said, asked, changed = *map(self.language.parse, (caption, wanted)), self.changes(caption, wanted)
         same = {"digit": said["digit"]} if "digit" in said.keys() - changed else {}
         way = np.float32(0)
-        for names in TOGETHER:
+        for names in CHANGED_TOGETHER:
             if silent := changed.intersection(names):
                 old, new = (same | {name: says[name] for name in names if name in says} for says in (said, asked))
                 way = way + self._mean(silent, new, {}) - self._mean(silent, old, new)
@@ -109,7 +109,7 @@ class Directions:
                 raise DataError(f"none of the {len(data):,} images of {data.name} is {' and '.join(having.values())}")
             captions = [self.language.silence(caption, silent) for caption in data.captions(chosen)]
             images = data.images[chosen] * np.float32(1 / 255)
-            parts = [slice(start, start + BLOCK) for start in range(0, len(chosen), BLOCK)]
+            parts = [slice(start, start + IMAGES_AT_A_TIME) for start in range(0, len(chosen), IMAGES_AT_A_TIME)]
             noise = [self.model.encode(images[part], captions[part], self.threads) for part in self.progress(parts)]
             self._known[key] = np.concatenate(noise).mean(axis=0)
         return self._known[key]

@@ -33,7 +33,7 @@ from nn.tensor import Tensor, no_grad
 class GANConfig(FamilyConfig):
     width: int = 32  # channels at half size; twice as many at a quarter; of both networks
     noise: int = 64  # numbers in z; 0 leaves the noise out
-    text: int = 64  # numbers in a caption's embedding
+    features: int = 64  # numbers in a caption's embedding
     gamma: float = 0.05  # weight of the gradient penalties
     penalty_step: float = 0.05  # s of the finite difference; pictures go from -1 to 1
     optimiser: OptimiserConfig = field(
@@ -42,12 +42,11 @@ class GANConfig(FamilyConfig):
 
 
 class Generator(Painter):
-    """Caption (N, text) and noise z (N, noise) -> images (N, H, W, C) from -1 to 1."""
+    """Caption (N, features) and noise z (N, noise) -> images (N, H, W, C) from -1 to 1."""
 
     def __init__(self, config: GANConfig, rng: np.random.Generator):
-        super().__init__(
-            config.noise + config.text, config.text, config.width, config.image_size, config.channels, rng
-        )
+        inputs = config.noise + config.features
+        super().__init__(inputs, config.features, config.width, config.image_size, config.channels, rng)
 
     def __call__(self, caption: Tensor, z: np.ndarray) -> Tensor:
         return F.tanh(super().__call__(F.concat([caption, Tensor(z)], axis=1), caption))
@@ -63,9 +62,9 @@ class GAN(Family):
     def __init__(self, config: GANConfig, rng: np.random.Generator):
         super().__init__(config)
         check_size(self.name, config.image_size, 4)
-        self.text = WordSum(len(self.vocabulary), config.text, rng)
+        self.text = WordSum(len(self.vocabulary), config.features, rng)
         self.generator = Generator(config, rng)
-        self.discriminator = Discriminator(self.image_shape, config.width, config.text, len(self.vocabulary), rng)
+        self.discriminator = Discriminator(self.image_shape, config.width, config.features, len(self.vocabulary), rng)
 
     # --- training ----------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from nn.tensor import Tensor
 @dataclass(frozen=True)
 class RegressionConfig(FamilyConfig):
     width: int = 32  # channels at half size; twice as many at a quarter
-    text: int = 64  # numbers in a caption's embedding
+    features: int = 64  # numbers in a caption's embedding
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3))
 
 
@@ -38,9 +38,9 @@ class Regression(Family):
 
     def __init__(self, config: RegressionConfig, rng: np.random.Generator):
         super().__init__(config)
-        self.text = WordSum(len(self.vocabulary), config.text, rng)
+        self.text = WordSum(len(self.vocabulary), config.features, rng)
         check_size(self.name, config.image_size, 4)
-        self.painter = Painter(config.text, config.text, config.width, config.image_size, config.channels, rng)
+        self.painter = Painter(config.features, config.features, config.width, config.image_size, config.channels, rng)
 
     def paint(self, tokens: np.ndarray) -> Tensor:
         """Images (N, H, W, C) from -1 to 1."""

@@ -31,10 +31,9 @@ from generators.parts.autoencode import AutoEncode
 from generators.parts.blocks import ResidualBlock, is_ink, log_mean_exp, soft_clip
 from generators.parts.painter import Painter
 from generators.parts.patches import check_size, squeeze
-from generators.parts.text import TextEncoder
+from generators.parts.text import CaptionPrior, TextEncoder
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
-from nn import init
 from nn.modules import Conv2d, GroupNormSiLU, Linear, Module
 from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
@@ -46,7 +45,7 @@ class AutoEncoderConfig(FamilyConfig):
 
     width: int = 32  # channels at half size; twice as many at a quarter
     latent: int = 16  # numbers in z
-    text: int = 64  # numbers in a caption's embedding
+    features: int = 64  # numbers in a caption's embedding
 
 
 @dataclass(frozen=True)
@@ -103,34 +102,26 @@ def binarise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (rng.random(images.shape, dtype=np.float32) < images).astype(np.float32)
 
 
-class Place(Module):
-    """Where the vectors of a caption lie: w = shift(c) + scale(c) * z.
+def shift_and_log_scale(prior: CaptionPrior, caption: Tensor) -> tuple[Tensor, Tensor]:
+    """Of w = shift + exp(log_scale) * z, each (N, latent).
 
-    Encoder and decoder work with w; the noise z is what is left when the caption is taken out of it.  For z ~ N(0, I)
-    w has a Gaussian of its own for every caption, the conditional prior of Sohn et al. 2015 (section 4): sevens need
-    not be spread over all of space for a random z to land on one.  The KL term is the same in w and in z.
+    Encoder and decoder work with w, so sevens need not be spread over all of space for a random z to land on one.  The
+    KL term is the same in w and in z.
     """
-
-    def __init__(self, config: AutoEncoderConfig, rng: np.random.Generator):
-        self.output = Linear(config.text, 2 * config.latent, rng)
-        self.output.weight.data = init.zeros(self.output.weight.shape)  # at first everything is in one place
-
-    def __call__(self, caption: Tensor) -> tuple[Tensor, Tensor]:
-        """(shift, log of the scale), each (N, latent)."""
-        shift, log_scale = F.split(self.output(caption), 2, axis=-1)
-        return shift, soft_clip(log_scale, 5)
+    shift, log_scale = F.split(prior(caption), 2, axis=-1)
+    return shift, soft_clip(log_scale, 5)
 
 
 class Encoder(Module):
     """Image and caption -> mean and log-variance of q(z|x,c), each (N, latent)."""
 
-    def __init__(self, config: AutoEncoderConfig, place: Place, rng: np.random.Generator):
-        self.place = place
+    def __init__(self, config: AutoEncoderConfig, prior: CaptionPrior, rng: np.random.Generator):
+        self.prior = prior
         w, small = config.width, config.image_size // 4
         self.stem = Conv2d(4 * config.channels, w, 3, rng)
-        self.half = ResidualBlock(w, w, config.text, rng)
+        self.half = ResidualBlock(w, w, config.features, rng)
         self.quarter = Conv2d(4 * w, 2 * w, 1, rng)
-        self.blocks = [ResidualBlock(2 * w, 2 * w, config.text, rng) for _ in range(2)]
+        self.blocks = [ResidualBlock(2 * w, 2 * w, config.features, rng) for _ in range(2)]
         self.norm = GroupNormSiLU(8, 2 * w)
         self.output = Linear(small * small * 2 * w, 2 * config.latent, rng)
 
@@ -141,19 +132,20 @@ class Encoder(Module):
         for block in self.blocks:
             h = block(h, caption)
         mean, log_var = F.split(self.output(self.norm(h).reshape(len(h), -1)), 2, axis=-1)  # of w
-        shift, log_scale = self.place(caption)
+        shift, log_scale = shift_and_log_scale(self.prior, caption)
         return (mean - shift) * F.exp(-log_scale), soft_clip(log_var - 2 * log_scale, 10)
 
 
 class Decoder(Painter):
     """z (N, latent) and caption -> (N, H, W, outputs): the parameters of p(x|z,c) for each pixel."""
 
-    def __init__(self, config: AutoEncoderConfig, place: Place, outputs: int, rng: np.random.Generator):
-        self.place = place
-        super().__init__(config.latent + config.text, config.text, config.width, config.image_size, outputs, rng)
+    def __init__(self, config: AutoEncoderConfig, prior: CaptionPrior, outputs: int, rng: np.random.Generator):
+        self.prior = prior
+        inputs = config.latent + config.features
+        super().__init__(inputs, config.features, config.width, config.image_size, outputs, rng)
 
     def __call__(self, z: Tensor, caption: Tensor) -> Tensor:
-        shift, log_scale = self.place(caption)
+        shift, log_scale = shift_and_log_scale(self.prior, caption)
         w = shift + F.exp(log_scale) * z
         return super().__call__(F.concat([w, caption], axis=1), caption)
 
@@ -169,10 +161,10 @@ class AutoEncoder(AutoEncode, Family):
     def __init__(self, config: AutoEncoderConfig, rng: np.random.Generator):
         super().__init__(config)
         check_size(self.name, config.image_size, 4)
-        self.text = TextEncoder(len(self.vocabulary), config.text, rng)
-        place = Place(config, rng)
-        self.encoder = Encoder(config, place, rng)
-        self.decoder = Decoder(config, place, config.channels * self.outputs_per_channel, rng)
+        self.text = TextEncoder(len(self.vocabulary), config.features, rng)
+        prior = CaptionPrior(config.features, config.latent, rng)
+        self.encoder = Encoder(config, prior, rng)
+        self.decoder = Decoder(config, prior, config.channels * self.outputs_per_channel, rng)
 
     def expected(self, outputs: Tensor) -> Tensor:
         """The decoder's outputs (N, H, W, outputs) -> the image expected of them, (N, H, W, C) in [0, 1]."""
@@ -305,7 +297,7 @@ def importance_weighted_bound(
         caption = model.text(token[None])
         mean, log_var = model.encoder(image[None], caption)
         z = mean.data + np.exp(0.5 * log_var.data) * noise  # (draws, latent)
-        outputs = model.decoder(Tensor(z), F.broadcast_to(caption, (draws, model.config.text)))
+        outputs = model.decoder(Tensor(z), F.broadcast_to(caption, (draws, model.config.features)))
         log_p_x = model.log_likelihood(outputs, np.broadcast_to(image, (draws, *image.shape))).data
         log_p_z = -0.5 * np.sum(z**2, axis=1)  # the constants of p(z) and q(z|x) cancel
         log_q_z = -0.5 * np.sum(noise**2 + log_var.data, axis=1)

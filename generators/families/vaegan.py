@@ -62,7 +62,7 @@ class VAEGAN(AutoEncoder):
 
     def __init__(self, config: VAEGANConfig, rng: np.random.Generator):
         super().__init__(config, rng)
-        self.discriminator = Discriminator(self.image_shape, config.width, config.text, len(self.vocabulary), rng)
+        self.discriminator = Discriminator(self.image_shape, config.width, config.features, len(self.vocabulary), rng)
 
     def expected(self, outputs: Tensor) -> Tensor:
         return F.tanh(outputs) * 0.5 + 0.5

@@ -84,3 +84,16 @@ class TextEncoder(WordSum):
 
     def __call__(self, tokens: np.ndarray) -> Tensor:
         return self.output(F.silu(self.hidden(self.norm(super().__call__(tokens)))))
+
+
+class CaptionPrior(Linear):
+    """Where the noise of a caption lies: shift and log-scale of a Gaussian, for each caption its own, 0 at first.
+
+    Embedding (N, features) -> (N, 2 * variables), whose halves the caller splits and bounds.  For z ~ N(0, I),
+    w = shift(c) + scale(c) z is drawn from the conditional prior of Sohn et al. 2015 (section 4).  The caption then
+    says where to draw from, and z holds what is left when the caption is taken out of w.
+    """
+
+    def __init__(self, features: int, variables: int, rng: np.random.Generator):
+        super().__init__(features, 2 * variables, rng)
+        self.weight.data = init.zeros(self.weight.shape)

@@ -156,7 +156,7 @@ def test_the_twin_stands_beside_ours(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(quality.datasets, "load", lambda *names: DATA)
     monkeypatch.setattr(quality, "draw", lambda model, captions, *rest: DATA.images[: len(captions)])
     monkeypatch.setattr(quality, "TRAINING_MINUTES", ())
-    monkeypatch.setattr(quality, "SAMPLING_STEPS", (4, ddpm.STEPS))
+    monkeypatch.setattr(quality, "SAMPLING_STEPS", (4, ddpm.SAMPLING_STEPS))
     options = ["--families", "ddpm", "--seeds", "2", "--out", str(tmp_path), "--threads", "1"]
     assert quality.main(options) == 0
     peer = json.loads((tmp_path / "quality.json").read_text())["peer"]
@@ -184,5 +184,6 @@ def test_a_sweep_measures_what_is_not_measured_yet():
     points = list(quality._sweep("the trained one", 7.5, keep, measure, Namespace(minutes=5.0, seed=3)))
     assert list(models) == [1, 2]
     assert points[:3] == [("minutes", 1, 1.0), ("minutes", 2, 2.0), ("minutes", 5.0, 7.5)]
-    assert points[3:] == [("steps", steps, 7.5 if steps == ddpm.STEPS else steps) for steps in (4, 10, 25, 50, 250)]
+    usual = ddpm.SAMPLING_STEPS
+    assert points[3:] == [("steps", steps, 7.5 if steps == usual else steps) for steps in (4, 10, 25, 50, 250)]
     assert measured[2:] == [("the trained one", steps) for steps in (4, 10, 25, 250)]

@@ -113,7 +113,7 @@ def tiny_vae(beta, mean, log_var, likelihood="bernoulli"):
     """A VAE whose encoder says what the test wants, and whose decoder writes z over four pixels."""
     model = bare(vae.VAE)
     model.config = vae.VAEConfig(
-        image_size=2, channels=1, vocabulary=("a",), latent=4, text=1, beta=beta, likelihood=likelihood
+        image_size=2, channels=1, vocabulary=("a",), latent=4, features=1, beta=beta, likelihood=likelihood
     )
     model.text = lambda tokens: Tensor(np.float32(tokens))
     model.encoder = lambda images, caption: (

@@ -19,7 +19,7 @@ from generators import cli, registry
 from generators.apps import commands, demo
 from generators.cli import main
 
-SMALL = ["--set", "width=8", "--set", "latent=3", "--set", "text=8", "--set", "batch_size=16"]
+SMALL = ["--set", "width=8", "--set", "latent=3", "--set", "features=8", "--set", "batch_size=16"]
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +47,16 @@ def test_training_says_where_to_go_on(run, capsys):
 
 def test_help_names_the_defaults_in_force(capsys):
     """Catches: a default changed in a family and not in the help."""
-    from generators.families.diffusion.ddpm import DDPM, STEPS, DDPMConfig
-    from generators.families.flow.realnvp import GUIDANCE, RealNVP, RealNVPConfig
+    from generators.families.diffusion.ddpm import DDPM, SAMPLING_STEPS, DDPMConfig
+    from generators.families.flow.realnvp import SAMPLING_GUIDANCE, RealNVP, RealNVPConfig
 
     digits = datasets.load("digits", limit=64)
     gray, ink, flow_of_ink = DDPMConfig(), DDPM.suited(DDPMConfig(), digits), RealNVP.suited(RealNVPConfig(), digits)
     reading, painting = RealNVP.edit_guidance
     diffusion = f"ddpm, dit {gray.guidance:g}, or {ink.guidance:g} for ink"
     for command, default in (
-        ("sample", f"(default: realnvp {GUIDANCE:g}; {diffusion})"),
-        ("sample", f"(default: ddpm, dit {STEPS})"),
+        ("sample", f"(default: realnvp {SAMPLING_GUIDANCE:g}; {diffusion})"),
+        ("sample", f"(default: ddpm, dit {SAMPLING_STEPS})"),
         ("sample", f"realnvp {RealNVPConfig().temperature:g}, or {flow_of_ink.temperature:g} for ink)"),
         ("denoise", f"(default: {diffusion})"),
         ("edit", f"(default: realnvp {reading:g} to read the image and {painting:g} to paint it; "

@@ -5,30 +5,46 @@ import numpy as np
 import pytest
 
 import generators
+from generators import runs
 from generators.registry import config_to_json, family
 from nn import checkpoint
-from tests.generators.toys import build, toy_data
+from tests.generators.toys import pool, toy_data
 
-DATA = toy_data(8)
-OLDER = {  # family: settings, and names of today with those of then
+DATA = toy_data(32)
+OLDER = {  # family: settings, names of weights today with those of then, and of fields
     "vae": (
         {"latent": 3, "width": 8},
-        ((r"^decoder\.quarter\.", "decoder.blocks."), (r"^decoder\.grow\.", "decoder.quarter.")),
+        {r"^decoder\.quarter": "decoder.blocks", r"^decoder\.grow": "decoder.quarter",
+         r"^encoder\.prior": "encoder.place.output"},
+        {"features": "text"},
     ),
-}
+    "gan": ({"width": 8}, {}, {"features": "text"}),
+    "ddpm": ({"widths": (8, 8), "blocks": 1, "heads": 2}, {r"\.layout\.": ".sketch."}, {}),
+}  # fmt: skip
 OLDER["vaegan"] = OLDER["vae"]
 
 
 @pytest.mark.parametrize("name", OLDER)
-def test_a_run_saved_under_older_names_is_read_as_it_was(name, tmp_path):
-    """Catches: a layer that was renamed without a word; two layers that exchange their weights."""
-    settings, names = OLDER[name]
-    model = build(family(name), DATA, **settings)
-    old = {}
-    for weight, array in model.state().items():
-        then = [re.sub(today, was, weight) for today, was in names if re.search(today, weight)]
-        old[f"ema/{(then or [weight])[0]}"] = array
-    assert old.keys() != {f"ema/{weight}" for weight in model.state()}
-    checkpoint.save(tmp_path / "checkpoint.npz", old, {"family": name, "config": config_to_json(model.config)})
-    for weight, array in generators.load(tmp_path).state().items():
-        np.testing.assert_array_equal(array, model.state()[weight], err_msg=weight)
+def test_a_run_saved_under_older_names_is_read_and_goes_on(name, tmp_path):
+    """Catches: a layer or a field renamed without a word; two layers that exchange their weights; a run that can be
+    sampled and not resumed."""
+    settings, weights, fields = OLDER[name]
+    config = family(name).Config(vocabulary=tuple(DATA.vocabulary), batch_size=16, **settings)
+    run = runs.start(tmp_path, runs.Plan(name, "digits", 0, 2, config, runs.fingerprint(DATA), len(DATA)), DATA, pool())
+
+    def then(weight):
+        kind, _, weight = weight.partition("/")
+        for today, was in weights.items():
+            if kind in ("weights", "ema") and re.search(today, weight):
+                return f"{kind}/{re.sub(today, was, weight)}"
+        return f"{kind}/{weight}"
+
+    arrays, meta = checkpoint.load(tmp_path / "checkpoint.npz")
+    older = {then(weight): array for weight, array in arrays.items()}
+    values = {fields.get(field, field): value for field, value in config_to_json(config).items()}
+    assert (older.keys(), values.keys()) != (arrays.keys(), config_to_json(config).keys())
+    meta |= {"config": values, "plan": meta["plan"] | {"config": values}}
+    checkpoint.save(tmp_path / "checkpoint.npz", older, meta)
+    for loaded in (generators.load(tmp_path), runs.Run.resume(tmp_path, pool(), DATA).model):
+        for weight, array in loaded.state().items():
+            np.testing.assert_array_equal(array, run.model.state()[weight], err_msg=weight)

@@ -44,8 +44,8 @@ from nn.modules import Module
 from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
 
-STEPS = 50  # of sampling, unless told otherwise
-FARTHEST = 2.0  # that a pixel of a guess may be from the middle gray while sampling, with images from -1 to 1
+SAMPLING_STEPS = 50  # unless told otherwise
+MAX_GUESS = 2.0  # of a pixel's absolute value in a guess while sampling, with images from -1 to 1
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class DDPM(AutoEncode, Family):
 
         guidance: see `weight_at`; with 0 the captions are not looked at, with 1 the empty caption is not; None: as the
             config says
-        clip: keep the guess within FARTHEST, so that a wrong one at the highest noise, where a network that says the
+        clip: keep the guess within MAX_GUESS, so that a wrong one at the highest noise, where a network that says the
             noise is divided by next to nothing, does not run away.  Not within [-1, 1], where images are: guidance goes
             beyond, and what is cut off there is missing later (docs/notebook.md).  What is cut cannot be inverted
         """
@@ -180,14 +180,14 @@ class DDPM(AutoEncode, Family):
                     self.network(x, times, unconditional).data, self.network(x, times, conditional).data, weight
                 )
             x0 = process.clean_image(output, x_t, t, self.alpha_bar, self.config.prediction)
-            return np.clip(x0, -FARTHEST, FARTHEST) if clip else x0
+            return np.clip(x0, -MAX_GUESS, MAX_GUESS) if clip else x0
 
         return predict_clean
 
     def times(self, steps: int | None) -> list[int]:
-        """The times that a sampler visits in so many steps; None: in STEPS, or in all T where there are fewer."""
+        """The times that a sampler visits in so many steps; None: in SAMPLING_STEPS, or in all T if those are fewer."""
         total = self.config.time_steps
-        return process.time_steps(total, min(STEPS, total) if steps is None else steps)
+        return process.time_steps(total, min(SAMPLING_STEPS, total) if steps is None else steps)
 
     def noise(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """x_T for `count` images, (count, H, W, C)."""

@@ -99,7 +99,7 @@ def draw_times(count: int, steps: int, rng: np.random.Generator, share: np.ndarr
     return np.minimum(np.floor(fractions * steps).astype(np.int64), steps - 1) + 1
 
 
-LEAST = 0.1  # of `middle_share`: how often, beside the rest, every time is drawn, in units of an even share
+EVEN_PART = 0.1  # of `middle_share`: how much of an even share every time gets beside the rest
 
 
 @lru_cache
@@ -113,7 +113,7 @@ def middle_share(name: str, steps: int) -> np.ndarray:
     """
     alpha_bar = schedule(name, steps)[1:]
     density = ((1 - alpha_bar) ** 3 * alpha_bar) ** 1.5
-    share = np.cumsum(density / density.sum() + LEAST / steps)
+    share = np.cumsum(density / density.sum() + EVEN_PART / steps)
     share /= share[-1]  # the last entry is 1, exactly
     share.flags.writeable = False
     return share

@@ -51,26 +51,26 @@ class TimeEncoder(Module):
 
 
 class Bottom(Module):
-    """The coarsest level, size x size pixels: a sketch, block, attention, block.
+    """The coarsest level, size x size pixels: a layout, block, attention, block.
 
     A convolution does the same everywhere, so a caption that only turns channels up and down cannot say what goes
-    where, and the network would have to find its place by counting from the border.  The sketch says it: an image of a
-    few channels that the caption paints, all at once, and that the blocks start from.
+    where, and the network would have to find its place by counting from the border.  The layout says it: an image of a
+    few channels that the caption paints in one linear layer, and that the blocks start from.
     """
 
-    SKETCH = 8  # its channels
+    LAYOUT = 8  # its channels
 
     def __init__(self, width: int, size: int, features: int, heads: int, rng: np.random.Generator):
         self.size = size
-        self.sketch = Linear(features, size * size * self.SKETCH, rng)
-        self.spread = Conv2d(self.SKETCH, width, 1, rng)
+        self.layout = Linear(features, size * size * self.LAYOUT, rng)
+        self.spread = Conv2d(self.LAYOUT, width, 1, rng)
         self.first = ResidualBlock(width, width, features, rng)
         self.attention = AttentionBlock(width, heads, rng)
         self.second = ResidualBlock(width, width, features, rng)
 
     def __call__(self, x: Tensor, condition: Tensor) -> Tensor:
-        sketch = self.sketch(condition).reshape(len(x), self.size, self.size, self.SKETCH)
-        x = x + self.spread(sketch)
+        layout = self.layout(condition).reshape(len(x), self.size, self.size, self.LAYOUT)
+        x = x + self.spread(layout)
         return self.second(self.attention(self.first(x, condition)), condition)
 
 

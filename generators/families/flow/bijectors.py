@@ -36,7 +36,7 @@ from nn import init
 from nn.modules import Module
 from nn.tensor import Function, Parameter, Tensor
 
-MOST = 3.0  # the largest |log_scale| of one coupling, a factor of 20: no network can make a scale explode or vanish
+MAX_LOG_SCALE = 3.0  # of one coupling, a factor of 20 either way: no network can make a scale explode or vanish
 Condition = Any  # bijectors hand it on to their networks and do not look inside
 
 
@@ -236,7 +236,7 @@ class Coupling(Bijector):
 
     def _scale_and_shift(self, a: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         raw, shift = F.split(ask(lambda plain: self.network(a, plain), condition), 2, axis=-1)
-        return soft_clip(raw, MOST), shift
+        return soft_clip(raw, MAX_LOG_SCALE), shift
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first, second = F.split(x, 2, axis=-1)
@@ -320,7 +320,7 @@ class CaptionAffine(Bijector):
 
     def _scale_and_mean(self, condition: Condition) -> tuple[Tensor, Tensor]:
         raw, mean = F.split(ask(self.network, condition), 2, axis=-1)
-        return soft_clip(raw, MOST), mean
+        return soft_clip(raw, MAX_LOG_SCALE), mean
 
 
 def nothing(x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 
 from generators.parts.blocks import modulated_norm
 from generators.parts.patches import squeeze, unsqueeze
+from generators.parts.text import CaptionPrior
 from nn import functional as F
 from nn import init
 from nn.modules import Conv2d, Linear, Module
@@ -116,15 +117,11 @@ class CouplingNetwork(Module):
         return self.leave(self.norm(h, last_modulation))
 
 
-class CaptionPrior(Linear):
-    """What the last Gaussian asks the caption: log-scale and mean of every variable, both 0 at first.
+class NoisePrior(CaptionPrior):
+    """The caption's prior, as the last layer of a flow: of a Conditioning it reads the words.
 
-    Conditioning -> (N, 2 * variables)
+    Conditioning -> (N, 2 * variables), the log-scales, then the means.
     """
-
-    def __init__(self, features: int, variables: int, rng: np.random.Generator):
-        super().__init__(features, 2 * variables, rng)
-        self.weight.data[...] = 0
 
     def __call__(self, condition: Conditioning) -> Tensor:
         return super().__call__(condition.words)

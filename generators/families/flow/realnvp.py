@@ -36,7 +36,7 @@ import numpy as np
 
 from datasets.dataset import Dataset
 from generators.families.flow.bijectors import (
-    MOST,
+    MAX_LOG_SCALE,
     ActNorm,
     Bijector,
     CaptionAffine,
@@ -53,7 +53,7 @@ from generators.families.flow.bijectors import (
     couple,
     sum_per_example,
 )
-from generators.families.flow.conditioning import CaptionPrior, Conditioning, CouplingNetwork, Sketches
+from generators.families.flow.conditioning import Conditioning, CouplingNetwork, NoisePrior, Sketches
 from generators.parts.autoencode import AutoEncode
 from generators.parts.blocks import is_ink, log_mean_exp, soft_clip
 from generators.parts.guidance import drop_captions
@@ -65,7 +65,7 @@ from nn.modules import Module
 from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor, no_grad
 
-GUIDANCE = 2.0  # of `RealNVP.sample`
+SAMPLING_GUIDANCE = 2.0  # unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Dequantiser(Module):
         """-> numbers in [0, 1] (N, H, W, C), and log |det du/dnoise|, (N,)"""
         raw, shift = F.split(self.network(squeeze(Tensor(images * 2 - 1)), condition), 2, axis=-1)
         start, log_det_logit = Logit(0.0).forward(squeeze(Tensor(noise)), condition)
-        v, log_det = couple(start, soft_clip(raw, MOST), shift)
+        v, log_det = couple(start, soft_clip(raw, MAX_LOG_SCALE), shift)
         log_det_sigmoid = -sum_per_example(F.softplus(v) + F.softplus(-v))  # sigmoid' = sigmoid(v) sigmoid(-v)
         u = unsqueeze(F.sigmoid(v))
         return (u + levels(images)) * (1 / 256), log_det_logit + log_det + log_det_sigmoid
@@ -171,7 +171,7 @@ def build_flow(config: RealNVPConfig, rng: np.random.Generator) -> Bijector:
         step = [(ActNorm(channels), ChannelMix(channels, rng), coupling(size, channels, width)) for _ in range(count)]
         return [layer for layers in step for layer in layers]
 
-    prior = CaptionPrior(config.features, coarse * quarter * quarter, rng)
+    prior = NoisePrior(config.features, coarse * quarter * quarter, rng)
     return Composition(
         Logit(config.margin),
         Squeeze(),
@@ -330,7 +330,7 @@ class RealNVP(AutoEncode, Family):
         rng: np.random.Generator,
         threads: Threads | None = None,
         temperature: float | None = None,
-        guidance: float = GUIDANCE,
+        guidance: float = SAMPLING_GUIDANCE,
     ) -> np.ndarray:
         """One new image per caption, (N, H, W, C): noise, run backwards.
 

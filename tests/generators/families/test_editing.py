@@ -108,7 +108,7 @@ def test_captions_are_silent_about_the_change_and_about_nothing_else():
     new = {"thin": "bold", "bold": "thin"}[DATA.describe(chosen[0])["stroke"]]
     for change, silent in ((new, {"stroke"}), ("two with a loop", {"digit", "variant"})):
         model.asked.clear()
-        Directions(model, DATA, examples=editing.BLOCK).edit(*some(chosen[:1], change))
+        Directions(model, DATA, examples=editing.IMAGES_AT_A_TIME).edit(*some(chosen[:1], change))
         said = [language.parse(caption).keys() for captions in model.asked for caption in captions]
         assert all(names == language.attributes.keys() - silent for names in said) and len(said) > 50
         assert model.asked[0] == model.asked[-1] and len(model.asked) == 4
@@ -163,7 +163,7 @@ def test_measuring_tells_how_far_it_is():
     thin = int((DATA.attributes["stroke"] == language.attributes["stroke"].index("thin")).sum())
     covered = [sum(part.stop - part.start for part in parts) for parts in blocks]
     for whole, count in zip(sorted(covered), sorted((thin, len(DATA) - thin)), strict=True):
-        assert count <= whole < count + editing.BLOCK
+        assert count <= whole < count + editing.IMAGES_AT_A_TIME
 
 
 def test_one_sentence_where_there_is_nothing_to_measure():

@@ -18,7 +18,7 @@ from nn.tensor import Tensor
 from tests.generators.toys import build, pool, tones, toy_data
 from tests.oracles.elementary import each, softplus
 
-SMALL = {"width": 8, "text": 8, "batch_size": 16, "shard_size": 8}
+SMALL = {"width": 8, "features": 8, "batch_size": 16, "shard_size": 8}
 DATA = toy_data(64)
 
 
@@ -144,7 +144,7 @@ def test_a_gan_learns_to_obey():
     captions: it is free to paint either."""
     data = tones()
     model = build(
-        GAN, data, image_size=8, width=8, noise=4, text=4, batch_size=16, shard_size=16,
+        GAN, data, image_size=8, width=8, noise=4, features=4, batch_size=16, shard_size=16,
         optimiser=OptimiserConfig(muon=False, rate=5e-3, betas=(0.0, 0.99), clip_norm=10.0, warmup_steps=5),
     )  # fmt: skip
     trainer = Trainer(model, data, 0, 100, pool(1))
@@ -212,7 +212,7 @@ def test_a_ring_of_eight_is_found_whole():
 
     So narrow Gaussians tempt the discriminator to become steep: without the penalty a centre is left out."""
     config = GANConfig(
-        image_size=4, width=8, text=2, batch_size=128, shard_size=128,
+        image_size=4, width=8, features=2, batch_size=128, shard_size=128,
         optimiser=OptimiserConfig(muon=False, rate=2e-2, betas=(0.0, 0.99), clip_norm=10.0, warmup_steps=10, final=0.1),
     )  # fmt: skip
     trainer = Trainer(Ring(config, derive_rng(0, "weights")), RingPoints(), 0, 800, pool(1))

@@ -22,7 +22,7 @@ from nn import functional as F
 from nn.tensor import Parameter, Tensor
 from tests.generators.toys import build, pool, toy_data
 
-SMALL = {"width": 8, "latent": 3, "text": 8, "batch_size": 20, "shard_size": 8}
+SMALL = {"width": 8, "latent": 3, "features": 8, "batch_size": 20, "shard_size": 8}
 DATA = toy_data(100)
 
 
@@ -110,7 +110,7 @@ class Exact(VAE):
     """A VAE whose likelihood can be integrated: one pixel, p(x=1|z) = sigmoid(2 z), and a rough q(z|x)."""
 
     def __init__(self):
-        super().__init__(VAEConfig(latent=1, image_size=4, text=2), np.random.default_rng(0))
+        super().__init__(VAEConfig(latent=1, image_size=4, features=2), np.random.default_rng(0))
         log_var = Tensor(np.full((1, 1), -0.3, np.float32))
         self.encoder = lambda images, caption: (Tensor(images.reshape(-1, 1) * 0.5), log_var)
         self.decoder = lambda z, caption: (z * 2.0).reshape(-1, 1, 1, 1)
@@ -142,7 +142,7 @@ def test_it_learns_and_paints():
     np.testing.assert_allclose(cooler, model.decode(z / 2, ["seven", "seven"]), atol=1e-6)
 
 
-def test_every_caption_has_a_place_of_its_own():
+def test_every_caption_has_a_prior_of_its_own():
     """What the encoder takes out of w by the caption the decoder puts back.
 
     Catches: a shift or scale that only one of them knows, or a variance that keeps the place's scale.
@@ -151,8 +151,8 @@ def test_every_caption_has_a_place_of_its_own():
     z, images = Tensor(np.random.default_rng(0).standard_normal((3, 3))), DATA.images[:3] / 255.0
     caption = model.text(np.array([[1], [2], [1]]))
     painted, (mean, log_var) = model.decoder(z, caption).data, [t.data for t in model.encoder(images, caption)]
-    bias = model.encoder.place.output.bias
-    assert bias is model.decoder.place.output.bias
+    bias = model.encoder.prior.bias
+    assert bias is model.decoder.prior.bias
     shift, raw = np.array([0.5, -1.0, 2.0]), np.array([0.3, -0.2, 0.7])
     bias.data[...] = np.concatenate([shift, raw])
     log_scale = 5 * np.tanh(raw / 5)

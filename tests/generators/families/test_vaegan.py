@@ -11,7 +11,7 @@ from nn.tensor import Tensor
 from tests.generators.families.test_gan import moved, weights
 from tests.generators.toys import build, pool, tones, toy_data
 
-SMALL = {"width": 8, "latent": 3, "text": 8, "batch_size": 16, "shard_size": 8}
+SMALL = {"width": 8, "latent": 3, "features": 8, "batch_size": 16, "shard_size": 8}
 DATA = toy_data(64)
 
 
@@ -36,9 +36,9 @@ def gradients(model, loss):
     """Largest entry of the gradient of each part of the painters."""
     loss.backward()
     parts = {"text": model.text, "encoder": model.encoder, "decoder": model.decoder}
-    place = {id(p) for p in model.encoder.place.parameters()}  # which encoder and decoder share
+    prior = {id(p) for p in model.encoder.prior.parameters()}  # which encoder and decoder share
     return {
-        name: max(0 if p.grad is None else float(np.abs(p.grad).max()) for p in part.parameters() if id(p) not in place)
+        name: max(0 if p.grad is None else float(np.abs(p.grad).max()) for p in part.parameters() if id(p) not in prior)
         for name, part in parts.items()
     }
 
@@ -143,7 +143,7 @@ def test_each_phase_moves_its_own_networks(only):
 
 
 def test_both_phases_train_all_there_is():
-    """Catches: a parameter in two phases or in none, and the shared `Place` twice."""
+    """Catches: a parameter in two phases or in none, and the shared prior twice."""
     model = build(VAEGAN, DATA, **SMALL)
     trained = [id(p) for phase in model.phases(0) for p in phase.parameters]
     assert sorted(trained) == sorted(id(p) for p in model.parameters())
@@ -157,7 +157,8 @@ def test_it_learns_to_obey_and_to_come_back():
     images[upper, :4], images[~upper, 4:] = 0, 0
     data = replace(tones(), images=images)
     model = build(
-        VAEGAN, data, image_size=8, width=8, latent=4, text=4, batch_size=16, shard_size=16, weight=0.1, ema_decay=0.98,
+        VAEGAN, data, image_size=8, width=8, latent=4, features=4, batch_size=16, shard_size=16, weight=0.1,
+        ema_decay=0.98,
         optimiser=OptimiserConfig(muon=False, rate=5e-3, betas=(0.0, 0.99), clip_norm=10.0, warmup_steps=5),
     )  # fmt: skip
     trainer = Trainer(model, data, 0, 200, pool(1))

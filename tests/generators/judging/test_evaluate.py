@@ -153,7 +153,7 @@ def test_each_test_image_gives_its_caption():
 def test_others_can_judge_the_very_samples(tmp_path, reference, monkeypatch):
     """Catches: `inkling sample --out x.npz` drawing under other captions, or from other noise, than `evaluate`."""
     judged, test = [], reference.test
-    tiny = VAEConfig(width=8, latent=2, text=4, image_size=SIDE, vocabulary=test.vocabulary)
+    tiny = VAEConfig(width=8, latent=2, features=4, image_size=SIDE, vocabulary=test.vocabulary)
     model = registry.build("vae", tiny, np.random.default_rng(0))
     meta = {"family": "vae", "config": registry.config_to_json(tiny), "plan": {"data": "squares"}}
     checkpoint.save(tmp_path / "checkpoint.npz", {f"ema/{name}": a for name, a in model.state().items()}, meta)
@@ -217,7 +217,7 @@ def test_evaluate_says_what_is_missing(tmp_path, judge, capsys):
     checkpoint.save(tmp_path / "checkpoint.npz", {f"ema/{name}": a for name, a in judge.state().items()}, meta)
     assert cli.main(["evaluate", str(tmp_path)]) == 2
     assert "makes no images" in capsys.readouterr().err
-    meta = {"family": "vae", "config": {"width": 8, "latent": 2, "text": 4}, "plan": 5}
+    meta = {"family": "vae", "config": {"width": 8, "latent": 2, "features": 4}, "plan": 5}
     model = registry.build("vae", registry.config_from_json(VAEConfig, meta["config"]), np.random.default_rng(0))
     foreign = tmp_path / "foreign.npz"
     checkpoint.save(foreign, {f"ema/{name}": a for name, a in model.state().items()}, meta)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generators.families.flow.bijectors import Bijector, CaptionAffine, Composition, Coupling
-from generators.families.flow.conditioning import CaptionPrior, Conditioning, CouplingNetwork, Sketches
+from generators.families.flow.conditioning import Conditioning, CouplingNetwork, NoisePrior, Sketches
 from generators.families.flow.realnvp import (
     RealNVP,
     RealNVPConfig,
@@ -362,7 +362,7 @@ def test_guidance_0_is_silence_and_1_the_caption_and_beyond_on_the_same_line():
     exchanged, w for 1 + w."""
     rng = np.random.default_rng(3)
     model, still = random_model(TINY, 3), Tensor(np.zeros((2, 6)))
-    prior = CaptionPrior(TINY.features, 6, rng).astype(np.float64)
+    prior = NoisePrior(TINY.features, 6, rng).astype(np.float64)
     prior.weight.data[...] = rng.standard_normal(prior.weight.shape)
     model.flow = CaptionAffine(prior)
 
