@@ -13,6 +13,7 @@ import numpy as np
 from nn import checkpoint
 
 FIELDS = {"text": "features"}  # of configs
+GONE = {"weighting": "simple", "snr_limit": 5.0, "schedule": "cosine"}  # fields, with what is always so now
 WEIGHTS = (  # families, a part of a weight's name, instead
     (("vae", "vaegan"), r"^decoder\.quarter\.(weight|bias)$", r"decoder.grow.\1"),
     (("vae", "vaegan"), r"^decoder\.blocks\.", "decoder.quarter."),
@@ -33,5 +34,6 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict]:
         renamed[f"{kind}{slash}{weight}"] = array
     for place in (meta, meta.get("plan")):
         if isinstance(place, dict) and isinstance(place.get("config"), dict):
-            place["config"] = {FIELDS.get(name, name): value for name, value in place["config"].items()}
+            kept = {name: value for name, value in place["config"].items() if (name, value) not in GONE.items()}
+            place["config"] = {FIELDS.get(name, name): value for name, value in kept.items()}
     return renamed, meta

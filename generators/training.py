@@ -76,7 +76,7 @@ RANGES = {
     "caption_dropout": (0.0, 1.0), "final": (0.0, 1.0), "margin": (1e-6, 0.4), "sketches": (0, 100),
     "rate": (0.0, math.inf), "weight_decay": (0.0, math.inf), "clip_norm": (1e-9, math.inf),
     "penalty_step": (1e-4, math.inf), "gamma": (0.0, math.inf), "temperature": (0.0, math.inf),
-    "beta": (0.0, math.inf), "snr_limit": (1e-6, math.inf),
+    "beta": (0.0, math.inf),
 }  # fmt: skip
 
 

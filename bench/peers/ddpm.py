@@ -86,10 +86,6 @@ class DDPM(FamilyTwin):
         caption = self.text(drop_captions(batch.tokens, config.caption_dropout, uniform))
         output = self.network(signal * x0 + noise * eps, t, caption)
         errors = F.mse_loss(output, target, reduction="none").mean(dim=(1, 2, 3))
-        if config.weighting == "min-snr":
-            snr = alpha_bar / (1 - alpha_bar)
-            weight = snr.clamp(max=config.snr_limit) / (snr if config.prediction == "noise" else snr + 1)
-            errors = errors * weight.float()
         return errors.mean()
 
     def noise(self, count: int, rng) -> torch.Tensor:

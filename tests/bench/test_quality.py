@@ -71,7 +71,7 @@ def test_a_finished_twin_is_used_again_but_not_for_another(asked, tmp_path):
     again, same = trained(tmp_path)
     assert not asked and same == how
     assert [a.tobytes() for a in first.state().values()] == [a.tobytes() for a in again.state().values()]
-    for other in ({"config": replace(SMALL, snr_limit=4.0)}, {"data": "mnist"}, {"dataset": toy_data(23)},
+    for other in ({"config": replace(SMALL, caption_dropout=0.2)}, {"data": "mnist"}, {"dataset": toy_data(23)},
                   {"ways": ["eager"]}, {"steps": 599}):  # fmt: skip
         with pytest.raises(RunError, match="another --out"):
             trained(tmp_path, **other)

@@ -52,7 +52,6 @@ HARMLESS: dict[tuple[str, str], str] = {
     ("importance-weighted-bound", "slice: i:i + chunk  ->  :i + chunk"): "some draws count more than once",
     ("drawing-times", "sign: rng.random() + np.arange(count) / count  ->  rng.random() - np.arange(count) / count"):
      "around the circle the other way",
-    ("ddpm-loss", "function: errors.data.sum()  ->  errors.data.mean()"): "a number in the log",
     ("dropping-captions", "compare: rng.random(len(tokens)) < probability  ->  rng.random(len(tokens)) <= probability"):
      "they are equal once in 2^53 draws",
     ("discriminator-step", "compare: on_real.data > on_fake.data  ->  on_real.data >= on_fake.data"):

@@ -268,12 +268,8 @@ ALL = {
         said = np.zeros_like(tokens) if rng.random() < config.caption_dropout else tokens
         answer = self.network(Tensor(x_t[None]), np.array([t]), self.text(said[None]))
         target = eps if config.prediction == "noise" else ab**0.5 * eps - (1 - ab) ** 0.5 * x0
-        weight = 1.0
-        if config.weighting == "min-snr":
-            snr = ab / (1 - ab)
-            weight = min(snr, config.snr_limit) / (snr + (config.prediction == "v"))
         difference = answer - target[None].astype(image.dtype)
-        total = total + F.sum(difference * difference) * (weight / image.size)
+        total = total + F.sum(difference * difference) * (1 / image.size)
     return total * (1 / shard.batch_size), {}
     """,
     "bce-with-logits": """

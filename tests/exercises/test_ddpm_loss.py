@@ -47,12 +47,10 @@ def tiny_shard(count, batch_size):
 
 @pytest.mark.exercise(id="ddpm-loss")
 @pytest.mark.parametrize("size", [3, 12], ids=["batch", "part_of_a_batch"])
-@pytest.mark.parametrize("weighting", ["simple", "min-snr"])
 @pytest.mark.parametrize("kind", ["noise", "v"])
-def test_ddpm_loss(kind, weighting, size):
-    settings = dict(prediction=kind, weighting=weighting, snr_limit=0.8, time_steps=50, caption_dropout=0.0)
-    model, shard = tiny_ddpm(**settings), tiny_shard(3, size)
-    tags = [f'where the network predicts "{kind}"', *(["with min-SNR weights"] if weighting == "min-snr" else [])]
+def test_ddpm_loss(kind, size):
+    model, shard = tiny_ddpm(prediction=kind, time_steps=50, caption_dropout=0.0), tiny_shard(3, size)
+    tags = [f'where the network predicts "{kind}"']
     tags += ["where the shard is a part of a batch"] if size > 3 else []
     trial = Trial(f"DDPM.loss(shard, rng), batch_size = {size}", *tags, images=shard.images, tokens=shard.tokens)
     rng = SameNoise()
@@ -77,18 +75,16 @@ def test_ddpm_loss(kind, weighting, size):
     def error(target):
         return ((answer - target) ** 2).mean(axis=(1, 2, 3))
 
-    squared, snr = error(eps if kind == "noise" else v), (ab / (1 - ab)).ravel()
-    weights = np.minimum(snr, 0.8) / (snr + (kind == "v")) if weighting == "min-snr" else np.ones(3)
+    squared = error(eps if kind == "noise" else v)
     instead = {
-        "divide by shard.batch_size, not by the length of the shard": (weights * squared).sum() / 3,
-        "the sum over examples is not divided by shard.batch_size": (weights * squared).sum(),
-        "the weights are missing": squared.sum() / size,
-        "the sum over pixels, where the mean is wanted": (weights * squared).sum() * 4 / size,
+        "divide by shard.batch_size, not by the length of the shard": squared.sum() / 3,
+        "the sum over examples is not divided by shard.batch_size": squared.sum(),
+        "the sum over pixels, where the mean is wanted": squared.sum() * 4 / size,
         "the network is asked for another target than `training_target` of config.prediction":
-            (weights * error(v if kind == "noise" else eps)).sum() / size,
-        "the network is asked for the clean image": (weights * error(x0)).sum() / size,
+            error(v if kind == "noise" else eps).sum() / size,
+        "the network is asked for the clean image": error(x0).sum() / size,
     }  # fmt: skip
-    right = (weights * squared).sum() / size
+    right = squared.sum() / size
     instead = {cause: value for cause, value in instead.items() if abs(value - right) > 1e-4}
     trial.expect(loss, right, "the loss", rtol=1e-4, atol=1e-5, dtype=np.float32, instead=instead)
 
@@ -111,7 +107,7 @@ def test_ddpm_loss_at_which_times(times):
     trial.run(model.loss, shard, np.random.default_rng(0))
     t = model.network.seen(trial, 500)[1]
     trial.require(1 <= t.min() and t.max() <= 50, f"times from {t.min()} to {t.max()} were drawn; 1 ... 50 are wanted")
-    share = np.arange(1, 51) / 50 if times == "even" else process.middle_share("cosine", 50)
+    share = np.arange(1, 51) / 50 if times == "even" else process.middle_share(50)
     drawn = np.array([(t <= last).mean() for last in range(1, 51)])
     cause = "draw_times wants self.training_share" if times == "middle" else "self.training_share is None here"
     off = np.abs(drawn - share).max()

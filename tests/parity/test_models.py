@@ -42,7 +42,7 @@ def small(name, **changes):
         ("realnvp", {"widths": (16, 24), "steps": (2, 1), "depth": 3}),
         ("realnvp", {"dequantisation": "uniform"}),
         ("realnvp", {"sketches": 3, "channels": 2}),
-        ("ddpm", {"prediction": "noise", "weighting": "simple"}),
+        ("ddpm", {"prediction": "noise"}),
         ("ddpm", {"squeezed": True, "widths": (16, 24), "training_times": "middle"}),
         ("dit", {"depth": 2, "heads": 4}),
         ("dit", {"channels": 2, "patch": 2}),

@@ -45,7 +45,7 @@ SETTINGS = (
     "width", "widths", "batch_size", "shard_size", "optimiser", "optimiser.rate", "optimiser.betas", "vocabulary",
     "optimiser.muon", "optimiser.momentum",
     "x.y", "channels", "image_size", "likelihood", "ema_decay", "steps", "optimiser.warmup_steps", "latent", "noise",
-    "time_steps", "heads", "blocks", "features", "depth", "schedule", "dequantisation", "snr_limit", "gamma",
+    "time_steps", "heads", "blocks", "features", "depth", "dequantisation", "gamma",
     "sketches", "penalty_step", "margin", "caption_dropout", "temperature", "beta", "clip_norm",
 )  # fmt: skip
 

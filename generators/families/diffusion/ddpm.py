@@ -20,7 +20,7 @@ Where to read on:
 
 Sources: Sohl-Dickstein et al. 2015; Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Nichol and Dhariwal 2021 (cosine
 schedule); Ho and Salimans 2022 (guidance), Kynkaanniemi et al. 2024 (where); Salimans and Ho 2022 (v-prediction);
-Hang et al. 2023 (min-SNR weights); Lu et al. 2022b (DPM-Solver++) and Zhao et al. 2023 (UniPC), for few steps.
+Lu et al. 2022b (DPM-Solver++) and Zhao et al. 2023 (UniPC), for few steps.
 """
 from __future__ import annotations
 
@@ -55,11 +55,8 @@ class DiffusionConfig(FamilyConfig):
     batch_size: int = 64
     features: int = 96  # numbers in the embedding of time and caption
     time_steps: int = 1000  # T
-    schedule: str = "cosine"  # or "linear"
     training_times: str = "even"  # or "middle": which are trained on most, see `process.middle_share`
     prediction: str = "v"  # or "noise": what the network is asked for
-    weighting: str = "simple"  # or "min-snr": how the errors at different t are weighted
-    snr_limit: float = 5.0  # g of min-SNR
     caption_dropout: float = 0.1  # share of training captions replaced by the empty one, for guidance
     guidance: float = 2.0  # of sampling, unless told otherwise: how strictly the caption is followed
     edit_guidance: float = 3.0  # likewise, when an image is painted again under another caption
@@ -88,11 +85,7 @@ class DDPM(AutoEncode, Family):
 
     def __init__(self, config: DDPMConfig, rng: np.random.Generator):
         super().__init__(config)
-        for option, known in (
-            ("training_times", ("even", "middle")),
-            ("prediction", ("noise", "v")),
-            ("weighting", ("simple", "min-snr")),
-        ):
+        for option, known in (("training_times", ("even", "middle")), ("prediction", ("noise", "v"))):
             if getattr(config, option) not in known:
                 raise ValueError(f"{self.name}: {option} is one of {known}; given {getattr(config, option)!r}")
         levels = config.guided_levels
@@ -101,7 +94,6 @@ class DDPM(AutoEncode, Family):
                 f"{self.name}: guided_levels are a lower and a higher level of noise over signal, such as (0.15, 10); "
                 f"given {levels}"
             )
-        process.schedule(config.schedule, config.time_steps)  # refuses an unknown name now rather than later
         self.text = TextEncoder(len(self.vocabulary), config.features, rng)
         self.network = self.build_network(config, rng)
 
@@ -123,13 +115,12 @@ class DDPM(AutoEncode, Family):
     @property
     def training_share(self) -> np.ndarray | None:
         """Which times are trained on, as `process.draw_times` wants to know."""
-        config = self.config
-        return process.middle_share(config.schedule, config.time_steps) if config.training_times == "middle" else None
+        return process.middle_share(self.config.time_steps) if self.config.training_times == "middle" else None
 
     @property
     def alpha_bar(self) -> np.ndarray:
         """ab_0 .. ab_T, float64 (T + 1,)."""
-        return process.schedule(self.config.schedule, self.config.time_steps)
+        return process.schedule(self.config.time_steps)
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -137,7 +128,7 @@ class DDPM(AutoEncode, Family):
         return [Phase("ddpm", self.parameters(), self.loss, self.config.optimiser)]
 
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The weighted squared error of the network's guess at random times (Ho et al. 2020, algorithm 1)."""
+        """The squared error of the network's guess at random times (Ho et al. 2020, algorithm 1)."""
         config, alpha_bar = self.config, self.alpha_bar
         x0 = shard.images * 2 - 1
         t = process.draw_times(len(x0), config.time_steps, rng, self.training_share)
@@ -148,11 +139,7 @@ class DDPM(AutoEncode, Family):
         target = process.training_target(x0, t, eps, alpha_bar, config.prediction)
         errors = F.mse(self.network(Tensor(x_t), t, self.text(tokens)), target)  # (n,)
 
-        weights = np.full(len(t), 1 / shard.batch_size)
-        if config.weighting == "min-snr":
-            weights *= process.loss_weight(t, alpha_bar, config.prediction, config.snr_limit)
-        metrics = {"squared_error": float(errors.data.sum()) / shard.batch_size}
-        return F.sum(errors * weights.astype(x0.dtype)), metrics
+        return F.sum(errors) * (1 / shard.batch_size), {}
 
     # --- generating --------------------------------------------------------------------------------------------------
 

@@ -33,22 +33,11 @@ Step = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, float]
 # --- the schedule ----------------------------------------------------------------------------------------------------
 
 
-def linear_alpha_bar(steps: int) -> np.ndarray:
-    """ab_0 .. ab_T for noise variances beta_t that grow evenly (Ho et al. 2020, section 4): float64 (T + 1,).
-
-    Each step keeps 1 - beta_t of the variance, so ab_t is the product of what all steps up to t keep.  The paper's
-    beta from 1e-4 to 0.02 is for T = 1000; with fewer steps each has to add more.
-    """
-    scale = 1000 / steps
-    beta = np.linspace(scale * 1e-4, scale * 0.02, steps)
-    return np.concatenate([[1.0], np.cumprod(1 - np.minimum(beta, 0.999))])
-
-
 def cosine_alpha_bar(steps: int) -> np.ndarray:
     """ab_0 .. ab_T that fall along cos^2, slowly at both ends (Nichol and Dhariwal 2021, eq. 17): float64 (T + 1,).
 
-    The linear schedule destroys small images too early, and its last steps teach nothing.  No step may add more than
-    beta = 0.999, so that ab_T is small and not zero.
+    Variances beta_t that grow evenly (Ho et al. 2020) destroy small images too early, and the last steps teach nothing.
+    No step may add more than beta = 0.999, so that ab_T is small and not zero.
     """
     offset = 0.008  # the first step's noise is then about a gray level, not less
     f = np.cos((np.arange(steps + 1) / steps + offset) / (1 + offset) * math.pi / 2) ** 2
@@ -56,15 +45,10 @@ def cosine_alpha_bar(steps: int) -> np.ndarray:
     return np.concatenate([[1.0], np.cumprod(1 - beta)])
 
 
-SCHEDULES = {"linear": linear_alpha_bar, "cosine": cosine_alpha_bar}
-
-
 @lru_cache
-def schedule(name: str, steps: int) -> np.ndarray:
-    """`alpha_bar` of a schedule by name, read-only.  Raises ValueError where there is no such schedule."""
-    if name not in SCHEDULES:
-        raise ValueError(f"the schedule is one of {', '.join(map(repr, SCHEDULES))}; given {name!r}")
-    alpha_bar = SCHEDULES[name](steps)
+def schedule(steps: int) -> np.ndarray:
+    """`cosine_alpha_bar`, computed once for each number of steps, read-only."""
+    alpha_bar = cosine_alpha_bar(steps)
     alpha_bar.flags.writeable = False
     return alpha_bar
 
@@ -103,7 +87,7 @@ EVEN_PART = 0.1  # of `middle_share`: how much of an even share every time gets 
 
 
 @lru_cache
-def middle_share(name: str, steps: int) -> np.ndarray:
+def middle_share(steps: int) -> np.ndarray:
     """Times mostly from the middle of a schedule, as `draw_times` wants to be told: float64 (steps,), read-only.
 
     Where the image is nearly clear, little is left to decide, and where it is nearly gone, little can be seen; what is
@@ -111,7 +95,7 @@ def middle_share(name: str, steps: int) -> np.ndarray:
     to ((1 - ab_t)^3 ab_t)^1.5, which is largest where there is 1.7 times as much noise as signal: found by trial
     (`docs/notebook.md`).  And every time sometimes, for a sampler may ask for any.
     """
-    alpha_bar = schedule(name, steps)[1:]
+    alpha_bar = schedule(steps)[1:]
     density = ((1 - alpha_bar) ** 3 * alpha_bar) ** 1.5
     share = np.cumsum(density / density.sum() + EVEN_PART / steps)
     share /= share[-1]  # the last entry is 1, exactly
@@ -141,17 +125,6 @@ def clean_image(
     if kind == "noise":
         return (x_t - noise * output) / signal
     return signal * x_t - noise * output
-
-
-def loss_weight(t: np.ndarray, alpha_bar: np.ndarray, kind: str, limit: float) -> np.ndarray:
-    """min-SNR-g: weights for the squared error of the network's output, float64 (N,) (Hang et al. 2023, section 3.4).
-
-    With SNR = ab_t / (1 - ab_t), a squared error in eps is SNR times that in x_0, one in v SNR + 1 times.  The
-    weights min(SNR, g) / SNR and min(SNR, g) / (SNR + 1) make both min(SNR, g) times the squared error in x_0, so
-    that the nearly clean images, of which there is little to learn, do not drown the rest.
-    """
-    snr = alpha_bar[t] / (1 - alpha_bar[t])
-    return np.minimum(snr, limit) / (snr if kind == "noise" else snr + 1)
 
 
 # --- backwards: one step ---------------------------------------------------------------------------------------------
