@@ -168,7 +168,7 @@ class ChannelMix(Bijector):
         return F.linear(x, self.weight), once_per_pixel(LogAbsDet.apply(self.weight), x)
 
     def inverse(self, z: Tensor, condition: Condition) -> Tensor:
-        return F.linear(z, np.linalg.inv(self.weight.data))
+        return F.linear(z, Inverse.apply(self.weight))
 
 
 class LogAbsDet(Function):
@@ -183,6 +183,21 @@ class LogAbsDet(Function):
     def backward(ctx, grad):
         (w,) = ctx.saved
         return grad * np.linalg.inv(w).T
+
+
+class Inverse(Function):
+    """Y = W^-1;  dW = -Y^T dY Y^T, from d(W Y) = dW Y + W dY = 0."""
+
+    @staticmethod
+    def forward(ctx, w):
+        inverse = np.linalg.inv(w)
+        ctx.save(inverse)
+        return inverse
+
+    @staticmethod
+    def backward(ctx, grad):
+        (inverse,) = ctx.saved
+        return -inverse.T @ grad @ inverse.T
 
 
 class Guided:

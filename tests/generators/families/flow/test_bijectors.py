@@ -11,6 +11,7 @@ from generators.families.flow import bijectors as B
 from generators.parts.blocks import soft_clip
 from generators.parts.patches import squeeze
 from nn import functional as F
+from nn.gradcheck import gradcheck
 from nn.modules import Linear, Module
 from nn.tensor import Tensor
 
@@ -109,6 +110,17 @@ def test_inverse_undoes_forward_and_forward_undoes_inverse(name, shape, seed):
 @given(shape=st.tuples(st.just(2), st.sampled_from([2, 4]), st.just(4)), seed=seeds)
 def test_log_det_is_that_of_the_numerical_jacobian(name, shape, seed):
     check_log_det(*random_case(name, shape, seed, batch=2))
+
+
+@every_bijector
+def test_the_way_back_is_differentiable(name):
+    """In the noise, the condition and every parameter, against finite differences.  Catches: an inverse by arrays
+    through which no gradient comes back, such as NumPy's of ChannelMix's matrix; that gradient untransposed."""
+    bijector, x, condition = random_case(name, (2, 2, 4), seed=2)
+    z, rng = bijector.forward(x, condition)[0].data, np.random.default_rng(2)
+    told = (condition.data,) if name in ("Coupling", "Coupling swapped", "CaptionAffine", "FactorOut") else ()
+    back = lambda z, *more: bijector.inverse(z, more[0] if told else condition)  # noqa: E731
+    gradcheck(back, (z, *told, *bijector.parameters()), rng)
 
 
 @pytest.mark.parametrize("name", ["ActNorm", "ChannelMix", "Coupling", "Logit", "CaptionAffine", "FactorOut"])

@@ -24,6 +24,7 @@ from generators.parts.blocks import log_mean_exp
 from generators.parts.patches import squeeze, unsqueeze
 from generators.training import Shard
 from nn import functional as F
+from nn.gradcheck import gradcheck
 from nn.parallel import Threads
 from nn.tensor import Parameter, Tensor
 
@@ -50,6 +51,13 @@ def random_images(config, count, rng):
 
 def random_tokens(count, rng):
     return rng.integers(0, len(WORDS) + 1, (count, 2))
+
+
+def test_gradients_of_what_it_paints():
+    """Of the whole way back, for a loss on pictures, against finite differences.  Catches: a layer that cuts it."""
+    model, rng = random_model(replace(TINY, dequantisation="uniform")), np.random.default_rng(1)
+    tokens, z = random_tokens(2, rng), 0.5 * rng.standard_normal((2, 64))
+    gradcheck(lambda z, *_: model.flow.inverse(z, model.conditioning(tokens)), (z, *model.parameters()), rng, 1e-5)
 
 
 # --- 8-bit values and real numbers ---
