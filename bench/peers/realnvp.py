@@ -212,7 +212,7 @@ class RealNVP(FamilyTwin):
 
     def loss(self, batch: Batch, uniform: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         condition = self.conditioning(drop_captions(batch.tokens, self.config.caption_dropout, uniform))
-        noise = noise.clamp(1e-6, 1 - 1e-6)
+        noise = noise.clamp(2**-16, 1 - 2**-16)
         if self.dequantiser is None:
             x, log_slope = (torch.round(batch.images * 255) + noise) * (1 / 256), 0.0
         else:

@@ -108,13 +108,16 @@ def dequantise(images: np.ndarray, noise: np.ndarray) -> np.ndarray:
 
 
 def quantise(x: np.ndarray) -> np.ndarray:
-    """The images float32 in [0, 1] in whose intervals the numbers x lie: undoes `dequantise`, whatever the noise."""
+    """The images float32 in [0, 1] in whose intervals the numbers x lie: undoes `dequantise`."""
     return (np.clip(np.floor(x * 256), 0, 255) / 255).astype(np.float32)
 
 
 def uniform_noise(shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """float32 in (0, 1), kept off both ends, where its logit is infinite."""
-    return np.clip(rng.random(shape, dtype=np.float32), 1e-6, 1 - 1e-6)
+    """float32 in (0, 1), kept off both ends by 2^-16.
+
+    There its logit is infinite; and as float32, 255 plus more than 1 - 2^-16 may be 256, the next level.
+    """
+    return np.clip(rng.random(shape, dtype=np.float32), 2**-16, 1 - 2**-16)
 
 
 class Dequantiser(Module):

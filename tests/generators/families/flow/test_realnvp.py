@@ -96,6 +96,21 @@ def test_quantise_undoes_dequantise_for_every_value_and_noise(seed):
     np.testing.assert_array_equal(quantise(x), values)
 
 
+class Extreme:
+    """A generator whose numbers are the least and the largest that NumPy's float32 ones can be, in turn."""
+
+    def random(self, shape, dtype):
+        return np.resize(np.array([0, 1 - 2**-24], dtype), shape)
+
+
+def test_no_noise_reaches_the_next_level_in_float32():
+    """Catches: noise so near to 1 that a level and it are, rounded, the next level."""
+    levels = np.repeat(np.arange(256, dtype=np.float32) / 255, 2)
+    noise = uniform_noise(levels.shape, Extreme())
+    np.testing.assert_array_equal(quantise(dequantise(levels, noise)), levels)
+    assert 0 < noise.min() < 1e-4 and 1 - 1e-4 < noise.max() < 1
+
+
 def test_dequantised_values_fill_the_unit_interval_evenly():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, 200_000) / 255
