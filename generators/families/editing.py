@@ -53,7 +53,7 @@ class Directions:
         self.model, self.dataset, self.threads, self.progress = model, dataset, threads, progress
         self.language = dataset.language
         self.examples = model.direction_examples if examples is None else examples
-        # A silent caption said with emphasis keeps the image what it is in all that the caption does say.
+        # Guidance keeps the image what it is in all that the silent caption does say.
         self.emphasis = {} if model.direction_guidance is None else {"guidance": model.direction_guidance}
         self._known: dict[tuple, np.ndarray] = {}
 
@@ -73,7 +73,7 @@ class Directions:
             noise += self.between(*pair) * z.dtype.type(self.model.direction_amount if amount is None else amount)
         edited = self.model.decode(z, silent, self.threads, **self.emphasis)
         same = [i for i, pair in enumerate(said) if not self.changes(*pair)]
-        if self.emphasis and same:  # with emphasis they would not come back as they were
+        if self.emphasis and same:  # guided they would not come back as they were
             edited[same] = self.model.decode(z[same], [silent[i] for i in same], self.threads)
         return edited
 

@@ -6,15 +6,15 @@ the caption lacks into a short vector z; the *decoder* then paints the image fro
     training      x, c --encoder--> z          z, c --decoder--> x again, as close as can be
     generating              z ~ N(0, I)        z, c --decoder--> a new image
 
-For the second line to work, the vectors that the encoder writes must look like draws from N(0, I).  Both wishes are
-one formula, a lower bound on the log-likelihood of the image (Kingma and Welling 2014, eq. 3, given a caption):
+For the second line to work, the vectors that the encoder writes must look like draws from N(0, I).  Both are in one
+formula, a lower bound on the log-likelihood of the image (Kingma and Welling 2014, eq. 3, given a caption):
 
     log p(x|c)  >=  ELBO  =  E_{z ~ q(z|x,c)} [ log p(x|z,c) ]  -  KL( q(z|x,c) || N(0, I) )
                              "paint it close"                     "and keep the vectors ordinary"
 
 with q(z|x,c) = N(mean, exp(log_var)), both written by the encoder.  A weight beta on the second term trades one for
-the other (Higgins et al. 2017); only beta = 1 gives a bound.  Drawing z is made differentiable by drawing the noise
-first and shifting and scaling it (`reparameterise`).
+the other (Higgins et al. 2017); any beta >= 1 still gives a bound, a looser one.  Drawing z is made differentiable by
+drawing the noise first, then scaling and shifting it (`reparameterise`).
 
 Read on: `reparameterise`, the two likelihoods, the networks, what can be done with z (`AutoEncoder`), `VAE.loss`, and
 `importance_weighted_bound`, the figure by which such models are compared.
@@ -180,11 +180,7 @@ class AutoEncoder(AutoEncode, Family):
         return map_shards(paint, len(z), self.config.shard_size, threads)
 
     def sample(
-        self,
-        captions: list[str],
-        rng: np.random.Generator,
-        threads: Threads | None = None,
-        temperature: float = 1.0,
+        self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None, temperature: float = 1.0
     ) -> np.ndarray:
         """One new image per caption, (N, H, W, C): the decoder on random vectors.
 

@@ -2,25 +2,21 @@
 
 A VAE is told how far each pixel is from the original, so wherever its vector z does not say, it paints the average of
 what might be there: a blur (`vae.py`).  A GAN's critic says only whether a picture looks real and fits its caption, so
-its painter takes a side and stays sharp; but there is no way back from a picture to its noise, and nothing keeps the
-painter from leaving out whatever it finds hard (`gan.py`).  So let the critic judge what a VAE's decoder
-paints, and have both (Larsen et al. 2016):
+its painter stays sharp; but there is no way back from a picture to its noise, and nothing keeps the painter from
+leaving out kinds of images (`gan.py`).  So let the critic judge what a VAE's decoder paints (Larsen et al. 2016):
 
-    critic       real picture above painted one, its caption above one that lies: all as in `gan.py`
+    critic       L_D of `parts/critic.py`
     painters     L = weight * ( 1/2 |x - decoder(z, c)|^2 + KL( q(z|x,c) || N(0, I) ) )     "paint this image close"
                    + E softplus( D(x, c) - D(decoder(z, c), c) )                            "and a real one"
 
-In the first line z is read off the image; in the second so is that of one half of the pictures, the other is random,
-so that what comes back through z is as sharp as what is new.  The two ask different things of one decoder.  The first
-ties each z to an image, so that no kind of image is forgotten, and the encoder can still read z off a picture; the
-second says how to fill in what z leaves open.  That is the whole of it: an auto-encoder with one term more in its loss,
-and the critic of `parts/critic.py`, which does not care who painted.
+In the first line of L, z is read off the image; in the second so it is for one half of the pictures, for the other it
+is random.  Larsen et al. judge both kinds, too, but keep the critic's gradient from the encoder; here it gets there.
+The first line ties each z to an image, so that no kind of image is forgotten; the second fills in what z leaves open.
 
-The first term is a sum over hundreds of pixels, the second a single score.  At weight 1 the critic would not be heard,
-at 0 this is a GAN.  Half the squared distance is also -log of a Gaussian of width 1, which is far too wide for pixels
-from -1 to 1.  A likelihood that learns its width, as the VAE's for gray images does, gets out of the dispute by letting
-it grow, and then no longer minds what is painted (docs/notebook.md has the figures; and closeness measured by what the
-critic sees in two images, which Larsen et al. prefer to pixels).
+The first line is a sum over hundreds of pixels, the second a single score: at weight 1 the critic has no influence, at
+0 this is a GAN.  Half the squared distance is -log of a Gaussian of width 1, far too wide for pixels from -1 to 1.  A
+learned width, as the VAE has for gray images, grows until closeness no longer matters (docs/notebook.md has the
+figures; and closeness in the critic's features, which Larsen et al. prefer to pixels).
 
 Read on: `VAEGAN.loss`; `vae.AutoEncoder` for what can be done with z, `parts/critic.py` for the critic.
 """
@@ -49,7 +45,7 @@ class VAEGANConfig(AutoEncoderConfig):
 
 
 def half_of(shard: Shard) -> int:
-    """How many of a shard's images the critic is shown as they come back through z: half, but of one image that one."""
+    """How many of a shard's images the critic sees as they come back through z: half, rounded up."""
     return (len(shard.images) + 1) // 2
 
 
@@ -87,8 +83,8 @@ class VAEGAN(AutoEncoder):
         return rng.standard_normal((count, self.config.latent), dtype=np.float32)
 
     def painted(self, shard: Shard, rng: np.random.Generator) -> Tensor:
-        """What the critic has to tell from real pictures: of the first half of the images what comes back through z,
-        for the captions of the others something new."""
+        """What the critic has to tell from real pictures: the first half of the images after the way through z, and new
+        pictures for the captions of the others."""
         caption, half = self.text(shard.tokens), half_of(shard)
         mean, log_var = self.encoder(shard.images[:half], caption[:half])
         z = reparameterise(mean, log_var, self.random(half, rng))

@@ -19,7 +19,7 @@ def log_mean_exp(log_values: np.ndarray) -> np.ndarray:
 def soft_clip(raw: Tensor, most: float) -> Tensor:
     """most * tanh(raw / most): near 0 the identity, never beyond `most`; for logarithms of scales.
 
-    A plain clip has no gradient outside; a scale that once overshoots, as in the first steps they do, would stay there.
+    A plain clip has no gradient outside, so a scale that overshoots, as happens in the first steps, would stay there.
     """
     return most * F.tanh(raw * (1 / most))
 

@@ -3,12 +3,11 @@
     caption  --split into words-->  tokens  --table, sum-->  `WordSum`  --normalise, two layers-->  `TextEncoder`
 
 The languages of Inkling are small and closed ("a bold seven with a bar, slanting right, small"), and no two of their
-words say the same thing about a picture, so the sum of what the words mean is what the caption means.  For a GAN, and
-the regression that stands beside it, that sum is enough, and better than more: it then paints most combinations of
-words that it never met.  For the others the sum is brought to one length, or long captions would drown whatever the
-embedding is added to, and two layers on top let words influence each other; a flow without them paints fewer of the
-digits that it is asked for (both in `docs/notebook.md`).  The empty caption is the sum of nothing; what a network makes
-of it is learned like the rest, and stands for "anything".  A class label is a caption of one word.
+words say the same thing about a picture, so the sum of what the words mean is what the caption means.  A GAN, and the
+regression that stands beside it, get that sum, and then paint most combinations of words that they never met.  The
+others get two layers on top, in which words influence each other, after the sum is normalised, since a long caption's
+would be too large; a flow without them paints fewer of the digits that it is asked for (both in `docs/notebook.md`).
+The empty caption is the sum of nothing, and stands for "anything".  A class label is a caption of one word.
 
 The embedding is trained together with the network that uses it.
 """
@@ -53,12 +52,11 @@ class Vocabulary:
 class WordSum(Module):
     """Tokens (N, L) -> the sum of what a caption's words mean, (N, features).
 
-    By itself an embedding that composes: whatever is linear in it treats "bold" alike in every company, also in one
-    that it never met.
+    Whatever is linear in it treats "bold" alike beside all other words, also those that it never stood beside.
 
-    deviation: of the numbers that each word begins with.  By default such that a caption of eight words is about as
-        loud as noise of the same size.  Louder ones drowned it: a GAN's pictures of one caption were half as far apart
-        as real ones.
+    deviation: of the numbers that each word begins with.  By default a caption of eight words is about as large as
+        normal noise.  With larger words a GAN took less notice of the noise: its pictures of one caption were half as
+        far apart as real ones.
     """
 
     def __init__(self, vocabulary_size: int, features: int, rng: np.random.Generator, deviation: float = 0.35):

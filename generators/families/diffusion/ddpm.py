@@ -2,21 +2,21 @@
 
 To paint a picture at one stroke is hard; to make a slightly noisy picture slightly cleaner is easy.  So take real
 images, add noise of every strength from "hardly any" to "nothing else left", and train one network to tell, from the
-noisy image, the strength and the caption, what the noise is:
+noisy image, the strength and the caption, what the noise is (or, by default, v, from which noise and image follow):
 
     training      x_t = sqrt(ab_t) x_0 + sqrt(1 - ab_t) eps         network(x_t, t, caption) ~ eps
     generating    x_T = pure noise,  then x_T -> ... -> x_t -> ... -> x_0,  each time with a little less noise
 
 The squared error of that guess, averaged over t, is a weighted bound on the log-likelihood (Ho et al. 2020, eq. 14),
-so this plain regression trains a generative model.  Why is it not a blur, as every other regression from captions to
-pixels?  The first guess, from pure noise, *is* the blurred average of all images that fit the caption.  But only a
-small step is taken towards it, then the network looks again; what chance has begun to show it makes clearer, and at
-the end nothing is left to average over.  What the caption leaves out comes from the noise.
+so this plain regression trains a generative model.  Why is it not a blur, as other regressions from captions to pixels
+are?  The first guess, from pure noise, *is* the blurred average of all images that fit the caption.  But only a small
+step is taken towards it, then the network looks again at an image that is a little more definite.  What the caption
+leaves open is decided by the noise.
 
 Where to read on:
     process.py    the mathematics: schedule, noising, one step back, the samplers, inversion
     unet.py       the network
-    here          the loss (`DDPM.loss`), guidance (`DDPM.denoiser`), and all that can be done with them
+    here          the loss (`DDPM.loss`), guidance (`DDPM.denoiser`), and what can be done with a model
 
 Sources: Sohl-Dickstein et al. 2015; Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Nichol and Dhariwal 2021 (cosine
 schedule); Ho and Salimans 2022 (guidance), Kynkaanniemi et al. 2024 (where); Salimans and Ho 2022 (v-prediction);
@@ -114,7 +114,7 @@ class DDPM(AutoEncode, Family):
 
     @property
     def training_share(self) -> np.ndarray | None:
-        """Which times are trained on, as `process.draw_times` wants to know."""
+        """The `share` of `process.draw_times`: which times are trained on."""
         return process.middle_share(self.config.time_steps) if self.config.training_times == "middle" else None
 
     @property
@@ -146,11 +146,10 @@ class DDPM(AutoEncode, Family):
     def denoiser(self, tokens: np.ndarray, guidance: float | None, clip: bool = True) -> process.PredictClean:
         """The function (x_t, t) -> guess of x_0 that the samplers ask for, for images with these captions.
 
-        guidance: see `weight_at`; with 0 the captions are not looked at, with 1 the empty caption is not; None: as the
-            config says
-        clip: keep the guess within MAX_GUESS, so that a wrong one at the highest noise, where a network that says the
-            noise is divided by next to nothing, does not run away.  Not within [-1, 1], where images are: guidance goes
-            beyond, and what is cut off there is missing later (docs/notebook.md).  What is cut cannot be inverted
+        guidance: see `weight_at`; 0 ignores the captions, 1 follows them as learned; None: as the config says
+        clip: keep the guess within MAX_GUESS, for at the highest noise a guess read off the noise is divided by nearly
+            0.  Not within [-1, 1]: guidance goes beyond, and what is cut there is missing later (docs/notebook.md).  A
+            guess that was cut cannot be inverted.
         """
         guidance = self.config.guidance if guidance is None else guidance
         conditional, unconditional = self.text(tokens), self.text(np.zeros_like(tokens))
@@ -192,10 +191,9 @@ class DDPM(AutoEncode, Family):
         """One new image per caption, (N, H, W, C) in [0, 1].
 
         steps: how many times the network is used, up to T (None: see `times`)
-        guidance: how strictly the caption is followed, where the noise leaves a choice: above 1 the most that
-            `weight_at` rises to, not a constant (None: as the config says)
+        guidance: how strictly the caption is followed: the largest weight of `weight_at` (None: as the config says)
         eta: how much of the noise is drawn anew at each step: 0 none (DDIM, here with second-order steps), 1 as much
-             as the noising itself would have (the ancestral sampler of Ho et al. 2020)
+             as the noising adds (the ancestral sampler of Ho et al. 2020)
         """
         times = self.times(steps)
         tokens, start = self.vocabulary.encode(captions), self.noise(len(captions), rng)
@@ -235,8 +233,7 @@ class DDPM(AutoEncode, Family):
         return np.moveaxis(frames[:, :, 0], 1, 0), np.moveaxis(frames[:, :, 1], 1, 0)
 
     # --- images into noise and back ----------------------------------------------------------------------------------
-    # The deterministic sampler is a map from noise to images that can be run in both directions, so the noise of an
-    # image is to diffusion what z is to the VAE and the flow.
+    # The deterministic sampler is a map from noise to images that runs in both directions, so x_T is diffusion's z.
 
     def encode(
         self, images: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int | None = None
@@ -281,9 +278,9 @@ def weight_at(guidance: float, ab: float, levels: tuple[float, float]) -> float:
 
     levels: of noise over signal, sqrt((1 - ab) / ab), between which it may be more
 
-    At the highest noise, guidance takes all pictures of a caption to the same place, and at the lowest all that matters
-    is painted already (Kynkaanniemi et al. 2024, who switch it on and off).  Here it swells and fades along sin^2 of
-    the logarithm of noise over signal, so that the guesses change smoothly, as second-order steps take for granted.
+    At the highest noise, guidance makes all pictures of a caption alike, and at the lowest it has nothing left to
+    decide (Kynkaanniemi et al. 2024, who switch it on and off).  Here it rises and falls as sin^2 of the logarithm of
+    noise over signal, so that the guesses change smoothly, as second-order steps assume.
     """
     if guidance <= 1:
         return guidance

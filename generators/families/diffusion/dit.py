@@ -1,23 +1,18 @@
 """The diffusion transformer: the same denoising, by patches that look at one another.
 
-`ddpm.py` says how noise becomes an image, a little at a time, and none of it asks how the denoiser is built.  The U-Net
-(`unet.py`) is built for images: near pixels belong together, and what is far apart meets where the picture is coarse.
-A transformer knows nothing of the kind.  It cuts the image into patches, makes a vector of each, and lets every patch
-look at every other, again and again; what is near, and what that means, it has to learn (Peebles and Xie 2023):
+Nothing in `ddpm.py` depends on how the denoiser is built.  The U-Net (`unet.py`) is built for images: near pixels
+belong together, and what is far apart meets where the picture is coarse.  A transformer assumes nothing of the kind.
+It cuts the image into patches, makes a vector of each, and lets every patch look at every other, again and again; what
+is near, and what that means, it has to learn (Peebles and Xie 2023):
 
     patches   x (H, W, C)  ->  T vectors, one for each patch of p x p pixels, plus a learned vector for its place
-    a block   x <- x + gate * attention( scale * norm(x) + shift )      each patch gathers from all patches
-              x <- x + gate * mlp      ( scale * norm(x) + shift )      each patch thinks by itself
+    blocks    attention among the patches, then two layers for each; time and caption scale, shift and gate both
     and back  T vectors  ->  T patches of p x p pixels
 
-Time and caption are the one vector that says scale, shift and gate to each half of each block.  They begin at zero, so
-at first a block does nothing, and what it does is learned from there.
+So the same network paints pictures, films and sound: whatever can be cut into patches.  It also has more to learn; how
+it compares to the U-Net after equal minutes stands in docs/notebook.md.
 
-Made so, a model has hardly any notion of images in it, which is why the same network paints pictures, films and sound:
-whatever can be cut into patches.  For the same reason it has more to learn; how it compares to the U-Net after equal
-minutes stands in docs/notebook.md.
-
-Read on: `Transformer`, and `ddpm.py` for all the rest.
+Read on: `Transformer`, `TransformerBlock` in `parts/attention.py`, and `ddpm.py` for all the rest.
 """
 from __future__ import annotations
 

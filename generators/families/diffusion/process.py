@@ -9,10 +9,10 @@ The *schedule* ab_0, ..., ab_T ("alpha bar") says how much of the image's varian
 happened; ab_T near 0, all is noise; in between it only falls.  Arrays have T + 1 entries, so that entry t belongs to
 time t and no index is ever shifted.
 
-Backwards needs to know x_0, which is what we are after.  But if something can *guess* it from x_t, then the rest is
-arithmetic: x_t and the guess give eps, and from both follows the distribution of the slightly cleaner x_s, s < t.  So
-a sampler here asks for one thing, a function `predict_clean(x_t, t) -> x_0`, and knows nothing of how it guesses.
-Every guess is replaced by a better one at the next step, since a less noisy image is easier to guess from.
+Backwards needs x_0, which is what we are after.  But if something can *guess* it from x_t, the rest is arithmetic: x_t
+and the guess give eps, and from both follows the distribution of the slightly cleaner x_s, s < t.  So a sampler here
+asks for one thing, a function `predict_clean(x_t, t) -> x_0`.  At each step a better guess replaces the last, since a
+less noisy image is easier to guess from.
 
 Shapes: images x (N, ...); t is a whole number for all of them, or an array (N,).  float32 stays float32.
 """
@@ -39,7 +39,7 @@ def cosine_alpha_bar(steps: int) -> np.ndarray:
     Variances beta_t that grow evenly (Ho et al. 2020) destroy small images too early, and the last steps teach nothing.
     No step may add more than beta = 0.999, so that ab_T is small and not zero.
     """
-    offset = 0.008  # the first step's noise is then about a gray level, not less
+    offset = 0.008  # with T = 1000 the first step's noise is 0.0064, a little less than a gray level, 2/255
     f = np.cos((np.arange(steps + 1) / steps + offset) / (1 + offset) * math.pi / 2) ** 2
     beta = np.minimum(1 - f[1:] / f[:-1], 0.999)
     return np.concatenate([[1.0], np.cumprod(1 - beta)])
@@ -72,10 +72,10 @@ def q_sample(x0: np.ndarray, t: np.ndarray, eps: np.ndarray, alpha_bar: np.ndarr
 def draw_times(count: int, steps: int, rng: np.random.Generator, share: np.ndarray | None = None) -> np.ndarray:
     """`count` times from 1 to `steps`, both included, together spread evenly: int64 (count,).
 
-    share: (steps,), the share of all draws that are to fall on 1 .. t, for each t; None: each time as often as any.
+    share: (steps,), share[t-1]: the fraction of draws at or below t; None: all times alike.
 
     One random offset, then equal distances around the circle, so that no shard sees only clean or only noisy images:
-    less chance in the loss than with independent draws (Kingma et al. 2021, appendix I.1).
+    the loss varies less than with independent draws (Kingma et al. 2021, appendix I.1).
     """
     fractions = (rng.random() + np.arange(count) / count) % 1.0
     if share is not None:
@@ -88,12 +88,13 @@ EVEN_PART = 0.1  # of `middle_share`: how much of an even share every time gets 
 
 @lru_cache
 def middle_share(steps: int) -> np.ndarray:
-    """Times mostly from the middle of a schedule, as `draw_times` wants to be told: float64 (steps,), read-only.
+    """The `share` of `draw_times` for times mostly from the middle of the schedule: float64 (steps,), read-only.
 
-    Where the image is nearly clear, little is left to decide, and where it is nearly gone, little can be seen; what is
-    painted is decided between (Karras et al. 2022, section 5, train most there, too).  So times are drawn in proportion
-    to ((1 - ab_t)^3 ab_t)^1.5, which is largest where there is 1.7 times as much noise as signal: found by trial
-    (`docs/notebook.md`).  And every time sometimes, for a sampler may ask for any.
+    Where the image is nearly clear, little is left to decide, and where it is nearly gone, little can be seen.  So
+    times are drawn in proportion to ((1 - ab_t)^3 ab_t)^1.5, found by trial (`docs/notebook.md`), and each sometimes,
+    for a sampler may ask for any.  The median noise over signal is 1.64; Karras et al. 2022 (section 5), who also train
+    mostly on the middle, have 0.30.  The loss is not reweighted in return, so the objective changes: errors at these
+    times count more.
     """
     alpha_bar = schedule(steps)[1:]
     density = ((1 - alpha_bar) ** 3 * alpha_bar) ** 1.5
@@ -108,8 +109,8 @@ def training_target(x0: np.ndarray, t: np.ndarray, eps: np.ndarray, alpha_bar: n
 
     v = sqrt(ab_t) eps - sqrt(1 - ab_t) x_0,
 
-    which is the noise where the image is clear and minus the image where it is all noise: always the part that is
-    hard to see, and always of variance one.
+    which is the noise where the image is clear and minus the image where it is all noise: the part that is hard to see.
+    Its variance is one at every t if the data's is.
     """
     if kind == "noise":
         return eps
@@ -151,9 +152,8 @@ def ddim_step(
 ) -> tuple[np.ndarray, float]:
     """Mean and variance of x_s given x_t and a guess of x_0 (Song et al. 2021, eq. 12 and 16).
 
-    Take the image out of x_t; what is left is its noise; put both together again in the proportions of time s.  A
-    share of the noise, of variance sigma^2, may be fresh: none for eta = 0, where x_T decides everything, as much as
-    in `posterior` for eta = 1.
+    Take the image out of x_t; what is left is its noise; put both together again in the proportions of time s.  Noise
+    of variance sigma^2 may be fresh: none for eta = 0, where x_T decides everything; as in `posterior` for eta = 1.
     """
     variance = eta**2 * (1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s)
     eps = implied_noise(x_t, x0, ab_t)
@@ -166,16 +166,15 @@ def average_guess(
     """The guess of x_0 that the step from t to s needs on average, if guesses go along the line through these two.
 
     Without fresh noise the way back is d(x / noise) = x_0 d(signal / noise), where signal and noise are sqrt(ab) and
-    sqrt(1 - ab): `ddim_step`, as long as x_0 stays the same (Lu et al. 2022b, eq. 8).  But guesses improve on the way.
-    Take them to do so evenly in lambda = log(signal / noise).  A long step needs their average over signal / noise,
-    and d(signal / noise) = e^lambda d lambda, so each lambda counts e^lambda times.  On a straight line that average
-    is the guess at the mean of lambda, so weighted:
+    sqrt(1 - ab): `ddim_step`, if x_0 stays the same (Lu et al. 2022b, eq. 8).  Let the guess change linearly in
+    lambda = log(signal / noise).  Since d(signal / noise) = e^lambda d lambda, its average over the step is the guess
+    at the mean of lambda under the weight e^lambda:
 
         lambda_s - 1 + h / (e^h - 1),   h = lambda_s - lambda_t
 
-    A line through the last two guesses goes on into a step that is to be taken (DPM-Solver++(2M); Lu et al. 2022b,
-    algorithm 2, which takes the middle, lambda_s - h / 2); one through those at both ends of a step tells how it
-    should have been taken (the corrector of UniPC; Zhao et al. 2023, section 3.1).
+    The line through the last two guesses is extrapolated into the step to be taken (DPM-Solver++(2M); Lu et al. 2022b,
+    algorithm 2, which takes the middle, lambda_s - h / 2); the line through the guesses at both ends of a step corrects
+    it (UniPC; Zhao et al. 2023, section 3.1).
     """
 
     def log_snr(ab: float) -> float:
@@ -193,10 +192,9 @@ def average_guess(
 def time_steps(total: int, steps: int) -> list[int]:
     """The times that a sampler visits, from `total` down to 0: `steps` + 1 different whole numbers.
 
-    T sin^2(pi u / 2) for u from 1 to 0: close together at both ends.  What an image is at large has more variance than
-    the noise until nearly everything is noise, and its finest detail less until nearly everything is clean, so those
-    are the times at which they are decided.  For Gaussian data with the covariance of Fashion-MNIST, 10 second-order
-    steps so leave a Frechet distance of 0.7, evenly spaced ones 4.7; 50 steps leave 0.0005 and 0.06.
+    T sin^2(pi u / 2) for u from 1 to 0: close together at both ends, where an image's large shapes and its finest
+    details are decided.  For Gaussian data with the covariance of Fashion-MNIST, 10 second-order steps so leave a
+    Frechet distance of 0.7, evenly spaced ones 4.7; 50 steps leave 0.0005 and 0.06.
     """
     if not 1 <= steps <= total:
         raise ValueError(f"the number of sampling steps must be from 1 to {total}; given {steps}")
@@ -217,9 +215,8 @@ def reverse_process(
     """From noise x at times[0] to an image at times[-1] = 0; yields (x_t, the guess of x_0) for every t, 0 included.
 
     step: `posterior`, or `ddim_step` with its eta; rng: for those that add noise
-    second_order: for steps that add no noise.  Each but the first and the last looks ahead by `average_guess`; each but
-        the last is taken again by it when the guess at its end is known, which is wanted anyway, so that costs nothing.
-        x_t is then what came out the second time; its guess was made before, and is not asked for anew
+    second_order: for steps that add no noise.  Predictor-corrector (UniPC): extrapolate the last two guesses; once the
+        next guess is known, redo the step with the mean over both ends.  One network call a step.
     The last pair is the image, twice.
     """
     last = None  # where the step before began: x, the guess of x_0, alpha_bar
@@ -255,9 +252,9 @@ def invert(
 
         x_s = cos(d) x_t - sin(d) v(x_t),  so  x_t = (x_s + sin(d) v(x_t)) / cos(d)
 
-    Here x_s is known and x_t is wanted, which stands on both sides.  So put in a guess, first x_s, get a better one,
-    and so on: a fixed-point iteration (Pan et al. 2023).  A single iteration is the usual "DDIM inversion"; with a
-    briefly trained network and 50 steps, one, two and three iterations brought images back at 33, 56 and 76 dB.
+    x_s is known and x_t, which stands on both sides, is found by fixed-point iteration from x_s (Pan et al. 2023).  A
+    single iteration is the usual "DDIM inversion"; with a briefly trained network and 50 steps, one, two and three
+    iterations brought images back at 33, 56 and 76 dB.
     """
     x = x0
     for t, s in zip(times[-2::-1], times[:0:-1], strict=True):
@@ -272,9 +269,8 @@ def invert(
 def slerp(first: np.ndarray, second: np.ndarray, fraction: float) -> np.ndarray:
     """The point at `fraction` of the way from first to second (N, ...) along the great circle (Shoemake 1985).
 
-    Gaussian noise in many dimensions lies close to a sphere; a straight line between two such points would cut
-    through its inside, where no noise is, and the denoiser has met none.  (A VAE and a flow paint from there, too, as
-    at a lower temperature, so they walk straight.)
+    Gaussian noise in many dimensions lies close to a sphere; a straight line would cut through its inside, where the
+    denoiser has never been trained.  (For a VAE and a flow the inside is a lower temperature, so they walk straight.)
     """
     shape = (-1,) + (1,) * (first.ndim - 1)
     u, v = (x.reshape(len(x), -1).astype(np.float64) for x in (first, second))

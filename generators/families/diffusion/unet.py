@@ -1,9 +1,9 @@
 """The denoiser's network: a noisy image, the time and the caption in; an image of the same shape out.
 
-To say what is noise and what is image the network must see both the large (is this a shoe?) and the small (where
-exactly does its edge run?).  A U-Net (Ronneberger et al. 2015) works on the image at several sizes: it goes down to
-a few pixels with many channels, where a single convolution sees half the picture, and up again, and at each size
-what was known on the way down is added to what comes back from below.  That makes it a recursive thing:
+To tell noise from image the network must see both the large (is this a shoe?) and the small (where exactly does its
+edge run?).  A U-Net (Ronneberger et al. 2015) works on the image at several sizes: down to a few pixels with many
+channels, where a single convolution sees half the picture, and up again; at each size the way down is added to what
+comes back from below.  So it is recursive:
 
     level(x)  =  blocks( block(x) + enlarge( level below( shrink( block(x) ) ) ) )
 
@@ -28,8 +28,8 @@ from nn.tensor import Tensor
 def time_embedding(t: np.ndarray, features: int) -> np.ndarray:
     """The times as waves (Vaswani et al. 2017, section 3.5): t (N,) -> float64 (N, features), features even.
 
-    First the sines of t w_i, then the cosines, with w_i falling geometrically from 1 to 1/10,000: like the hands of
-    a clock, the fast ones tell neighbouring times apart and the slow ones tell roughly how late it is.
+    First the sines of t w_i, then the cosines, with w_i falling geometrically from 1 to 1/10,000: the fast waves tell
+    neighbouring times apart, the slow ones early from late.
     """
     half = features // 2
     frequencies = np.exp(-math.log(10_000) * np.arange(half) / max(half - 1, 1))
@@ -38,7 +38,7 @@ def time_embedding(t: np.ndarray, features: int) -> np.ndarray:
 
 
 class TimeEncoder(Module):
-    """Times (N,) -> (N, features): the waves, then two layers that make of them what the blocks want to know."""
+    """Times (N,) -> (N, features): the waves, then two layers."""
 
     def __init__(self, features: int, rng: np.random.Generator):
         self.hidden = Linear(features, features, rng)

@@ -4,21 +4,19 @@ A bijector maps x to z and back, and says how much it stretches space on the way
 
     log p(x) = log p(z) + log |det dz/dx|,     z = f(x)               (Dinh et al. 2015, eq. 2-3)
 
-because a small box around x of volume v becomes a box around z of volume v |det dz/dx|, and the probability in the
-box stays what it was: where f stretches, probability thins out in z, so it was denser in x.  A chain of bijectors
-is a bijector whose logarithms of determinants add up.
+because a small box around x of volume v becomes a box around z of volume v |det dz/dx| that holds the same
+probability.  A chain of bijectors is a bijector whose logarithms of determinants add up.
 
 Every bijector has
     forward(x, condition) -> (z, log_det)      log_det (N,): log |det dz/dx| of each example by itself
     inverse(z, condition) -> x
-    prepare(x, condition) -> z                 like forward, but initialises from the data what wants to be
-on tensors; images are (N, H, W, C), and `condition` is what the networks inside are told of the captions: numbers
-(N, features), or whatever they understand (`conditioning.py`), or that with emphasis (`Guided`).
+    prepare(x, condition) -> z                 like forward, but first initialises what depends on data
+on tensors, differentiable both ways.  Images are (N, H, W, C); `condition` is what the networks inside are told of the
+captions: numbers (N, features), or what else they understand (`conditioning.py`), or that guided (`Guided`).
 
-The art is in maps that are expressive and yet have a determinant that costs nothing.  A general map of 784 pixels
-has a Jacobian of 784 x 784, whose determinant takes 784^3 operations; each layer here has a triangular, diagonal
-or tiny one.  Sources: Dinh et al. 2015 (NICE), Dinh et al. 2017 (RealNVP), Kingma and Dhariwal 2018 (Glow),
-Zhai et al. 2024 (guidance in flows).
+A general map of 784 pixels has a Jacobian of 784 x 784, whose determinant takes 784^3 operations; each layer here has a
+triangular, diagonal or tiny one.  Sources: Dinh et al. 2015 (NICE), Dinh et al. 2017 (RealNVP), Kingma and Dhariwal
+2018 (Glow), Zhai et al. 2024 (guidance in flows).
 """
 from __future__ import annotations
 
@@ -78,13 +76,10 @@ class Composition(Bijector):
 
 
 class Logit(Bijector):
-    """Opens the interval up: z = log(p / (1 - p)) with p = margin + (1 - 2 margin) x, from x in [0, 1] to numbers.
+    """From [0, 1] to the whole line: z = log(p / (1 - p)) with p = margin + (1 - 2 margin) x.
 
-    A Gaussian lives on the whole line, pixels do not; the margin keeps pixels at the ends finite (Dinh et al. 2017,
-    section 4.1).  dz/dx = (1 - 2 margin) / (p (1 - p)).
-
-    x -> z -> x is exact to the last digits; z -> x -> z only as far as x can tell: near 1 a number in single precision
-    is known to 6e-8, a thousandth of a margin of 1e-4, and all z beyond some 17 are one and the same white.
+    The margin keeps pixels at the ends finite (Dinh et al. 2017, section 4.1).  dz/dx = (1 - 2 margin) / (p (1 - p)).
+    z -> x -> z is only as exact as x: in float32 all z beyond some 17 are the same white.
     """
 
     def __init__(self, margin: float):
@@ -132,8 +127,8 @@ class Checkerboard(Bijector):
 class ActNorm(Bijector):
     """z = exp(log_scale) * x + shift, per channel (Kingma and Dhariwal 2018, section 3.1).
 
-    Begins so that the first batch comes out with mean 0 and variance 1; from then on scale and shift are parameters
-    like any others.  The same scale applies to every pixel, so log_det = H * W * sum(log_scale).
+    `prepare` makes the first batch come out with mean 0 and variance 1; from then on scale and shift are learned.  The
+    same scale applies to every pixel, so log_det = H * W * sum(log_scale).
     """
 
     def __init__(self, channels: int):
@@ -157,8 +152,8 @@ class ActNorm(Bijector):
 class ChannelMix(Bijector):
     """z = x W at every pixel, W (C, C): the invertible 1x1 convolution (Kingma and Dhariwal 2018, section 3.2).
 
-    Decides, and learns to decide better, what the halves of the next coupling are.  W begins as a random rotation.
-    log_det = H * W * log |det W|, and C is small.
+    It learns what the halves of the next coupling are.  W begins as a random rotation.  log_det = H * W * log |det W|,
+    and C is small.
     """
 
     def __init__(self, channels: int, rng: np.random.Generator):
@@ -201,15 +196,12 @@ class Inverse(Function):
 
 
 class Guided:
-    """A condition made stronger than it is: under it, a network's answer is
+    """A guided condition: under it, a network's answer is, of its answers under two plain conditions,
 
         silent + weight (said - silent)        (`guide`; for flows: Zhai et al. 2024, on guidance)
 
-    of its answers under two plain conditions.  Weight 0 says nothing, 1 is `said` itself, 2 goes as far again.  It can
-    stand wherever a condition can, and the flow stays invertible with an exact determinant: nothing of what a coupling
-    asks about the half that stays has to be a single network's answer.
-
-    said, silent: conditions of the same N images
+    Usable wherever a condition is.  The flow stays exact: scale and shift may be any function of the unchanged half.
+    said, silent: conditions of the same N images.
     """
 
     def __init__(self, said: Any, silent: Any, weight: float):

@@ -1,7 +1,7 @@
-"""What a flow is told of a caption, and the networks that listen to it.
+"""What a flow is told of a caption, and the networks that use it.
 
-Every coupling and the dequantiser ask one half of an image, and what the caption says, what to do with the other half
-(`CouplingNetwork`).  What it says reaches them in words, as numbers that scale and shift channels, and for ink also as
+Every coupling and the dequantiser compute from one half of an image and the caption what to do with the other half
+(`CouplingNetwork`).  The caption reaches them as words, whose numbers scale and shift channels, and for ink also as
 pictures, the `Sketches`.
 """
 from __future__ import annotations
@@ -29,22 +29,23 @@ class Conditioning:
 
 
 class Sketches(Module):
-    """The pictures that a caption calls up: not one, since a sentence says less than an image shows, but a few.
+    """A few pictures of what a caption may mean, learned by squared error.
 
-    To a likelihood which digit it is means three bits among hundreds, and it learns it late.  Squared error learns it
-    in a few hundred steps, and a coupling that has a sketch beside its half of the image need only compare the two,
-    place by place.  (The likelihood may pull at the sketches, too.)
+    Which digit it is, is three bits among hundreds, so a likelihood learns it late.  Squared error learns it in a few
+    hundred steps, and a coupling that has a sketch beside its half of the image need only compare the two, place by
+    place.  (The likelihood's gradient reaches the sketches as well.)
 
     A single sketch would be the average of all that fit the caption: a blur (`families/regression.py`), in which a
-    small eight has no holes.  Of K sketches, each image teaches mostly the nearest, so they part: where the caption
-    leaves it open, one leans to the left, one is small, one thin.  They are the means of a mixture of K Gaussians,
-    equally wide and equally likely (Bishop 1994, eq. 22, 23 and 29), whose -log p is, but for a factor and a constant,
+    small eight has no holes.  Of K sketches, each image mostly trains the nearest, so they become different: where the
+    caption leaves it open, one leans to the left, one is small, one thin.  They are the means of a mixture of K
+    Gaussians, equally wide and equally likely (Bishop 1994, eq. 22, 23 and 29), whose -log p is, but for a factor and a
+    constant,
 
         mixture = -t log( 1/K sum_k exp(-e_k / t) ),     e_k: the mean squared error of sketch k
 
-    the least e_k, or up to t log K more.  The width, for which t stands, is not learned: it is far larger than the
-    likelihood would choose, so that a sketch which is nearly as good as the nearest learns too.  But one that begins
-    far behind all others would never be the nearest, and never learn: so a small share of the error is all sketches'.
+    the least e_k, or up to t log K more.  t stands for the width and is not learned: it is far larger than the
+    likelihood would choose, so that a sketch which is nearly as good as the nearest learns too.  A sketch that begins
+    far behind all others would never be the nearest, so a small share of the error goes to all of them:
 
         error = (1 - share) mixture + share mean_k e_k
 
@@ -78,7 +79,7 @@ class Sketches(Module):
 
 
 class CouplingNetwork(Module):
-    """What a coupling asks about the half that stays: a small residual network of 3x3 convolutions.
+    """Scale and shift from the half that stays: a small residual network of 3x3 convolutions.
 
     x (N, size, size, inputs), Conditioning -> (N, size, size, outputs).  The words modulate every norm.  The last layer
     begins at zero, so that the coupling begins as the identity.

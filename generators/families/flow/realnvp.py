@@ -6,25 +6,24 @@ told the caption, to a vector z of exactly as many numbers, and whose every laye
     training      x --f(. | caption)--> z,   made as probable as can be under N(0, I)
     generating    z ~ N(0, I) --f^-1(. | caption)--> x
 
-Nothing is lost on the way, so there is no encoder to learn beside the decoder, and no bound on the likelihood: the
-density that the model gives an image is, exactly (Dinh et al. 2015, eq. 2-3),
+So there is no encoder to learn beside the decoder, and the density that the model gives an image is known exactly (Dinh
+et al. 2015, eq. 2-3):
 
     log p(x | caption) = log N(z; 0, I) + log |det dz/dx|,     z = f(x | caption)
 
-and the loss is its negative.  The first term pulls images towards the middle of the Gaussian, the second is the price
-for squeezing them together there.  `bijectors.py` has the layers and why their determinants cost nothing.
+The loss is its negative.  The first term pulls images towards the middle of the Gaussian, the second is the price for
+squeezing them together there.  `bijectors.py` has the layers and why their determinants cost nothing.
 
-Pixels are whole numbers, a density wants real ones, and a density over isolated points could grow without limit by
-narrowing onto them.  So noise fills the gap between a value and the next (`Dequantiser`), and what is then measured
-is a bound on the probability of the 8-bit image itself (`bits_per_dimension`).
+Pixels are whole numbers, a density wants real ones, and a density over isolated points could grow without limit.  So
+noise fills the gap between a value and the next (`Dequantiser`), and what is measured is a bound on the probability of
+the 8-bit image itself (`bits_per_dimension`).
 
 A likelihood counts every bit alike, and of the hundreds that an image costs, which digit it shows is three: captions
 are learned late.  So for ink the couplings are also shown sketches of what the caption says (`conditioning.Sketches`),
-and when the flow paints, what captions say is exaggerated (`bijectors.Guided`).
+and painting is guided (`bijectors.Guided`).
 
-Read on: `conditioning.py` (what the couplings see), `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale
-architecture), `RealNVP.loss`, and what can be done with noise that is the image: `RealNVP.sample`, `encode`, `decode`,
-`interpolate`, `edit`; and, in `generators/families/editing.py`, what can be done to an image by adding to its noise.
+Read on: `conditioning.py`, `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale architecture),
+`RealNVP.loss`, `sample`, `encode`, `decode`; and `families/editing.py` for what adding to an image's noise does.
 """
 from __future__ import annotations
 
@@ -123,10 +122,10 @@ def uniform_noise(shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
 class Dequantiser(Module):
     """Noise that a network has shaped for the image (variational dequantisation; Ho et al. 2019, section 3.1).
 
-    Spread evenly over its interval, a value has hard edges, which a smooth flow cannot follow: black paper alone, half
-    of all pixels, then costs about 0.25 bits each.  So let the noise be u = sigmoid(exp(s) logit(noise) + t) instead,
-    with s and t read off the image.  The bound becomes log p((value + u) / 256) + log du/dnoise: noise that is
-    narrow, and so easily predicted, is paid for by its slope.  s = t = 0, where it begins, is uniform noise.
+    Uniform noise has hard edges, which a smooth flow cannot follow: black paper alone, half of all pixels, then costs
+    about 0.25 bits each.  So let it be u = sigmoid(exp(s) logit(noise) + t), with s and t read off the image.  The
+    bound becomes log p((value + u) / 256) + log du/dnoise, so narrow noise is paid for by its slope.  s = t = 0, where
+    it begins, is uniform noise.
     """
 
     def __init__(self, config: RealNVPConfig, rng: np.random.Generator):
@@ -201,8 +200,8 @@ class RealNVP(AutoEncode, Family):
 
     name = "realnvp"
     Config = RealNVPConfig
-    # What makes edits come through and digits stay (docs/notebook.md): by caption, the guidance under which an image
-    # is read and painted again; by direction, how far to go, the guidance of painting, and images for each mean.
+    # Of edits (docs/notebook.md): by caption, the guidance of reading and of painting; by direction, how far to go, the
+    # guidance of painting, and images for each mean.
     edit_guidance = (1.5, 2.5)
     direction_amount, direction_guidance, direction_examples = 3.0, 2.0, 400
 
@@ -219,10 +218,7 @@ class RealNVP(AutoEncode, Family):
 
     @classmethod
     def suited(cls, config: RealNVPConfig, dataset: Dataset) -> RealNVPConfig:
-        """The config that fits the images: ink needs a steady hand, and gains by sketches; texture lives on noise.
-
-        Gray images have not been tried with sketches.
-        """
+        """Ink: temperature 0.4, 8 sketches.  Gray: temperature 1, none (untried)."""
         ink = is_ink(dataset.images)
         return replace(config, temperature=0.4 if ink else 1.0, sketches=8 if ink else 0)
 
@@ -318,7 +314,7 @@ class RealNVP(AutoEncode, Family):
     # --- generating -----------------------------------------------------------------------------------------------
 
     def guided(self, captions: list[str], guidance: float) -> Callable[[slice], Condition]:
-        """What the flow is told of those captions in a slice.  guidance: 1 as they were learned, 2 as far again."""
+        """The condition of a slice of these captions.  guidance: 1 as they were learned, 2 as far again."""
         tokens = self.vocabulary.encode(captions)
 
         def of(part: slice) -> Condition:
@@ -337,8 +333,8 @@ class RealNVP(AutoEncode, Family):
     ) -> np.ndarray:
         """One new image per caption, (N, H, W, C): noise, run backwards.
 
-        temperature: the noise's standard deviation (None: the config's); below 1 images come from the middle of the
-            Gaussian, more regular and less varied (Kingma and Dhariwal 2018, section 6)
+        temperature: the noise's standard deviation (None: the config's); below 1 images are more regular and less
+            varied (Kingma and Dhariwal 2018, section 6)
         guidance: how strictly the caption is followed: 0 not at all, 1 as it was learned, more beyond (see `Guided`)
         """
         scale = self.config.temperature if temperature is None else temperature
