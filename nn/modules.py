@@ -48,16 +48,12 @@ class Module:
     def parameters(self) -> list[Parameter]:
         return [parameter for _, parameter in self.named_parameters()]
 
-    def named_buffers(self) -> list[tuple[str, np.ndarray]]:
-        """Arrays that are saved with the model but not trained."""
-        return list(self._walk(np.ndarray))
-
     def parameter_count(self) -> int:
         return sum(parameter.size for parameter in self.parameters())
 
     def state(self) -> dict[str, np.ndarray]:
-        """Every parameter and buffer by dotted name (the arrays themselves, no copies)."""
-        return {name: p.data for name, p in self.named_parameters()} | dict(self.named_buffers())
+        """Every parameter and buffer (an array that is not trained) by dotted name: the arrays, no copies."""
+        return {name: p.data for name, p in self.named_parameters()} | dict(self._walk(np.ndarray))
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Copy `state` into the parameters and buffers, all or none.  ValueError if a name or a shape does not fit."""
@@ -120,34 +116,21 @@ class Linear(Module):
 
 
 class Conv2d(Module):
-    """Cross-correlation of (N, H, W, in_channels) with `out_channels` filters of kernel x kernel.
+    """Cross-correlation of (N, H, W, in_channels) with `out_channels` filters of kernel x kernel, an odd number.
 
-    padding: zeros added on every side, or "same": (kernel - 1) // 2, which keeps H and W at stride 1, kernel odd.
+    Zeros around the image keep H and W as they are at stride 1; at stride 2 they are halved, rounded up.
 
     >>> layer = Conv2d(1, 8, 3, np.random.default_rng(0), stride=2)
     >>> layer(Tensor(np.ones((5, 28, 28, 1), np.float32))).shape
     (5, 14, 14, 8)
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        rng: np.random.Generator,
-        stride: int = 1,
-        padding: int | str = "same",
-        bias: bool = True,
-    ):
-        if padding == "same":
-            if kernel % 2 == 0:
-                raise ValueError(f'Conv2d: with padding "same" the kernel must be odd; given {kernel}')
-            padding = (kernel - 1) // 2
-        elif isinstance(padding, str):
-            raise ValueError(f'Conv2d: padding is a number or "same"; given {padding!r}')
-        self.stride, self.padding = stride, padding
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, rng: np.random.Generator, stride: int = 1):
+        if kernel % 2 == 0:
+            raise ValueError(f"Conv2d: the kernel must be odd, to keep the size of the image; given {kernel}")
+        self.stride, self.padding = stride, (kernel - 1) // 2
         self.weight = Parameter(init.he((kernel, kernel, in_channels, out_channels), rng))
-        self.bias = Parameter(init.zeros((out_channels,))) if bias else None
+        self.bias = Parameter(init.zeros((out_channels,)))
 
     def __call__(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
@@ -213,8 +196,6 @@ class Dropout(Module):
     """Zero each value with probability p and scale the rest by 1 / (1 - p); `rng=None` when evaluating."""
 
     def __init__(self, p: float):
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p must be at least 0 and below 1; given {p}")
         self.p = p
 
     def __call__(self, x: Tensor, rng: np.random.Generator | None) -> Tensor:

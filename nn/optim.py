@@ -136,11 +136,7 @@ def gradient_norm(gradient: np.ndarray) -> float:
 
 
 def clip_scale(norm: float, limit: float) -> float:
-    """What to multiply a gradient of this norm by so that its norm is at most `limit` (Pascanu et al. 2013).
-
-    >>> clip_scale(4.0, limit=1.0)
-    0.25
-    """
+    """What to multiply a gradient of this norm by so that its norm is at most `limit` (Pascanu et al. 2013)."""
     return 1.0 if norm <= limit else limit / norm
 
 
@@ -150,10 +146,6 @@ def warmup(step: int, steps: int) -> float:
 
 
 def cosine_decay(step: int, total: int, final: float = 0.0) -> float:
-    """Falls from 1 at step 0 to `final` at step `total` along half a cosine (Loshchilov and Hutter 2017).
-
-    >>> [round(cosine_decay(step, total=100), 3) for step in (0, 25, 50, 75, 100)]
-    [1.0, 0.854, 0.5, 0.146, 0.0]
-    """
+    """Falls from 1 at step 0 to `final` at step `total` along half a cosine (Loshchilov and Hutter 2017)."""
     progress = min(1.0, step / total)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -43,20 +43,16 @@ class _VectorModel(PrimitiveModel):
         super().__init__(manager, vector, ir.VectorType(element, vector.count))
 
 
-def _llvm_type(context, vector):
-    return context.get_value_type(vector)
-
-
 def _splat(context, builder, vector, scalar):
     """All lanes set to one number."""
-    llvm_type = _llvm_type(context, vector)
+    llvm_type = context.get_value_type(vector)
     one = builder.insert_element(ir.Constant(llvm_type, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
     return builder.shuffle_vector(one, ir.Constant(llvm_type, ir.Undefined), zeros)
 
 
 def constant_vector(context, vector, number):
-    llvm_type = _llvm_type(context, vector)
+    llvm_type = context.get_value_type(vector)
     return ir.Constant(llvm_type, [ir.Constant(llvm_type.element, float(number))] * vector.count)
 
 
@@ -110,7 +106,7 @@ def _pointer(context, builder, array_type, array, index, llvm_type):
 
 
 def load_vector(context, builder, vector, array_type, array, index):
-    llvm_type = _llvm_type(context, vector)
+    llvm_type = context.get_value_type(vector)
     pointer = _pointer(context, builder, array_type, array, index, llvm_type)
     loaded = builder.load(pointer, typ=llvm_type)
     loaded.align = vector.dtype.bitwidth // 8
@@ -203,7 +199,7 @@ def load_some(typing_context, array, index, count):
     vector = Vector(array.dtype)
 
     def lower(context, builder, sig, args):
-        llvm_type, bits = _llvm_type(context, vector), ir.VectorType(ir.IntType(1), vector.count)
+        llvm_type, bits = context.get_value_type(vector), ir.VectorType(ir.IntType(1), vector.count)
         pointer = _pointer(context, builder, array, args[0], args[1], llvm_type)
         align = ir.Constant(ir.IntType(32), vector.dtype.bitwidth // 8)
         arguments = [pointer, align, _mask(builder, vector, args[2]), ir.Constant(llvm_type, None)]

@@ -65,11 +65,10 @@ def test_a_state_that_does_not_fit_is_refused_whole(change, named):
     np.testing.assert_array_equal(model.second.weight.data, before)
 
 
-@pytest.mark.parametrize(("kernel", "padding"), [(4, "same"), (3, "valid")])
-def test_a_padding_that_cannot_be_is_refused(kernel, padding):
-    """Catches: "same" that silently does not keep the size."""
-    with pytest.raises(ValueError, match="Conv2d: "):
-        modules.Conv2d(1, 1, kernel, np.random.default_rng(0), padding=padding)
+def test_an_even_kernel_is_refused():
+    """Catches: a convolution that silently does not keep the size."""
+    with pytest.raises(ValueError, match="Conv2d: .*4"):
+        modules.Conv2d(1, 1, 4, np.random.default_rng(0))
 
 
 def test_astype_reaches_everything():
@@ -90,7 +89,7 @@ def test_sequential_takes_layers_and_functions():
     ("layer", "shape", "result"),
     [
         (lambda: modules.Conv2d(3, 5, 3, rng()), (2, 6, 6, 3), (2, 6, 6, 5)),
-        (lambda: modules.Conv2d(3, 5, 4, rng(), stride=2, padding=1), (2, 6, 6, 3), (2, 3, 3, 5)),
+        (lambda: modules.Conv2d(3, 5, 5, rng(), stride=2), (2, 6, 6, 3), (2, 3, 3, 5)),
         (lambda: modules.GroupNorm(2, 4), (2, 3, 3, 4), (2, 3, 3, 4)),
         (lambda: modules.GroupNormSiLU(2, 4), (2, 3, 3, 4), (2, 3, 3, 4)),
         (lambda: modules.MultiHeadAttention(6, 2, rng()), (2, 5, 6), (2, 5, 6)),
@@ -129,10 +128,10 @@ def test_attention_mixes_positions_within_an_example_only():
 
 @pytest.mark.parametrize(
     "wrong",
-    [lambda: modules.GroupNorm(3, 4), lambda: modules.MultiHeadAttention(5, 2, rng()), lambda: modules.Dropout(1.0)],
+    [lambda: modules.GroupNorm(3, 4), lambda: modules.MultiHeadAttention(5, 2, rng())],
 )
 def test_impossible_sizes(wrong):
-    with pytest.raises(ValueError, match="4|5|1.0"):
+    with pytest.raises(ValueError, match="4|5"):
         wrong()
 
 

@@ -36,9 +36,9 @@ LAYERS = {
         (2, 9, 7, 3),
     ),
     "Conv2d, strided": (
-        lambda: ours.Conv2d(4, 6, 4, rng(), stride=2, padding=1, bias=False),
-        lambda: torch.nn.Conv2d(4, 6, 4, stride=2, padding=1, bias=False),
-        [("weight", "weight", "conv")],
+        lambda: ours.Conv2d(4, 6, 5, rng(), stride=2),
+        lambda: torch.nn.Conv2d(4, 6, 5, stride=2, padding=2),
+        [("weight", "weight", "conv"), ("bias", "bias", "same")],
         (2, 8, 10, 4),
     ),
     "GroupNorm": (lambda: ours.GroupNorm(2, 6), lambda: torch.nn.GroupNorm(2, 6), AFFINE, (3, 4, 5, 6)),
