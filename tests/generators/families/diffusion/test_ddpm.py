@@ -152,7 +152,7 @@ def test_what_suits_the_images_is_asked_for_and_unless_told_otherwise_used():
     assert suited.squeezed and suited.training_times == "middle"
     assert suited.guided_levels[1] > TINY.guided_levels[1]
     assert suited.guidance > TINY.guidance and suited.edit_guidance > TINY.edit_guidance
-    digits = datasets.load("digits", limit=60)
+    digits = datasets.load("digits", limit=200)  # more than a batch: a smaller set would choose its own
     assert runs.default_config("ddpm", digits) == DDPM.suited(runs.plain_config("ddpm", digits), digits)
     of_ink = DDPM(runs.default_config("ddpm", digits), np.random.default_rng(0))
     assert 0.8e6 < of_ink.parameter_count() < 1e6 and not models.make_model("ddpm", digits, {}).config.squeezed
