@@ -47,3 +47,13 @@ def test_no_files_import_each_other():
             below |= new
         assert start not in below, f"{start} imports itself by way of {sorted(GRAPH[start] & below)}"
     assert GRAPH["generators.apps.commands"] >= {"generators.errors", "generators.runs"}  # the graph is not empty
+
+
+def test_parts_know_no_family_and_families_each_other_only_on_purpose():
+    """Catches: a flow that fetches its guidance from diffusion's room.  A VAE with a critic is a VAE."""
+    allowed = {("generators.families.vaegan", "generators.families.vae")}
+    room = lambda name: name.split(".")[2] if name.startswith("generators.families.") else name  # noqa: E731
+    across = {(name, other) for name in GRAPH for other in GRAPH[name]
+              if other.startswith("generators.families.") and room(name) != room(other)
+              and name.startswith(("generators.parts", "generators.families"))}  # fmt: skip
+    assert across == allowed
