@@ -224,7 +224,7 @@ class Line:
     """x = z + noise: a VAE whose likelihood is known.  z ~ N(0, 1), x | z ~ N(z, 1), and q(z|x) as the test says."""
 
     class config:
-        latent, text = 1, 1
+        latent, features = 1, 1
 
     class vocabulary:
         encode = staticmethod(lambda captions: np.ones((len(captions), 1), np.int64))
