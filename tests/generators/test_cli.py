@@ -277,7 +277,7 @@ def test_the_table_says_what_a_family_can(name):
         options = inspect.signature(kind.sample).parameters.keys() - {"self", "captions", "rng", "threads"}
         assert options == row.sampling.keys()
     if "edit" in row.can:
-        assert ("guidance" in inspect.signature(kind.edit).parameters) == ("guidance" in row.editing)
+        assert ("guidance" in inspect.signature(kind.edit_options).parameters) == ("guidance" in row.editing)
         assert float(row.editing["amount"]) == kind.direction_amount
 
 
