@@ -1,4 +1,4 @@
-"""The table of all families; from a config to JSON and back, and from a run's folder to a model that can sample.
+"""The table of all families, and from a run's folder to a model that can sample.
 
 `FAMILIES` has one row for each family, and every list of families is made from it: the names in --help, what can be
 edited or denoised, which families know an option, what the benchmarks measure, the small models of the tests.  A new
@@ -6,10 +6,8 @@ family is its own file, its test, its twin under bench/peers/ and one row here.
 """
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import importlib
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from generators import renamed
+from generators.config import ConfigError, from_json
 from generators.errors import UsageError
 from generators.training import Family, FamilyConfig, part_of
 from nn import init
@@ -109,8 +108,11 @@ def family(name: str) -> type[Family]:
 
 
 def build(name: str, config: FamilyConfig, rng: np.random.Generator) -> Family:
-    """A new model with weights drawn from `rng`.  Raises ValueError if the config describes none, or one too large."""
-    return _construct(family(name), config, rng, MOST_NUMBERS)
+    """A new model with weights drawn from `rng`.  Raises ConfigError if the config describes none, or one too large."""
+    try:
+        return _construct(family(name), config, rng, MOST_NUMBERS)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _construct(kind: type[Family], config: FamilyConfig, rng: np.random.Generator, numbers: int) -> Family:
@@ -119,38 +121,6 @@ def _construct(kind: type[Family], config: FamilyConfig, rng: np.random.Generato
             return kind(config, rng)
     except (ArithmeticError, LookupError, TypeError) as error:
         raise ValueError(f"no {kind.name} can be built from this config: {error}") from error
-
-
-def config_to_json(config) -> dict:
-    """A config dataclass as plain JSON values."""
-    return dataclasses.asdict(config)
-
-
-def config_from_json(kind: type, values: dict):
-    """The inverse of `config_to_json`.  Raises CheckpointError on an unknown name or a wrong type or size."""
-    hints = typing.get_type_hints(kind)
-    if not isinstance(values, dict) or (unknown := sorted(values.keys() - hints.keys())):
-        named = f"{unknown[0]!r}" if isinstance(values, dict) else repr(values)
-        raise CheckpointError(f"the config of this checkpoint has {named}, which {kind.__name__} does not know")
-    try:
-        return kind(**{name: _from_json(hints[name], value, name) for name, value in values.items()})
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise CheckpointError(f"the config of this checkpoint makes no sense: {error}") from error
-
-
-def _from_json(hint, value, name: str):
-    if dataclasses.is_dataclass(hint):
-        return config_from_json(hint, value)
-    origin = typing.get_origin(hint) or hint
-    if origin is tuple and isinstance(value, list | tuple):
-        inner = typing.get_args(hint)
-        return tuple(_from_json(inner[0] if inner else object, element, name) for element in value)
-    accepted = (int, float) if origin is float else origin
-    if origin is not object and (not isinstance(value, accepted) or (isinstance(value, bool) and origin is not bool)):
-        raise CheckpointError(f"{name!r} in the config of this checkpoint is {value!r}; expected {origin.__name__}")
-    return value
 
 
 def load(run: str | Path) -> Family:
@@ -178,7 +148,7 @@ def restore(arrays: dict[str, np.ndarray], meta: dict, path: Path) -> Family:
     kind = family(name)
     weights = part_of(arrays, "ema/")
     try:
-        config = config_from_json(kind.Config, meta.get("config"))
+        config = from_json(kind.Config, meta.get("config"))
         model = _construct(kind, config, np.random.default_rng(0), 2 * sum(array.size for array in weights.values()))
         model.load_state(weights)
     except ValueError as error:

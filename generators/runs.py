@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import shutil
 import signal
 import time
 import zlib
@@ -28,8 +29,9 @@ import datasets
 from datasets.folder import Options
 from disk import files
 from generators import renamed
+from generators.config import from_json, to_json
 from generators.errors import RunError
-from generators.registry import build, can, config_from_json, config_to_json, family
+from generators.registry import build, can, family
 from generators.showing import pictures
 from generators.showing.charts import line_chart
 from generators.training import Diverged, Family, FamilyConfig, Trainer, part_of, train
@@ -56,7 +58,7 @@ class Plan:
     pictures: dict = field(default_factory=dict)  # how those of a folder are read: what folder.Options takes
 
     def to_json(self) -> dict:
-        return {**dataclasses.asdict(self), "config": config_to_json(self.config)}
+        return {**dataclasses.asdict(self), "config": to_json(self.config)}
 
     @classmethod
     def from_json(cls, values: dict) -> Plan:
@@ -71,7 +73,7 @@ class Plan:
                 value = plan[name]
                 if (type(value) is not int or not least <= value <= most) and (name, value) != ("limit", None):
                     raise TypeError(f"{name} is {value!r:.40}, not a whole number from {least:,} to {most:,}")
-            return cls(**{**plan, "config": config_from_json(family(values["family"]).Config, values["config"])})
+            return cls(**{**plan, "config": from_json(family(values["family"]).Config, values["config"])})
         except (KeyError, TypeError, datasets.DataError) as error:
             raise CheckpointError(
                 f"the checkpoint does not describe a run of this version of Inkling ({error})"
@@ -110,50 +112,6 @@ def plain_config(name: str, dataset) -> FamilyConfig:
     )
 
 
-def override(config: FamilyConfig, settings: dict[str, str]) -> FamilyConfig:
-    """The config with `settings` (dotted name -> text) put in.  Raises RunError on an unknown name or a bad value."""
-    for name, text in settings.items():
-        try:
-            config = _override(config, name.split("."), text, name)
-        except RunError:
-            raise
-        except ValueError as error:  # the config refuses the value
-            raise RunError(str(error)) from error
-    return config
-
-
-def _override(config, path: list[str], text: str, name: str):
-    known = [f.name for f in dataclasses.fields(config)]
-    if path[0] not in known:
-        raise RunError(f"the config has no {name!r}; it has {', '.join(known)}")
-    value = getattr(config, path[0])
-    if dataclasses.is_dataclass(value):
-        if len(path) == 1:
-            inner = ", ".join(f"{name}.{f.name}" for f in dataclasses.fields(value))
-            raise RunError(f"{name!r} is a group of settings; set one of {inner}")
-        return dataclasses.replace(config, **{path[0]: _override(value, path[1:], text, name)})
-    if len(path) > 1:
-        raise RunError(f"{path[0]!r} is a single setting, so there is no {name!r}")
-    return dataclasses.replace(config, **{path[0]: _parse(text, value, name)})
-
-
-def _parse(text: str, like, name: str):
-    if isinstance(like, str):
-        return text
-    try:
-        value = json.loads(text.lower() if text in ("True", "False") else text)
-    except (ValueError, RecursionError):
-        value = None
-    if isinstance(like, float) and type(value) is int:
-        value = float(value)
-    kinds = {type(v) for v in like} if isinstance(like, tuple) else set()
-    if isinstance(like, tuple) and isinstance(value, list):
-        value = tuple(float(v) if type(v) is int and float in kinds else v for v in value)
-    if type(value) is not type(like) or isinstance(value, tuple) and {type(v) for v in value} - kinds:
-        raise RunError(f"{name} is {json.dumps(like)} by default; {text!r} is not a value of the same kind and form")
-    return value
-
-
 def plan_run(
     name: str,
     data: str,
@@ -168,9 +126,11 @@ def plan_run(
 ) -> Plan:
     """Fix the number of steps: `steps`, or as many as fit into `minutes` by the speed measured now, on a copy.
 
-    Raises RunError if training diverges already while it is measured.
+    Raises ConfigError if the config describes no model, RunError if training diverges while its speed is measured.
     """
-    if steps is None:
+    if steps is not None:
+        build(name, config, derive_rng(0, "weights"))
+    else:
         try:
             steps = max(1, round(60 * minutes / seconds_per_step(name, dataset, config, threads)))
         except Diverged as error:
@@ -244,7 +204,7 @@ class Run:
         self.trainer.check_finite()
         meta = {
             "family": self.plan.family,
-            "config": config_to_json(self.plan.config),
+            "config": to_json(self.plan.config),
             "plan": self.plan.to_json(),
             "step": self.trainer.step_number,
             "seconds": self.seconds,
@@ -301,6 +261,18 @@ class Run:
     def _bar(self, quiet: bool) -> tqdm:
         done, total = self.trainer.step_number, self.plan.steps
         return tqdm(desc=self.plan.family, initial=done, total=total, unit="step", disable=quiet, dynamic_ncols=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """The folder, made for a run; where it was new and no checkpoint has come into it, it is gone again."""
+    was_there = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if not was_there and not (folder / "checkpoint.npz").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def start(folder: Path, plan: Plan, dataset, threads: Threads) -> Run:

@@ -11,7 +11,6 @@ weights and the step's number alone: stop anywhere, go on, and the bits are the 
 """
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from datasets.batches import Batches
+from generators.config import Config, from_data, number
 from generators.parts.text import Vocabulary
 from nn import crew
 from nn.modules import Module
@@ -31,7 +31,7 @@ from nn.tensor import NonFiniteError, Parameter, Tensor, finite_checks
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
+class OptimiserConfig(Config):
     """How the parameters of a phase are updated: a warm-up, then a cosine from `rate` to `final` * `rate`.
 
     muon: matrices (all with two axes or more) by Muon with `momentum`, and only the rest by AdamW with `betas`; rates
@@ -39,58 +39,28 @@ class OptimiserConfig:
     """
 
     muon: bool = True
-    rate: float = 1e-2
-    momentum: float = 0.95
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
-    warmup_steps: int = 100
-    final: float = 0.0
-
-    def __post_init__(self):
-        check_numbers(self)
+    rate: float = number(1e-2)
+    momentum: float = number(0.95, most=0.999999)
+    betas: tuple[float, float] = number((0.9, 0.999), most=0.999999, length=(2, 2))
+    weight_decay: float = number(0.0)
+    clip_norm: float = number(1.0, least=1e-9)
+    warmup_steps: int = number(100)
+    final: float = number(0.0, most=1)
 
 
 @dataclass(frozen=True)
-class FamilyConfig:
+class FamilyConfig(Config):
     """What every family's config has; a family's own config adds its sizes and weights."""
 
-    vocabulary: tuple[str, ...] = ()  # the words that captions are made of
-    language: str = ""  # the name of what they mean together; "" in older checkpoints: the words tell
-    image_size: int = 28
-    channels: int = 1
-    batch_size: int = 128
-    shard_size: int = 32  # images that one worker takes at a time: few for the cache, many for Python's overhead
-    ema_decay: float = 0.999
+    vocabulary: tuple[str, ...] = from_data(())  # the words that captions are made of
+    language: str = from_data("")  # the name of what they mean together; "" in older checkpoints: the words tell
+    image_size: int = from_data(28, most=1024)
+    channels: int = from_data(1)
+    batch_size: int = number(128, least=1)
+    shard_size: int = number(32, least=1)  # images a worker takes at a time: few for the cache, many for Python
+    ema_decay: float = number(0.999, most=0.999999)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 
-    def __post_init__(self):
-        check_numbers(self)
-
-
-# Of numbers in configs that would end in a division by zero, or mean nothing, beyond them; all others are whole from 0
-# to 100,000, or any finite float.
-RANGES = {
-    "image_size": (1, 1024), "channels": (1, 100_000), "batch_size": (1, 100_000), "shard_size": (1, 100_000),
-    "time_steps": (1, 100_000), "ema_decay": (0.0, 0.999999), "momentum": (0.0, 0.999999), "betas": (0.0, 0.999999),
-    "caption_dropout": (0.0, 1.0), "final": (0.0, 1.0), "margin": (1e-6, 0.4), "sketches": (0, 100),
-    "rate": (0.0, math.inf), "weight_decay": (0.0, math.inf), "clip_norm": (1e-9, math.inf),
-    "penalty_step": (1e-4, math.inf), "gamma": (0.0, math.inf), "temperature": (0.0, math.inf),
-    "beta": (0.0, math.inf),
-}  # fmt: skip
-
-
-def check_numbers(config) -> None:
-    """Raises ValueError if a number in a config dataclass is one that no size, rate or weight can be."""
-    for name, value in vars(config).items():
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, float) and not math.isfinite(number):
-                raise ValueError(f"{name} must be a finite number; given {number}")
-            if name in RANGES or isinstance(number, int):
-                least, most = RANGES.get(name, (0, 100_000))
-                if isinstance(number, int | float) and not least <= number <= most:
-                    allowed = f"be at least {least}" if most == math.inf else f"lie between {least:,} and {most:,}"
-                    raise ValueError(f"{name} must {allowed}; given {number:,}")
 
 
 @dataclass(frozen=True)

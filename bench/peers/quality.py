@@ -19,7 +19,8 @@ from tqdm import tqdm
 import bench.peers.ddpm  # noqa: F401  (the import makes the twin known)
 import datasets
 from bench.peers.training import TwinTrainer
-from generators.registry import build, config_to_json
+from generators.config import to_json
+from generators.registry import build
 from generators.runs import Plan
 from generators.training import Family
 from nn import checkpoint, runtime
@@ -91,7 +92,7 @@ def give_back(trainer: TwinTrainer, ours: Family) -> None:
 def save(folder: Path, plan: Plan, model: Family, how: dict) -> None:
     """A checkpoint that `generators.load` opens."""
     meta = {
-        "family": plan.family, "config": config_to_json(plan.config), "plan": plan.to_json(),
+        "family": plan.family, "config": to_json(plan.config), "plan": plan.to_json(),
         "step": plan.steps, "machine": runtime.describe(), "twin": how,
     }  # fmt: skip
     arrays = {f"ema/{name}": array for name, array in model.state().items()}

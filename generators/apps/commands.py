@@ -15,7 +15,8 @@ from tqdm import tqdm
 import datasets
 from disk import files
 from generators import runs
-from generators.errors import Refusal, UsageError
+from generators.config import with_text
+from generators.errors import UsageError
 from generators.families.editing import Directions
 from generators.judging import evaluate as evaluation
 from generators.judging import metrics
@@ -46,35 +47,23 @@ def train(options: Namespace) -> int:
     runs.refuse_to_overwrite(folder)
     how = {name: getattr(options, name) for name in PICTURES if getattr(options, name) is not None}
     dataset = _load_data(data, "train", options.limit, how)
-    config = runs.override(runs.default_config(name, dataset), _settings(options.set))
+    config = with_text(runs.default_config(name, dataset), _settings(options.set))
     if len(dataset) < config.batch_size:
         raise UsageError(
             f"{data!r} has {len(dataset)} images, fewer than a batch of {config.batch_size}; "
             f"add images, or use --set batch_size={max(1, len(dataset) // 2)}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    with checkpoint.lock(folder):
-        try:
-            minutes = options.minutes or 5.0
-            if options.steps is None:
-                print(f"Measuring the speed, to fit the run into {minutes:g} minutes ...", flush=True)
-            plan = runs.plan_run(
-                name, data, dataset, config, seed, threads, options.steps, minutes, options.limit, how
-            )
-            run = runs.start(folder, plan, dataset, threads)
-        except ValueError as error:
-            raise _as_usage_error(error) from error
-        return _finish(run, options)
+    minutes = options.minutes or 5.0
+    if options.steps is None:
+        print(f"Measuring the speed, to fit the run into {minutes:g} minutes ...", flush=True)
+    plan = runs.plan_run(name, data, dataset, config, seed, threads, options.steps, minutes, options.limit, how)
+    with runs.new_folder(folder), checkpoint.lock(folder):
+        return _finish(runs.start(folder, plan, dataset, threads), options)
 
 
 def _given(value, default):
     """An option of `train` as it was given: --resume needs to know whether it was."""
     return default if value is None else value
-
-
-def _as_usage_error(error: ValueError) -> ValueError:
-    """A config that a family's constructor refuses is the user's; its message is already a sentence."""
-    return error if isinstance(error, Refusal) else UsageError(str(error))
 
 
 def _finish(run: runs.Run, options: Namespace) -> int:

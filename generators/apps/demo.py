@@ -15,6 +15,7 @@ import datasets
 from datasets.glyphs import VARIANTS_OF
 from disk import files
 from generators import runs
+from generators.config import with_text
 from generators.families.editing import Directions
 from generators.judging import metrics
 from generators.showing import pictures
@@ -119,7 +120,7 @@ def _train(entry: Entry, folder: Path, dataset, minutes: float, seed: int, threa
         if (folder / "checkpoint.npz").exists():
             run = runs.Run.resume(folder, threads)
         else:
-            config = runs.override(runs.default_config(entry.family, dataset), entry.settings)
+            config = with_text(runs.default_config(entry.family, dataset), entry.settings)
             plan = runs.plan_run(
                 entry.family, "digits", dataset, config, seed, threads, None, minutes, limit=entry.limit
             )

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from generators.config import number
 from generators.parts.critic import Discriminator, critic_loss, painter_loss
 from generators.parts.painter import Painter
 from generators.parts.patches import check_size
@@ -31,11 +32,11 @@ from nn.tensor import Tensor, no_grad
 
 @dataclass(frozen=True)
 class GANConfig(FamilyConfig):
-    width: int = 32  # channels at half size; twice as many at a quarter; of both networks
-    noise: int = 64  # numbers in z; 0 leaves the noise out
-    features: int = 64  # numbers in a caption's embedding
-    gamma: float = 0.05  # weight of the gradient penalties
-    penalty_step: float = 0.05  # s of the finite difference; pictures go from -1 to 1
+    width: int = number(32, least=8, multiple=8)  # channels at half size; twice as many at a quarter; of both networks
+    noise: int = number(64)  # numbers in z; 0 leaves the noise out
+    features: int = number(64, least=1)  # numbers in a caption's embedding
+    gamma: float = number(0.05)  # weight of the gradient penalties
+    penalty_step: float = number(0.05, least=1e-4)  # s of the finite difference; pictures go from -1 to 1
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3, betas=(0.0, 0.99), clip_norm=10.0, final=0.05)
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from generators.config import number
 from generators.parts.painter import Painter
 from generators.parts.patches import check_size
 from generators.parts.text import WordSum
@@ -25,8 +26,8 @@ from nn.tensor import Tensor
 
 @dataclass(frozen=True)
 class RegressionConfig(FamilyConfig):
-    width: int = 32  # channels at half size; twice as many at a quarter
-    features: int = 64  # numbers in a caption's embedding
+    width: int = number(32, least=8, multiple=8)  # channels at half size; twice as many at a quarter
+    features: int = number(64, least=1)  # numbers in a caption's embedding
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3))
 
 

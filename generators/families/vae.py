@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from generators.config import choice, number
 from generators.parts.autoencode import AutoEncode
 from generators.parts.blocks import ResidualBlock, is_ink, log_mean_exp, soft_clip
 from generators.parts.painter import Painter
@@ -43,15 +44,15 @@ from nn.tensor import Tensor
 class AutoEncoderConfig(FamilyConfig):
     """What an encoder and a decoder have, whatever they are trained by."""
 
-    width: int = 32  # channels at half size; twice as many at a quarter
-    latent: int = 16  # numbers in z
-    features: int = 64  # numbers in a caption's embedding
+    width: int = number(32, least=8, multiple=8)  # channels at half size; twice as many at a quarter
+    latent: int = number(16, least=1)  # numbers in z
+    features: int = number(64, least=1)  # numbers in a caption's embedding
 
 
 @dataclass(frozen=True)
 class VAEConfig(AutoEncoderConfig):
-    beta: float = 1.0  # weight of the KL term
-    likelihood: str = "bernoulli"  # or "logistic": what the decoder's outputs mean, see below
+    beta: float = number(1.0)  # weight of the KL term
+    likelihood: str = choice("bernoulli", "logistic")  # what the decoder's outputs mean, see below
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2, weight_decay=0.01))
 
 
@@ -206,8 +207,6 @@ class VAE(AutoEncoder):
     Config = VAEConfig
 
     def __init__(self, config: VAEConfig, rng: np.random.Generator):
-        if config.likelihood not in ("bernoulli", "logistic"):
-            raise ValueError(f"vae: the likelihood is 'bernoulli' or 'logistic'; given {config.likelihood!r}")
         self.outputs_per_channel = 2 if config.likelihood == "logistic" else 1
         super().__init__(config, rng)
 

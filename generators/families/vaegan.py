@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from generators.config import number
 from generators.families.vae import AutoEncoder, AutoEncoderConfig, reparameterise
 from generators.parts.critic import Discriminator, critic_loss, painter_loss
 from generators.training import OptimiserConfig, Phase, Shard
@@ -35,10 +36,10 @@ from nn.tensor import Tensor, no_grad
 
 @dataclass(frozen=True)
 class VAEGANConfig(AutoEncoderConfig):
-    latent: int = 64  # numbers in z: as many as a GAN's noise has, for the critic wants details, too
-    weight: float = 0.01  # of closeness and KL, in nats per image, beside the critic
-    gamma: float = 0.05  # weight of the critic's gradient penalties
-    penalty_step: float = 0.05  # s of their finite difference; pictures go from -1 to 1
+    latent: int = number(64, least=1)  # numbers in z: as many as a GAN's noise has, for the critic wants details, too
+    weight: float = number(0.01)  # of closeness and KL, in nats per image, beside the critic
+    gamma: float = number(0.05)  # weight of the critic's gradient penalties
+    penalty_step: float = number(0.05, least=1e-4)  # s of their finite difference; pictures go from -1 to 1
     optimiser: OptimiserConfig = field(  # that of a GAN
         default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3, betas=(0.0, 0.99), clip_norm=10.0, final=0.05)
     )

@@ -16,6 +16,7 @@ import numpy as np
 
 from datasets.captions import Names
 from datasets.dataset import Dataset
+from generators.config import from_data, number
 from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard, Trainer, train
 from nn import functional as F
 from nn.modules import Conv2d, Dropout, GroupNormSiLU, Linear
@@ -27,15 +28,15 @@ IMAGES = 30_000  # training images that the judge may see, at most half of them
 
 @dataclass(frozen=True)
 class ClassifierConfig(FamilyConfig):
-    names: tuple[str, ...] = ("class",)  # what is read: the class, or one name for each attribute
-    values: tuple[tuple[str, ...], ...] = ((),)  # the words for the values of each
-    images: int = IMAGES  # training images that it may see, from the first on
-    width: int = 32  # channels at full size; more below
-    features: int = 128  # numbers in the last hidden layer
-    shift: int = 2  # training images are moved by up to this many pixels
-    reink: float = 0.0  # share of training images whose strokes are made thicker or thinner, see `reinked`
-    dropout: float = 0.3  # of the features
-    ema_decay: float = 0.995
+    names: tuple[str, ...] = from_data(("class",))  # what is read: the class, or one name for each attribute
+    values: tuple[tuple[str, ...], ...] = from_data(((),))  # the words for the values of each
+    images: int = number(IMAGES, least=1, most=10**9)  # training images that it may see, from the first on
+    width: int = number(32, least=8, multiple=8)  # channels at full size; more below
+    features: int = number(128, least=1)  # numbers in the last hidden layer
+    shift: int = number(2, most=100)  # training images are moved by up to this many pixels
+    reink: float = number(0.0, most=1)  # share of training images with thicker or thinner strokes: `reinked`
+    dropout: float = number(0.3, most=0.99)  # of the features
+    ema_decay: float = number(0.995, most=0.999999)
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3, weight_decay=0.05)
     )

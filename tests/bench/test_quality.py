@@ -12,9 +12,10 @@ from bench import quality
 from bench.arena import Failed
 from bench.peers import kept
 from generators import runs
+from generators.config import to_json
 from generators.errors import RunError
 from generators.families.diffusion import ddpm
-from generators.registry import FAMILIES, build, config_to_json
+from generators.registry import FAMILIES, build
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 from tests.generators.toys import toy_data
@@ -37,7 +38,7 @@ def asked(monkeypatch):
             return {"seconds": SECONDS[way]}
         model = build(plan.family, plan.config, derive_rng(plan.seed, "weights"))
         how = request["how"] | {"way": way, "steps": plan.steps, "train_minutes": 1.0}
-        meta = {"family": "ddpm", "config": config_to_json(plan.config), "plan": plan.to_json(), "twin": how}
+        meta = {"family": "ddpm", "config": to_json(plan.config), "plan": plan.to_json(), "twin": how}
         arrays = {f"ema/{name}": array for name, array in model.state().items()}
         checkpoint.save(f"{request['folder']}/checkpoint.npz", arrays, meta)
         return how

@@ -31,6 +31,7 @@ from functools import partial
 import numpy as np
 
 from datasets.dataset import Dataset
+from generators.config import choice, number
 from generators.families.diffusion import process
 from generators.families.diffusion.unet import UNet
 from generators.parts.autoencode import AutoEncode
@@ -52,24 +53,25 @@ MAX_GUESS = 2.0  # of a pixel's absolute value in a guess while sampling, with i
 class DiffusionConfig(FamilyConfig):
     """What every diffusion model has, whatever its network."""
 
-    batch_size: int = 64
-    features: int = 96  # numbers in the embedding of time and caption
-    time_steps: int = 1000  # T
-    training_times: str = "even"  # or "middle": which are trained on most, see `process.middle_share`
-    prediction: str = "v"  # or "noise": what the network is asked for
-    caption_dropout: float = 0.1  # share of training captions replaced by the empty one, for guidance
-    guidance: float = 2.0  # of sampling, unless told otherwise: how strictly the caption is followed
-    edit_guidance: float = 3.0  # likewise, when an image is painted again under another caption
-    guided_levels: tuple[float, float] = (0.15, 10.0)  # of noise over signal, between which it acts: see `weight_at`
+    batch_size: int = number(64, least=1)
+    features: int = number(96, least=2, multiple=2)  # numbers in the embedding of time and caption
+    time_steps: int = number(1000, least=1)  # T
+    training_times: str = choice("even", "middle")  # which are trained on most, see `process.middle_share`
+    prediction: str = choice("v", "noise")  # what the network is asked for
+    caption_dropout: float = number(0.1, most=1)  # share of training captions left empty, for guidance
+    guidance: float = number(2.0, least=-100, most=100)  # of sampling: how strictly the caption is followed
+    edit_guidance: float = number(3.0, least=-100, most=100)  # of painting an image again under another caption
+    # Of noise over signal, between which guidance acts: see `weight_at`.
+    guided_levels: tuple[float, float] = number((0.15, 10.0), least=1e-6, length=(2, 2))
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2))
 
 
 @dataclass(frozen=True)
 class DDPMConfig(DiffusionConfig):
-    widths: tuple[int, ...] = (32, 64, 128)  # channels at 28x28, 14x14, 7x7
+    widths: tuple[int, ...] = number((32, 64, 128), least=8, multiple=8)  # channels at 28x28, 14x14, 7x7
     squeezed: bool = False  # whether the network works on 2x2 pixels at a time: the widths then begin at 14x14
-    blocks: int = 2  # residual blocks on the way up, at each size
-    heads: int = 4  # of the attention at the coarsest size
+    blocks: int = number(2, least=1, most=100)  # residual blocks on the way up, at each size
+    heads: int = number(4, least=1)  # of the attention at the coarsest size
 
 
 # Ink has no texture, and its captions say more: training mostly on the middle of the noise, and more guidance, also at
@@ -85,11 +87,8 @@ class DDPM(AutoEncode, Family):
 
     def __init__(self, config: DDPMConfig, rng: np.random.Generator):
         super().__init__(config)
-        for option, known in (("training_times", ("even", "middle")), ("prediction", ("noise", "v"))):
-            if getattr(config, option) not in known:
-                raise ValueError(f"{self.name}: {option} is one of {known}; given {getattr(config, option)!r}")
         levels = config.guided_levels
-        if len(levels) != 2 or not 0 < levels[0] < 0.99 * levels[1]:
+        if not levels[0] < 0.99 * levels[1]:
             raise ValueError(
                 f"{self.name}: guided_levels are a lower and a higher level of noise over signal, such as (0.15, 10); "
                 f"given {levels}"

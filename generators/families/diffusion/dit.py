@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from datasets.dataset import Dataset
+from generators.config import number
 from generators.families.diffusion.ddpm import DDPM, OF_INK, DiffusionConfig
 from generators.families.diffusion.unet import TimeEncoder
 from generators.parts.attention import TransformerBlock
@@ -35,10 +36,10 @@ from nn.tensor import Parameter, Tensor
 
 @dataclass(frozen=True)
 class DiTConfig(DiffusionConfig):
-    patch: int = 4  # pixels along each side of a patch
-    width: int = 192  # numbers in a patch's vector
-    depth: int = 4  # blocks
-    heads: int = 4
+    patch: int = number(4, least=1)  # pixels along each side of a patch
+    width: int = number(192, least=1)  # numbers in a patch's vector
+    depth: int = number(4, most=100)  # blocks
+    heads: int = number(4, least=1)
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=1e-2))
 
 

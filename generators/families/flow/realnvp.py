@@ -34,6 +34,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from datasets.dataset import Dataset
+from generators.config import choice, number
 from generators.families.flow.bijectors import (
     MAX_LOG_SCALE,
     ActNorm,
@@ -69,16 +70,18 @@ SAMPLING_GUIDANCE = 2.0  # unless told otherwise
 
 @dataclass(frozen=True)
 class RealNVPConfig(FamilyConfig):
-    steps: tuple[int, ...] = (4, 4)  # mixed couplings at half and at a quarter of the resolution
-    widths: tuple[int, ...] = (48, 64)  # channels inside the coupling networks of each
-    depth: int = 3  # residual convolutions in each coupling network
-    features: int = 64  # numbers in a caption's embedding
-    sketches: int = 0  # pictures of what a caption may mean, for the couplings to look at
-    margin: float = 1e-4  # of the logit transform: small, so that black paper, an interval of 1/256, becomes a wide one
-    dequantisation: str = "learned"  # or "uniform": the noise between one 8-bit value and the next
-    caption_dropout: float = 0.1  # share of training captions replaced by the empty one
-    temperature: float = 1.0  # of sampling, unless told otherwise
-    batch_size: int = 64  # in minutes of training, more steps are worth more than quieter ones
+    # At half and at a quarter of the resolution: mixed couplings, and channels inside the networks of each.
+    steps: tuple[int, int] = number((4, 4), most=100, length=(2, 2))
+    widths: tuple[int, int] = number((48, 64), least=8, multiple=8, length=(2, 2))
+    depth: int = number(3, most=100)  # residual convolutions in each coupling network
+    features: int = number(64, least=1)  # numbers in a caption's embedding
+    sketches: int = number(0, most=100)  # pictures of what a caption may mean, for the couplings to look at
+    # Of the logit transform: small, so that black paper, an interval of 1/256, becomes a wide one.
+    margin: float = number(1e-4, least=1e-6, most=0.4)
+    dequantisation: str = choice("learned", "uniform")  # the noise between one 8-bit value and the next
+    caption_dropout: float = number(0.1, most=1)  # share of training captions replaced by the empty one
+    temperature: float = number(1.0, most=100)  # of sampling, unless told otherwise
+    batch_size: int = number(64, least=1)  # in minutes of training, more steps are worth more than quieter ones
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=3e-2))
 
 
@@ -208,8 +211,6 @@ class RealNVP(AutoEncode, Family):
     def __init__(self, config: RealNVPConfig, rng: np.random.Generator):
         super().__init__(config)
         check_size(self.name, config.image_size, 4)
-        if config.dequantisation not in ("learned", "uniform"):
-            raise ValueError(f"realnvp: dequantisation is 'learned' or 'uniform'; given {config.dequantisation!r}")
         self.dimensions = math.prod(self.image_shape)
         self.text = TextEncoder(len(self.vocabulary), config.features, rng)
         self.sketches = Sketches(config.sketches, config.features, self.image_shape, rng) if config.sketches else None

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from datasets.captions import Names
-from generators import runs
-from generators.errors import RunError
+from generators.config import ConfigError, with_text
 from generators.families.gan import GAN, GANConfig
 from generators.families.regression import Regression
 from generators.training import OptimiserConfig, Shard, Trainer
@@ -250,5 +249,5 @@ def test_regression_paints_the_mean():
 @pytest.mark.parametrize("setting", ["noise", "gamma", "penalty_step"])
 def test_regression_has_no_settings_that_it_does_not_use(setting):
     """Catches the noise set to 5, for which there is no place, and weights that are accepted and never read."""
-    with pytest.raises(RunError, match=setting):
-        runs.override(Regression.Config(), {setting: "5"})
+    with pytest.raises(ConfigError, match=setting):
+        with_text(Regression.Config(), {setting: "5"})

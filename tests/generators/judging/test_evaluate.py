@@ -10,6 +10,7 @@ from datasets.captions import HANDWRITING as language
 from datasets.captions import Names
 from generators import cli, registry
 from generators.apps import commands
+from generators.config import from_json, to_json
 from generators.families.vae import VAEConfig
 from generators.judging import classifier, evaluate, metrics
 from generators.judging.evaluate import Reference
@@ -155,7 +156,7 @@ def test_others_can_judge_the_very_samples(tmp_path, reference, monkeypatch):
     judged, test = [], reference.test
     tiny = VAEConfig(width=8, latent=2, features=4, image_size=SIDE, vocabulary=test.vocabulary)
     model = registry.build("vae", tiny, np.random.default_rng(0))
-    meta = {"family": "vae", "config": registry.config_to_json(tiny), "plan": {"data": "squares"}}
+    meta = {"family": "vae", "config": to_json(tiny), "plan": {"data": "squares"}}
     checkpoint.save(tmp_path / "checkpoint.npz", {f"ema/{name}": a for name, a in model.state().items()}, meta)
     splits = {"test": test, "train": reference.training}
     load = lambda name, split, limit=None: classifier.cut(splits[split], 0, limit or len(splits[split]))  # noqa: E731
@@ -213,12 +214,12 @@ def test_captions_are_judged_by_what_they_say(judge, threads):
 
 
 def test_evaluate_says_what_is_missing(tmp_path, judge, capsys):
-    meta = {"family": "classifier", "config": registry.config_to_json(judge.config), "plan": {"data": "digits"}}
+    meta = {"family": "classifier", "config": to_json(judge.config), "plan": {"data": "digits"}}
     checkpoint.save(tmp_path / "checkpoint.npz", {f"ema/{name}": a for name, a in judge.state().items()}, meta)
     assert cli.main(["evaluate", str(tmp_path)]) == 2
     assert "makes no images" in capsys.readouterr().err
     meta = {"family": "vae", "config": {"width": 8, "latent": 2, "features": 4}, "plan": 5}
-    model = registry.build("vae", registry.config_from_json(VAEConfig, meta["config"]), np.random.default_rng(0))
+    model = registry.build("vae", from_json(VAEConfig, meta["config"]), np.random.default_rng(0))
     foreign = tmp_path / "foreign.npz"
     checkpoint.save(foreign, {f"ema/{name}": a for name, a in model.state().items()}, meta)
     assert cli.main(["evaluate", str(foreign), "--judge", str(tmp_path / "none")]) == 2
