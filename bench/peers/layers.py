@@ -1,8 +1,8 @@
 """How a layer of ours becomes one of PyTorch's, with its weights.
 
 A twin is built from our module: whatever sizes, parameters and inner modules that one has, the twin has under the same
-names (with `_` behind those that torch.nn.Module uses itself, such as `half`), so that only the forward pass has to be
-written again.  It is written as a PyTorch user would: images (N, C, H, W), weights in PyTorch's layout, PyTorch's
+names (with `_` behind those that are taken there, such as `half`), so that only the forward pass has to be written
+again.  It is written as a PyTorch user would: images (N, C, H, W), weights in PyTorch's layout, PyTorch's
 fused functions.
 """
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Twin(torch.nn.Module):
         super().__init__()
         self.layouts: dict[str, Layout] = {}
         for name, value in vars(ours).items():
-            own = name + "_" if hasattr(torch.nn.Module, name) else name
+            own = name + "_" if hasattr(Twin, name) else name
             if isinstance(value, Parameter):
                 self.layouts[own] = layout = self.layout(name, value.shape)
                 setattr(self, own, torch.nn.Parameter(layout.to_torch(value.data)))
