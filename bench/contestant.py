@@ -117,7 +117,7 @@ class Ours:
         import numpy as np
 
         from bench.ops import WEIGHTS
-        from generators.training import FamilyConfig
+        from generators.family import FamilyConfig
         from nn import crew
         from nn.tensor import Parameter
 

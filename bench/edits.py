@@ -34,11 +34,11 @@ from datasets.glyphs import DIGITS, VARIANTS_OF
 from disk import files
 from generators import runs
 from generators.families.editing import Directions
+from generators.family import Family
 from generators.judging.classifier import Classifier
 from generators.registry import FAMILIES, able
 from generators.showing import pictures
 from generators.showing.page import Page
-from generators.training import Family
 from nn.parallel import Threads, derive_rng
 
 NAMES = tuple(name for name in language.attributes if name != "digit")

@@ -8,7 +8,7 @@ from pathlib import Path
 from datasets.dataset import Dataset
 from generators import runs
 from generators.errors import RunError
-from generators.training import Family, FamilyConfig
+from generators.family import Family, FamilyConfig
 from nn import checkpoint
 from nn.parallel import Threads
 

@@ -15,8 +15,9 @@ import numpy as np
 import datasets
 from datasets.dataset import Dataset
 from generators import runs
+from generators.family import Family
 from generators.registry import FAMILIES, build, family, resolve
-from generators.training import Family, Trainer
+from generators.training import Trainer
 from nn.parallel import Threads, derive_rng
 
 WITH_TWIN = tuple(name for name in FAMILIES if find_spec(f"bench.peers.{name}"))

@@ -30,12 +30,12 @@ from generators import runs
 from generators.apps.commands import progress
 from generators.errors import RunError
 from generators.families.diffusion import ddpm
+from generators.family import Family
 from generators.judging.classifier import Classifier
 from generators.judging.evaluate import Reference, draw, evaluate, summary
 from generators.registry import able
 from generators.showing import pictures
 from generators.showing.page import Page
-from generators.training import Family
 from nn.parallel import Threads, derive_rng
 
 HEADLINE = "ddpm"

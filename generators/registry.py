@@ -17,7 +17,8 @@ import numpy as np
 from generators import renamed
 from generators.config import ConfigError, from_json
 from generators.errors import UsageError
-from generators.training import Family, FamilyConfig, part_of
+from generators.family import Family, FamilyConfig
+from generators.training import part_of
 from nn import init
 from nn.checkpoint import CheckpointError
 

@@ -31,10 +31,11 @@ from disk import files
 from generators import renamed
 from generators.config import from_json, to_json
 from generators.errors import RunError
+from generators.family import Family, FamilyConfig
 from generators.registry import build, can, family
 from generators.showing import pictures
 from generators.showing.charts import line_chart
-from generators.training import Diverged, Family, FamilyConfig, Trainer, part_of, train
+from generators.training import Diverged, Trainer, part_of, train
 from nn import checkpoint, init, runtime
 from nn.checkpoint import CheckpointError
 from nn.parallel import Threads, derive_rng

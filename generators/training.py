@@ -1,10 +1,8 @@
 """One training loop for every family.
 
-A family says what a step is made of; the loop does it, and knows no family by name:
-
-    for phase in family.phases(step):            # a VAE has one phase, a GAN two
-        gradient = sum over shards of d phase.loss(shard) / d phase.parameters
-        clip it, a step of Muon or AdamW, update the moving average of the weights
+`plain_steps` is the loop, to be read first: draw a batch, add up the gradients of its parts, clip, step, average.
+`Trainer` does the same for long runs: on several threads or processes, with equal bits for any number of them; it stops
+at a NaN and says where that began; its state can be saved after any step.  A test holds the two equal.
 
 Everything random in a step comes from generators derived from (seed, purpose, step, ...), so a step depends on the
 weights and the step's number alone: stop anywhere, go on, and the bits are the same as if nothing had happened.
@@ -14,117 +12,71 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 
-from datasets.batches import Batches
-from generators.config import Config, from_data, number
-from generators.parts.text import Vocabulary
+from datasets.batches import Batch, Batches
+from generators.family import Family, OptimiserConfig, Phase, Shard
 from nn import crew
-from nn.modules import Module
 from nn.muon import Muon
 from nn.optim import EMA, AdamW, clip_scale, cosine_decay, gradient_norm, warmup
 from nn.parallel import LANES, FlatParameters, Threads, derive_rng, total
-from nn.tensor import NonFiniteError, Parameter, Tensor, finite_checks
+from nn.tensor import NonFiniteError, Tensor, finite_checks
 
 
-@dataclass(frozen=True)
-class OptimiserConfig(Config):
-    """How the parameters of a phase are updated: a warm-up, then a cosine from `rate` to `final` * `rate`.
-
-    muon: matrices (all with two axes or more) by Muon with `momentum`, and only the rest by AdamW with `betas`; rates
-        of 1e-2 and more suit it.
-    """
-
-    muon: bool = True
-    rate: float = number(1e-2)
-    momentum: float = number(0.95, most=0.999999)
-    betas: tuple[float, float] = number((0.9, 0.999), most=0.999999, length=(2, 2))
-    weight_decay: float = number(0.0)
-    clip_norm: float = number(1.0, least=1e-9)
-    warmup_steps: int = number(100)
-    final: float = number(0.0, most=1)
-
-
-@dataclass(frozen=True)
-class FamilyConfig(Config):
-    """What every family's config has; a family's own config adds its sizes and weights."""
-
-    vocabulary: tuple[str, ...] = from_data(())  # the words that captions are made of
-    language: str = from_data("")  # the name of what they mean together; "" in older checkpoints: the words tell
-    image_size: int = from_data(28, most=1024)
-    channels: int = from_data(1)
-    batch_size: int = number(128, least=1)
-    shard_size: int = number(32, least=1)  # images a worker takes at a time: few for the cache, many for Python
-    ema_decay: float = number(0.999, most=0.999999)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+def plain_steps(family: Family, dataset, seed: int, total_steps: int) -> Iterator[dict[str, float]]:
+    """Train a family, one step after another; yields the loss of each phase, by its name."""
+    dataset = family.attend(dataset)
+    batches = Batches(dataset, family.config.batch_size, seed)
+    states = {phase.name: _PhaseState(phase, family.config.ema_decay) for phase in family.phases(0)}
+    for step in range(total_steps):
+        shards = cut(batches.at(step), family, dataset, seed, step)
+        if step == 0:
+            tokens = family.vocabulary.encode(batches.at(0).captions)
+            family.prepare(batches.at(0).images, tokens, derive_rng(seed, "prepare"))
+        losses = {}
+        for phase in family.phases(step):  # a VAE has one, a GAN two
+            flat, losses[phase.name] = states[phase.name].flat, 0.0
+            flat.gradient[...] = 0
+            for index, shard in enumerate(shards):
+                for parameter in family.parameters():
+                    parameter.grad = None
+                loss, _ = phase.loss(shard, derive_rng(seed, phase.name, step, index))
+                loss.backward()
+                for total_gradient, parameter in zip(flat.views(flat.gradient), flat.parameters, strict=True):
+                    if parameter.grad is not None:
+                        total_gradient += parameter.grad
+                losses[phase.name] += loss.item()
+            scale = clip_scale(gradient_norm(flat.gradient), phase.optimiser.clip_norm)
+            rate = learning_rate(phase.optimiser, step, total_steps)
+            states[phase.name].optimiser.step(flat.gradient, rate, scale)  # and the moving average of the weights
+        yield losses
 
 
-
-@dataclass(frozen=True)
-class Shard:
-    """A part of a batch.  Losses are sums over its examples divided by `batch_size`, the size of the whole batch."""
-
-    images: np.ndarray  # (n, H, W, C) float32 in [0, 1]
-    tokens: np.ndarray  # (n, L) int64, the captions
-    false_tokens: np.ndarray | None  # (n, L), captions false of the images, where the family asks
-    labels: np.ndarray  # (n,) int64
-    indices: np.ndarray  # (n,) int64, positions in the data set
-    batch_size: int
+def learning_rate(config: OptimiserConfig, step: int, total_steps: int) -> float:
+    """It rises in the warm-up, then falls along half a cosine."""
+    return config.rate * warmup(step, config.warmup_steps) * cosine_decay(step, total_steps, config.final)
 
 
-@dataclass(frozen=True)
-class Phase:
-    """One update within a step: whose parameters, by which loss, and how.
+def cut(batch: Batch, family: Family, dataset, seed: int, step: int) -> list[Shard]:
+    """The batch of a step in shards, with false captions where the family asks for them."""
+    tokens, false_tokens = family.vocabulary.encode(batch.captions), None
+    if family.wants_false_captions and len(dataset.classes) > 1:
+        rng = derive_rng(seed, "false captions", step)
+        false_tokens = family.vocabulary.encode(dataset.contradicting(batch.indices, batch.captions, rng))
+    size, shards = shard_size(family.config), []
+    for start in range(0, len(tokens), size):
+        part = slice(start, start + size)
+        false = None if false_tokens is None else false_tokens[part]
+        shards.append(
+            Shard(batch.images[part], tokens[part], false, batch.labels[part], batch.indices[part], len(tokens))
+        )
+    return shards
 
-    loss(shard, rng) -> (the sum of per-example losses / shard.batch_size, metrics normalised in the same way)
-    """
 
-    name: str
-    parameters: list[Parameter]
-    loss: Callable[[Shard, np.random.Generator], tuple[Tensor, dict[str, float]]]
-    optimiser: OptimiserConfig
-
-
-class Family(Module):
-    """What the loop and the command line need to know of a way to make images.
-
-    Besides what stands here a family has `sample(captions, rng, threads=None, ...)`, which returns images (N, H, W, C)
-    float32 in [0, 1], and as many of `reconstruct`, `interpolate`, `edit` and `denoise` as its idea allows.
-    """
-
-    name: ClassVar[str]
-    Config: ClassVar[type[FamilyConfig]]
-    wants_false_captions: ClassVar[bool] = False
-    # How `editing.Directions` goes about it: how far, images for each mean, guidance of painting where there is any.
-    direction_amount: ClassVar[float] = 1.0
-    direction_examples: ClassVar[int] = 100
-    direction_guidance: ClassVar[float | None] = None
-
-    @classmethod
-    def suited(cls, config, dataset):
-        """`config`, changed where the images of `dataset` ask for it."""
-        return config
-
-    def __init__(self, config: FamilyConfig):
-        self.config = config
-        self.vocabulary = Vocabulary(config.vocabulary, config.language)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return (self.config.image_size, self.config.image_size, self.config.channels)
-
-    def phases(self, step: int) -> list[Phase]:
-        raise NotImplementedError
-
-    def attend(self, dataset):
-        """The part of a data set that this family learns from; called once, before training."""
-        return dataset
-
-    def prepare(self, images: np.ndarray, tokens: np.ndarray, rng: np.random.Generator) -> None:
-        """Called once, before the first step, with the whole first batch: for what is initialised from data."""
+def shard_size(config) -> int:
+    """As the config says, but no more than half of the batch, so that two workers have work."""
+    return min(config.shard_size, -(-config.batch_size // 2))
 
 
 class Diverged(RuntimeError):
@@ -197,7 +149,7 @@ class Trainer:
         norm = gradient_norm(state.flat.gradient)
         if not (np.isfinite(value) and np.isfinite(norm)):
             raise Diverged(self._explain(self._loss(phase, step)))
-        rate = config.rate * warmup(step, config.warmup_steps) * cosine_decay(step, self.total_steps, config.final)
+        rate = learning_rate(config, step, self.total_steps)
         update = (state.flat.gradient, rate, clip_scale(norm, config.clip_norm))
         if isinstance(state.optimiser, Muon):
             state.optimiser.step(*update, share=lambda numbers: self._together(phase.name, "move", numbers))
@@ -238,39 +190,15 @@ class Trainer:
         return lambda index: phase.loss(shards[index], derive_rng(self.seed, phase.name, step, index))
 
     @property
-    def _shard_size(self) -> int:
-        """As the config says, but no more than half of the batch, so that two workers have work."""
-        return min(self.family.config.shard_size, -(-self.family.config.batch_size // 2))
-
-    @property
     def shard_count(self) -> int:
         """How many shards a batch is cut into."""
-        return -(-self.family.config.batch_size // self._shard_size)
+        return -(-self.family.config.batch_size // shard_size(self.family.config))
 
     def _shards(self, step: int) -> list[Shard]:
         """The batch of a step, cut up; the phases of a step share it."""
         if self._cut[0] != step:
-            self._cut = (step, self._cut_batch(step))
+            self._cut = (step, cut(self.batches.at(step), self.family, self.dataset, self.seed, step))
         return self._cut[1]
-
-    def _cut_batch(self, step: int) -> list[Shard]:
-        batch = self.batches.at(step)
-        tokens = self.family.vocabulary.encode(batch.captions)
-        false_tokens = None
-        if self.family.wants_false_captions and len(self.dataset.classes) > 1:
-            rng = derive_rng(self.seed, "false captions", step)
-            false_tokens = self.family.vocabulary.encode(
-                self.dataset.contradicting(batch.indices, batch.captions, rng)
-            )
-        size, count = self._shard_size, len(tokens)
-        shards = []
-        for start in range(0, count, size):
-            part = slice(start, start + size)
-            false = None if false_tokens is None else false_tokens[part]
-            shards.append(
-                Shard(batch.images[part], tokens[part], false, batch.labels[part], batch.indices[part], count)
-            )
-        return shards
 
     def _explain(self, loss: Callable) -> str:
         """Where the first NaN of this step began, found by computing its shards again with every op checked."""

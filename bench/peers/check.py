@@ -11,7 +11,7 @@ from bench import models
 from bench.peers.blocks import Recorder, Replayed
 from bench.peers.layers import twin
 from bench.peers.training import to_torch
-from generators.training import Family, Shard
+from generators.family import Family, Shard
 from nn.parallel import Threads
 from nn.tensor import gradients_into
 

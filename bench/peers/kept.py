@@ -19,8 +19,8 @@ from bench.contestant import LEAVE_ALLOCATOR
 from datasets.dataset import Dataset
 from generators import runs
 from generators.errors import RunError
+from generators.family import Family, FamilyConfig
 from generators.registry import open_run
-from generators.training import Family, FamilyConfig
 from nn import checkpoint
 from nn.parallel import Threads
 

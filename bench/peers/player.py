@@ -8,7 +8,7 @@ from bench import models
 from bench.peers import check, ops
 from bench.peers.blocks import Fresh
 from bench.peers.training import TwinTrainer
-from generators.training import Shard
+from generators.family import Shard
 from nn.parallel import derive_rng
 
 THREADS = 2

@@ -20,9 +20,9 @@ import bench.peers.ddpm  # noqa: F401  (the import makes the twin known)
 import datasets
 from bench.peers.training import TwinTrainer
 from generators.config import to_json
+from generators.family import Family
 from generators.registry import build
 from generators.runs import Plan
-from generators.training import Family
 from nn import checkpoint, runtime
 from nn.parallel import derive_rng
 

@@ -18,7 +18,7 @@ from bench.peers.layers import Twin
 from bench.peers.muon import Muon
 from datasets.batches import Batches
 from datasets.dataset import Dataset
-from generators.training import Family
+from generators.family import Family
 from nn.optim import cosine_decay, warmup
 from nn.parallel import derive_rng
 

@@ -18,13 +18,13 @@ from generators import runs
 from generators.config import with_text
 from generators.errors import UsageError
 from generators.families.editing import Directions
+from generators.family import Family
 from generators.judging import evaluate as evaluation
 from generators.judging import metrics
 from generators.judging.classifier import Classifier
 from generators.judging.evaluate import Reference, captions_of, draw, summary
 from generators.registry import FAMILIES, able, can, open_run, resolve
 from generators.showing import pictures
-from generators.training import Family
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 

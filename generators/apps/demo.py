@@ -17,11 +17,11 @@ from disk import files
 from generators import runs
 from generators.config import with_text
 from generators.families.editing import Directions
+from generators.family import Family
 from generators.judging import metrics
 from generators.showing import pictures
 from generators.showing.charts import line_chart
 from generators.showing.page import Page
-from generators.training import Family
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 from nn.tensor import no_grad

@@ -22,7 +22,7 @@ import numpy as np
 
 from datasets import DataError
 from datasets.dataset import Dataset
-from generators.training import Family
+from generators.family import Family
 from nn.parallel import Threads
 
 # What is changed as one: another digit is another variant too, and a variant is one of its digit.

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from generators.config import number
+from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from generators.parts.painter import Painter
 from generators.parts.patches import check_size
 from generators.parts.text import WordSum
-from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
 from nn.parallel import Threads, map_shards
 from nn.tensor import Tensor

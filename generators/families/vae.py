@@ -28,12 +28,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from generators.config import choice, number
+from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from generators.parts.autoencode import AutoEncode
 from generators.parts.blocks import ResidualBlock, is_ink, log_mean_exp, soft_clip
 from generators.parts.painter import Painter
 from generators.parts.patches import check_size, squeeze
 from generators.parts.text import CaptionPrior, TextEncoder
-from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
 from nn.modules import Conv2d, GroupNormSiLU, Linear, Module
 from nn.parallel import Threads, derive_rng, map_shards

@@ -28,8 +28,8 @@ import numpy as np
 
 from generators.config import number
 from generators.families.vae import AutoEncoder, AutoEncoderConfig, reparameterise
+from generators.family import OptimiserConfig, Phase, Shard
 from generators.parts.critic import Discriminator, critic_loss, painter_loss
-from generators.training import OptimiserConfig, Phase, Shard
 from nn import functional as F
 from nn.tensor import Tensor, no_grad
 

@@ -17,7 +17,8 @@ import numpy as np
 from datasets.captions import Names
 from datasets.dataset import Dataset
 from generators.config import from_data, number
-from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard, Trainer, train
+from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
+from generators.training import Trainer, train
 from nn import functional as F
 from nn.modules import Conv2d, Dropout, GroupNormSiLU, Linear
 from nn.parallel import Threads, derive_rng, map_shards

@@ -19,10 +19,10 @@ from functools import cached_property, partial
 import numpy as np
 
 from datasets.dataset import Dataset
+from generators.family import Family
 from generators.judging import metrics
 from generators.judging.classifier import Classifier, Reading, accuracy, accuracy_score, cut, judged_count
 from generators.showing.pictures import to_uint8
-from generators.training import Family
 from nn.parallel import Threads, derive_rng
 
 CHUNK = 500  # samples drawn at a time, to bound memory

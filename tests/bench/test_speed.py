@@ -10,7 +10,7 @@ import pytest
 from bench import arena, flops, memory, models, ops, profile, report, speed
 from bench.arena import Outcome
 from bench.contestant import Ours
-from generators.training import FamilyConfig
+from generators.family import FamilyConfig
 from nn import functional as F
 from nn.crew import Crew
 from nn.tensor import Function, Parameter, Tensor

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from generators.families.diffusion import ddpm, process
-from generators.training import Shard
+from generators.family import Shard
 from nn import functional as F
 from nn.tensor import Tensor
 from tests.exercises.trial import SameNoise, Trial, bare, normal

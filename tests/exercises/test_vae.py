@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from generators.families import vae
-from generators.training import Shard
+from generators.family import Shard
 from nn import functional as F
 from nn.ops.loss import BCEWithLogits, GaussianKL
 from nn.tensor import Tensor

@@ -8,8 +8,8 @@ import numpy as np
 from datasets.captions import HANDWRITING, Names
 from datasets.dataset import Dataset
 from datasets.glyphs import VARIANTS, VARIANTS_OF
+from generators.family import OptimiserConfig
 from generators.judging.classifier import ClassifierConfig
-from generators.training import OptimiserConfig
 
 SIDE = 8
 PLACES = ("zero", "one")

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from generators.training import Diverged, Trainer, train
+from generators import registry, runs
+from generators.training import Diverged, Trainer, plain_steps, train
 from nn import crew
 from nn import functional as F
 from nn.muon import Muon
@@ -26,6 +27,23 @@ def assert_equal_bits(a, b):
     assert a.keys() == b.keys()
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["vae", "gan", "realnvp", "classifier"])
+def test_the_loop_is_the_plain_one(name, monkeypatch):
+    """A phase and two, Muon and AdamW, false captions, what is initialised from data, a part of the data set.  Catches
+    whatever shards, lanes and workers add to a step or leave out of it."""
+    tiny = {**registry.FAMILIES[name].tiny, "batch_size": 12, "shard_size": 5}  # shards of 5, 5 and 2
+    config = replace(runs.default_config(name, DATA), **tiny)
+    plain, fast = (registry.build(name, config, np.random.default_rng(0)) for _ in range(2))
+    losses = list(plain_steps(plain, DATA, 3, 4))
+    quick = Trainer(fast, DATA, 3, 4, pool(2))
+    for expected, metrics in zip(losses, train(quick), strict=True):
+        named = {key if len(expected) == 1 else f"{key}_loss": value for key, value in expected.items()}
+        found = {key: metrics["loss" if len(expected) == 1 else key] for key in named}
+        assert found == pytest.approx(named, rel=1e-6)
+    for (key, a), b in zip(plain.state().items(), fast.state().values(), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=key)
 
 
 @pytest.mark.parametrize("processes", [True, False])

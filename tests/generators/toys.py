@@ -7,7 +7,7 @@ import numpy as np
 import datasets
 from datasets.captions import Names
 from datasets.dataset import Dataset
-from generators.training import Family, FamilyConfig, OptimiserConfig, Phase
+from generators.family import Family, FamilyConfig, OptimiserConfig, Phase
 from nn import functional as F
 from nn.modules import Linear
 from nn.parallel import Threads, derive_rng

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import datasets
+from generators.family import Shard
 from generators.registry import FAMILIES, build, family
-from generators.training import Shard
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: bench)")
 

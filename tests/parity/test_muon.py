@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from generators.training import OptimiserConfig
+from generators.family import OptimiserConfig
 from nn.muon import Muon
 from nn.optim import EMA
 from nn.parallel import FlatParameters

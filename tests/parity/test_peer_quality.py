@@ -9,9 +9,10 @@ import pytest
 
 import datasets
 import generators
-from generators import runs
+from generators import runs, training
+from generators.family import Shard
 from generators.registry import build
-from generators.training import Shard, Trainer
+from generators.training import Trainer
 from nn.parallel import Threads, derive_rng
 from tests.generators.toys import toy_data
 
@@ -61,7 +62,7 @@ class SameNumbers:
 @pytest.mark.parametrize("way", ["eager", "channels_last"])
 def test_the_twin_learns_what_ours_learns(way, monkeypatch):
     """Catches: other first weights, batches, rates, clipping or averages; weights given back in another order."""
-    monkeypatch.setattr(Trainer, "_shard_size", CONFIG.batch_size)
+    monkeypatch.setattr(training, "shard_size", lambda config: config.batch_size)
     mine = Trainer(build("ddpm", CONFIG, derive_rng(PLAN.seed, "weights")), DATA, PLAN.seed, STEPS, Threads(1))
     first = {name: array.copy() for name, array in mine.family.state().items()}
     ours, theirs = quality.make_trainer(PLAN, DATA, way)

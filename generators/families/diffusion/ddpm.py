@@ -34,12 +34,12 @@ from datasets.dataset import Dataset
 from generators.config import choice, number
 from generators.families.diffusion import process
 from generators.families.diffusion.unet import UNet
+from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from generators.parts.autoencode import AutoEncode
 from generators.parts.blocks import is_ink
 from generators.parts.guidance import drop_captions, guide
 from generators.parts.patches import check_size
 from generators.parts.text import TextEncoder
-from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
 from nn.modules import Module
 from nn.parallel import Threads, derive_rng, map_shards

@@ -24,10 +24,10 @@ from datasets.dataset import Dataset
 from generators.config import number
 from generators.families.diffusion.ddpm import DDPM, OF_INK, DiffusionConfig
 from generators.families.diffusion.unet import TimeEncoder
+from generators.family import OptimiserConfig
 from generators.parts.attention import TransformerBlock
 from generators.parts.blocks import is_ink
 from generators.parts.patches import check_size, squeeze, unsqueeze
-from generators.training import OptimiserConfig
 from nn import functional as F
 from nn import init
 from nn.modules import Linear, Module

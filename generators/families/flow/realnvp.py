@@ -54,12 +54,12 @@ from generators.families.flow.bijectors import (
     sum_per_example,
 )
 from generators.families.flow.conditioning import Conditioning, CouplingNetwork, NoisePrior, Sketches
+from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from generators.parts.autoencode import AutoEncode
 from generators.parts.blocks import is_ink, log_mean_exp, soft_clip
 from generators.parts.guidance import drop_captions
 from generators.parts.patches import check_size, squeeze, unsqueeze
 from generators.parts.text import TextEncoder
-from generators.training import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import functional as F
 from nn.modules import Module
 from nn.parallel import Threads, derive_rng, map_shards

@@ -9,7 +9,8 @@ from datasets.captions import Names
 from generators.config import ConfigError, with_text
 from generators.families.gan import GAN, GANConfig
 from generators.families.regression import Regression
-from generators.training import OptimiserConfig, Shard, Trainer
+from generators.family import OptimiserConfig, Shard
+from generators.training import Trainer
 from nn import functional as F
 from nn.modules import Linear, Sequential
 from nn.parallel import derive_rng

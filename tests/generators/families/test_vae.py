@@ -16,8 +16,9 @@ from generators.families.vae import (
     logistic_log_likelihood,
     reparameterise,
 )
+from generators.family import OptimiserConfig, Shard
 from generators.parts.blocks import soft_clip
-from generators.training import OptimiserConfig, Shard, Trainer
+from generators.training import Trainer
 from nn import functional as F
 from nn.tensor import Parameter, Tensor
 from tests.generators.toys import build, pool, toy_data

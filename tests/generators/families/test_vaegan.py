@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from generators.families.vaegan import VAEGAN
+from generators.family import OptimiserConfig, Shard
 from generators.parts.critic import relativistic_generator_loss
-from generators.training import OptimiserConfig, Shard, Trainer
+from generators.training import Trainer
 from nn.tensor import Tensor
 from tests.generators.families.test_gan import moved, weights
 from tests.generators.toys import build, pool, tones, toy_data

@@ -16,7 +16,7 @@ from bench import models
 from generators import runs
 from generators.families.diffusion import process
 from generators.families.diffusion.ddpm import DDPM, MAX_GUESS, DDPMConfig, weight_at
-from generators.training import OptimiserConfig, Shard
+from generators.family import OptimiserConfig, Shard
 from nn.optim import AdamW
 from nn.parallel import FlatParameters, Threads, derive_rng
 from nn.tensor import Tensor

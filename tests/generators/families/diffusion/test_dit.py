@@ -4,8 +4,9 @@ import pytest
 
 from generators.families.diffusion.ddpm import DDPM
 from generators.families.diffusion.dit import DiT, DiTConfig
+from generators.family import OptimiserConfig
 from generators.parts.attention import TransformerBlock
-from generators.training import OptimiserConfig, Trainer
+from generators.training import Trainer
 from nn.gradcheck import gradcheck
 from nn.tensor import Tensor
 from tests.generators.toys import pool, tones

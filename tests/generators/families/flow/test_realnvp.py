@@ -20,9 +20,9 @@ from generators.families.flow.realnvp import (
     sketch_channels,
     uniform_noise,
 )
+from generators.family import Shard
 from generators.parts.blocks import log_mean_exp
 from generators.parts.patches import squeeze, unsqueeze
-from generators.training import Shard
 from nn import functional as F
 from nn.gradcheck import gradcheck
 from nn.parallel import Threads

@@ -17,7 +17,8 @@ from generators.families.flow.realnvp import (
     dequantise,
     uniform_noise,
 )
-from generators.training import OptimiserConfig, Trainer
+from generators.family import OptimiserConfig
+from generators.training import Trainer
 from nn.parallel import Threads
 from nn.tensor import Tensor
 from tests.generators.families.flow.test_realnvp import TINY, WORDS, random_model
