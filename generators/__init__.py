@@ -18,6 +18,7 @@ if os.path.basename(sys.argv[0]) in ("inkling", "-m"):  # the command line, whic
 
 import nn  # noqa: E402  before NumPy: it prepares the process
 
+__version__ = "0.1.0"
 __all__ = ["FAMILIES", "able", "build", "load"]
 
 

@@ -27,8 +27,17 @@ Each command explains itself: inkling train --help
 """
 
 
+# Options that one looks for in the wrong command.
+ELSEWHERE = {
+    "--steps": "--steps is for training; of sampling it is --sample-steps",
+    "--sample-steps": "--sample-steps is for sampling; of training it is --steps",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        message = ELSEWHERE.get(unknown[1], message) if unknown else message
         raise UsageError(f"{message} (see: {self.prog} --help)")
 
     def parse_known_args(self, args=None, namespace=None):
@@ -73,6 +82,7 @@ _seed.__name__ = "whole number of at least 0"
 def parser() -> argparse.ArgumentParser:
     """The whole command line, as argparse sees it."""
     top = _Parser("inkling", description=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top.add_argument("--version", action="version", version=f"inkling {generators.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     _add_train(commands)
     _add_pictures(commands)
