@@ -131,7 +131,7 @@ def _add_train(commands) -> None:
         "--paper", choices=("black", "white"),
         help="of a folder: what is behind transparent parts and around pictures (default: black)",
     )  # fmt: skip
-    train.add_argument("--out", metavar="FOLDER", help="where the run lives (default: runs/FAMILY-DATA)")
+    train.add_argument("-o", "--out", metavar="FOLDER", help="where the run lives (default: runs/FAMILY-DATA)")
     length = train.add_mutually_exclusive_group()
     length.add_argument(
         "--minutes",
@@ -182,7 +182,9 @@ def _add_pictures(commands) -> None:
             help=f"how many images (default: {count})",
         )
         command.add_argument(
-            "--out", required=True, metavar="FILE", help="ending .png: a picture; .gif: a film; .npz: the arrays"
+            "-o", "--out", required=True, metavar="FILE",
+            help="ending .png or .jpg: a picture; .gif: a film; .npz: the arrays; a new folder, ending in /: single "
+            "pictures",
         )
         command.add_argument("--seed", type=_seed, default=0, help="another seed, other pictures (default: 0)")
         _threads(command)
@@ -271,7 +273,7 @@ def _add_demo(commands) -> None:
         commands, "demo", "train every family briefly on the built-in digits and show them on one page",
         "inkling demo --out out/demo",
     )  # fmt: skip
-    demo.add_argument("--out", default="out/demo", metavar="FOLDER", help="default: out/demo")
+    demo.add_argument("-o", "--out", default="out/demo", metavar="FOLDER", help="default: out/demo")
     demo.add_argument("--minutes", type=_positive(float), default=8.0, help="for all families together (default: 8)")
     demo.add_argument("--seed", type=_seed, default=0)
     _threads(demo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -79,69 +80,59 @@ def _finish(run: runs.Run, options: Namespace) -> int:
     done = run.trainer.step_number
     if done < plan.steps:
         print(
-            f"Stopped at step {done:,} of {plan.steps:,}, saved. Go on with: inkling train --resume --out {run.folder}"
+            f"Stopped at step {done:,} of {plan.steps:,}, saved. "
+            f"Go on with: {shlex.join(['inkling', 'train', '--resume', '--out', str(run.folder)])}"
         )
         return 130
     print(f"Done: {plan.steps:,} steps in {run.seconds / 60:.1f} minutes.")
     print(f"See {run.folder / 'loss.svg'}")
     if can(run.model, "sample"):
         print(f"See {run.folder / 'samples'}")
-        print(f'Try: inkling sample {run.folder} --caption "{run.dataset.captions([0])[0]}" --out grid.png')
+        caption = f"--caption={run.dataset.captions([0])[0]}"
+        print(f"Try: {shlex.join(['inkling', 'sample', str(run.folder), caption, '--out', 'grid.png'])}")
     return 0
 
 
 def sample(options: Namespace) -> int:
-    model, meta = _open(options.run, "sample")
+    model, meta = _open(options, "sample")
     captions, labels = _captions(options, model, meta)
     extras = _sampler_options(options, model)
-    pictures.check_ending(options.out)
     with_threads(options)
     with refusals():
         images = draw(model, captions, options.seed, options.pool, extras, progress)
-    _write(options.out, images, captions, labels)
-    return 0
+    return _write(options, images, captions, labels, f"{len(images)} images")
 
 
 def reconstruct(options: Namespace) -> int:
-    model, meta = _open(options.run, "reconstruct")
+    model, meta = _open(options, "reconstruct")
     images, captions, labels = _test_images(options, model, meta)
-    ending = pictures.check_ending(options.out)
     with_threads(options)
     rebuilt = model.reconstruct(images, captions, threads=options.pool)
-    if ending == ".png":
-        files.write(
-            options.out, pictures.png_bytes(pictures.rows({"image": images, "rebuilt": rebuilt}, columns=captions))
-        )
-    else:
-        _write(options.out, rebuilt, captions, labels)
-    print(f"{options.out}: mean squared error {np.mean((images - rebuilt) ** 2):.5f} per pixel (white is 1)")
-    return 0
+    what = f"mean squared error {np.mean((images - rebuilt) ** 2):.5f} per pixel (white is 1)"
+    shown = _side_by_side({"image": images, "rebuilt": rebuilt}, captions)
+    return _write(options, rebuilt, captions, labels, what, originals=images, **shown)
 
 
 def interpolate(options: Namespace) -> int:
-    model, meta = _open(options.run, "interpolate")
-    ending = pictures.check_ending(options.out)
+    model, meta = _open(options, "interpolate")
     n, options.n = options.n, 2 * options.n
     images, captions, labels = _test_images(options, model, meta)
     with_threads(options)
     # Under the empty caption: one sentence could not be true of both ends.
     frames = model.interpolate(images[:n], images[n:], [""] * n, options.frames, threads=options.pool)
-    if ending == ".png":
-        strips = {  # numbered, since two pairs may have the same captions
-            f"{i + 1}. {captions[i]} to {captions[n + i]}": strip for i, strip in enumerate(frames.swapaxes(0, 1))
-        }
-        _save(options.out, pictures.png_bytes(pictures.rows(strips)), f"{n} walks of {len(frames)} pictures")
-    elif ending == ".gif":
-        there_and_back = [pictures.grid(frame, columns=n) for frame in [*frames, *frames[-2:0:-1]]]
-        _save(options.out, pictures.gif_bytes(there_and_back), f"{n} walks, there and back")
-    else:
-        count = len(frames)
-        _write(options.out, frames.reshape(-1, *frames.shape[2:]), [""] * (count * n), np.tile(labels[:n], count))
-    return 0
+    strips = {  # numbered, since two pairs may have the same captions
+        f"{i + 1}. {captions[i]} to {captions[n + i]}": strip for i, strip in enumerate(frames.swapaxes(0, 1))
+    }
+    there_and_back = [*frames, *frames[-2:0:-1]]
+    return _write(
+        options, np.concatenate(frames), [""] * (len(frames) * n), np.tile(labels[:n], len(frames)),
+        f"{n} walks of {len(frames)} pictures", picture=lambda: pictures.rows(strips),
+        film=lambda: pictures.gif_bytes([pictures.grid(frame, columns=n) for frame in there_and_back]),
+    )  # fmt: skip
 
 
 def edit(options: Namespace) -> int:
-    model, meta = _open(options.run, "edit")
+    model, meta = _open(options, "edit")
     if not options.caption:
         raise UsageError('edit needs to know the change: for instance --caption "a bold digit"')
     if options.amount is not None and options.by == "caption":
@@ -150,7 +141,6 @@ def edit(options: Namespace) -> int:
         raise UsageError("--guidance is for a change by caption; how far to go in a direction is --amount")
     _check(options.caption, model)
     images, captions, labels = _test_images(options, model, meta)
-    ending = pictures.check_ending(options.out)
     change = model.vocabulary.language.change
     wanted = [change(c, options.caption[i % len(options.caption)]) for i, c in enumerate(captions)]
     with_threads(options)
@@ -164,42 +154,39 @@ def edit(options: Namespace) -> int:
         edited["by caption"] = model.edit(images, captions, wanted, threads=options.pool, **extras)
     if directions:
         edited["by direction"] = directions.edit(images, captions, wanted, options.amount)
-    if ending == ".png":
+    shown = {"image": images, **edited}
+    if pictures.kind_of(options.out) in ("picture", "film"):
         rebuilt = model.reconstruct(images, captions, threads=options.pool)
-        picture = pictures.rows({"image": images, "round trip": rebuilt, **edited}, columns=wanted)
-        _save(options.out, pictures.png_bytes(picture), f"{len(images)} images, edited {' and '.join(edited)}")
-    else:
-        _write(options.out, np.concatenate([*edited.values()]), wanted * len(edited), np.tile(labels, len(edited)))
-    return 0
+        shown = {"image": images, "round trip": rebuilt, **edited}
+    ways = len(edited)
+    return _write(
+        options, np.concatenate([*edited.values()]), wanted * ways, np.tile(labels, ways),
+        f"{len(images)} images, edited {' and '.join(edited)}",
+        originals=np.concatenate([images] * ways), **_side_by_side(shown, wanted),
+    )  # fmt: skip
 
 
 def denoise(options: Namespace) -> int:
-    model, meta = _open(options.run, "denoise")
+    model, meta = _open(options, "denoise")
     captions, labels = _captions(options, model, meta)
-    ending = pictures.check_ending(options.out)
     with_threads(options)
     extras = _sampler_options(options, model)
     with refusals():
         frames, clean = model.denoise(
             captions, derive_rng(options.seed, "samples", 0), threads=options.pool, **extras  # as `draw` has it
         )
-    if ending == ".npz":
-        _write(options.out, frames[-1], captions, labels)
-        return 0
-    if ending == ".gif":
-        n = len(captions)
-        film = [
-            pictures.grid(np.concatenate([noisy, guess]), columns=n) for noisy, guess in zip(frames, clean, strict=True)
-        ]
-        _save(options.out, pictures.gif_bytes(film), f"{n} images, in {len(film)} pictures from noise on")
-        return 0
+
+    def film() -> bytes:
+        pairs = (np.concatenate(pair) for pair in zip(frames, clean, strict=True))
+        return pictures.gif_bytes([pictures.grid(pair, columns=len(captions)) for pair in pairs])
+
     shown = np.unique(np.linspace(0, len(frames) - 1, 10).round().astype(int))
     strips = {}
     for i, caption in enumerate(captions):
         strips[f"{caption or 'anything'} ({i + 1})"] = frames[shown, i]
         strips[f"the image it sees ({i + 1})"] = clean[shown, i]
-    _save(options.out, pictures.png_bytes(pictures.rows(strips)), f"{len(shown)} of {len(frames)} pictures")
-    return 0
+    what = f"{len(captions)} images from noise on, in {len(frames)} pictures"
+    return _write(options, frames[-1], captions, labels, what, picture=lambda: pictures.rows(strips), film=film)
 
 
 def evaluate(options: Namespace) -> int:
@@ -262,17 +249,19 @@ def progress(rounds: Iterable, what: str, count: int) -> Iterable:
     return tqdm(rounds, desc=what, total=count, leave=False, disable=True if count == 1 else None)
 
 
-def _open(run: str, verb: str) -> tuple[Family, dict]:
-    model, meta = open_run(run)
+def _open(options: Namespace, verb: str) -> tuple[Family, dict]:
+    """The model that is to do this, and what its checkpoint says; --out is looked at, too, before any work."""
+    model, meta = open_run(options.run)
     if not can(model, verb):
-        raise UsageError(f"{run} holds a {model.name}, which cannot {verb}; {', '.join(able(verb))} can")
+        raise UsageError(f"{options.run} holds a {model.name}, which cannot {verb}; {', '.join(able(verb))} can")
+    pictures.kind_of(options.out)
     return model, meta
 
 
 def _judge(folder: str | Path, data: str, family: Family) -> Classifier:
     """The trained classifier in a folder, if it can judge what this family paints."""
     if not Path(folder).exists():
-        advice = f"inkling train classifier --data {data} --out {folder}"
+        advice = shlex.join(["inkling", "train", "classifier", "--data", data, "--out", str(folder)])
         raise UsageError(f"there is no judge in {folder}; train one first: {advice}")
     judge, _ = open_run(folder)
     if not isinstance(judge, Classifier):
@@ -383,11 +372,17 @@ def refusals() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def _save(path: str, content: bytes, what: str) -> None:
-    files.write(path, content)
-    print(f"{path}: {what}")
+def _side_by_side(images: dict[str, np.ndarray], captions: list[str]) -> dict:
+    """How `_write` shows images and what was made of them, by name: a row for each, or image by image as a film."""
+
+    def film() -> bytes:
+        frames = [pictures.grid(np.stack(frame), columns=len(images)) for frame in zip(*images.values(), strict=True)]
+        return pictures.gif_bytes(frames, milliseconds=1200)
+
+    return {"picture": lambda: pictures.rows(images, columns=captions), "film": film}
 
 
-def _write(path: str, images: np.ndarray, captions: list[str], labels: np.ndarray) -> None:
-    pictures.write_samples(path, images, captions, labels)
-    print(f"{path}: {len(images)} images")
+def _write(options: Namespace, images: np.ndarray, captions: list[str], labels: np.ndarray, what: str, **shown) -> int:
+    pictures.write_samples(options.out, images, captions, labels, **shown)
+    print(f"{options.out}: {what}")
+    return 0

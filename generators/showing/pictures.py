@@ -4,14 +4,16 @@ Images come as (N, H, W, C) or (N, H, W), float in [0, 1] or uint8, C = 1 or 3. 
 are, enlarged without smoothing, on black, which is the paper of the data itself (ink is white in MNIST); the HTML
 gallery turns gray pictures over to black ink on white paper for a reader in daylight.
 
-    write_samples("grid.png", images, captions)         # .png a grid, .gif a film, .npz the arrays
+    write_samples("grid.png", images, captions)         # a grid; for other endings see `kind_of`
     rows({"real": real, "rebuilt": rebuilt}, columns=["seven", "two"]).save("pair.png")
 """
 
 import bisect
+import contextlib
 import io
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from nn import checkpoint
 
 TEXT, FAINT = 205, 140  # gray levels of captions and of row and column titles
 TILE = 84  # pixels that an image is enlarged to, about: three times 28
+KINDS = {".png": "picture", ".jpg": "picture", ".jpeg": "picture", ".gif": "film", ".npz": "arrays"}
 LINES = 4  # lines that a caption may take below its image
 
 
@@ -155,19 +158,16 @@ def gif_bytes(frames: np.ndarray | Sequence[Image.Image], milliseconds: int = 80
     return file.getvalue()
 
 
-def save_gif(
-    frames: np.ndarray | Sequence[Image.Image], path: str | Path, milliseconds: int = 80, hold: int = 1200
-) -> None:
-    """Write `gif_bytes` to a file."""
-    files.write(path, gif_bytes(frames, milliseconds, hold))
-
-
 # Files
 
 
 def png_bytes(picture: Image.Image) -> bytes:
+    return _encoded(picture, "PNG", optimize=True)
+
+
+def _encoded(picture: Image.Image, form: str, **options) -> bytes:
     file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
+    picture.save(file, form, **options)
     return file.getvalue()
 
 
@@ -176,47 +176,66 @@ def write_samples(
     images: np.ndarray,
     captions: Sequence[str] | None = None,
     labels: Sequence[int] | None = None,
-    columns: int | None = None,
+    picture: Callable[[], Image.Image] | None = None,
+    film: Callable[[], bytes] | None = None,
+    originals: np.ndarray | None = None,
 ) -> None:
-    """Write images as the ending of `path` says: `.png` a grid with captions, `.gif` a film, `.npz` the arrays.
+    """Write images as the ending of `path` says, see `kind_of`.
 
-    The arrays are `images` uint8 (N, H, W) or (N, H, W, 3), `captions` of fixed-width text and `labels` int64, -1
-    where no class is known; no pickle is in them. Raises PictureError for another ending or lengths that disagree.
+    picture, film: draw what a picture shows, and a film, where that is not a grid with captions, or image after image.
+    originals: of which the images were made, (N, H, W, C); kept beside them in arrays and, as `originals/`, in folders.
+
+    The arrays are `images` (and `originals`) uint8 (N, H, W) or (N, H, W, 3), `captions` of fixed-width text and
+    `labels` int64, -1 where no class is known; no pickle is in them. The files of a folder are 00000.png, 00001.png
+    and so on. Raises PictureError for another ending or lengths that disagree.
     """
-    tiles = to_uint8(images)
-    ending = check_ending(path)
+    sets = {"images": to_uint8(images)} | ({} if originals is None else {"originals": to_uint8(originals)})
+    tiles, kind = sets["images"], kind_of(path)
     captions = [""] * len(tiles) if captions is None else list(captions)
     labels = np.full(len(tiles), -1) if labels is None else np.asarray(labels)
     if not len(tiles) == len(captions) == len(labels):
         raise PictureError(f"{len(tiles)} images came with {len(captions)} captions and {len(labels)} labels")
-    if ending == ".gif":
-        return save_gif(tiles, path)
-    if ending == ".png":
-        # A caption that all share stands once, above them.
-        if len(set(captions)) == 1:
-            picture = grid(tiles, columns, title=captions[0])
-        else:
-            picture = grid(tiles, columns, captions)
-        return files.write(path, png_bytes(picture))
-    file = io.BytesIO()
-    arrays = {"captions": np.array(captions, dtype=np.str_), "labels": labels.astype(np.int64)}
-    np.savez_compressed(file, images=tiles[..., 0] if tiles.shape[-1] == 1 else tiles, **arrays)
-    files.write(path, file.getvalue())
+    if kind == "folder":
+        for name, stack in sets.items():
+            folder = Path(path) / ("" if name == "images" else name)
+            for number, tile in enumerate(stack):
+                files.write(folder / f"{number:05}.png", png_bytes(_tile(tile, 1)))
+        return
+    if kind == "film":
+        content = film() if film else gif_bytes(tiles)
+    elif kind == "picture":
+        shared = len(set(captions)) == 1  # then it stands once, above them
+        texts = {"title": captions[0]} if shared else {"captions": captions}
+        drawn = picture() if picture else grid(tiles, **texts)
+        content = png_bytes(drawn) if Path(path).suffix.lower() == ".png" else _encoded(drawn, "JPEG", quality=95)
+    else:
+        file = io.BytesIO()
+        plain = {name: stack[..., 0] if stack.shape[-1] == 1 else stack for name, stack in sets.items()}
+        texts = np.array(captions, dtype=np.str_)
+        np.savez_compressed(file, captions=texts, labels=labels.astype(np.int64), **plain)
+        content = file.getvalue()
+    files.write(path, content)
 
 
-def check_ending(path: str | Path) -> str:
-    """The ending of `path` in lower case; PictureError unless it is one that `write_samples` knows.
+def kind_of(path: str | Path) -> str:
+    """What `path` asks for by its ending: a "picture" (.png, .jpg, .jpeg), a "film" (.gif), "arrays" (.npz), or, by a
+    slash, a "folder" of single pictures. To be called before the work: nobody waits for what cannot be written.
 
-    To be called before the work, so that nobody waits for samples that cannot be written.
+    Raises PictureError for another ending or a folder that is not empty, OSError or PictureError as `check_target`.
     """
-    ending = Path(path).suffix.lower()
-    if ending not in (".png", ".gif", ".npz"):
+    if str(path).endswith(("/", os.sep)):
+        with contextlib.suppress(FileNotFoundError):
+            if os.listdir(path):
+                raise PictureError(f"{path} is not empty; name a new folder for the pictures")
+        return "folder"
+    kind = KINDS.get(Path(path).suffix.lower())
+    if kind is None:
         raise PictureError(
-            f"cannot tell what to write from the name {str(path)!r}: "
-            "end it in .png for a grid, .gif for a film or .npz for the arrays"
+            f"cannot tell what to write from the name {str(path)!r}: end it in .png or .jpg for a picture, .gif for a "
+            "film, .npz for the arrays, or / for a folder of single pictures"
         )
     check_target(path)
-    return ending
+    return kind
 
 
 def check_target(path: str | Path) -> None:

@@ -1,9 +1,11 @@
 """The command line: what works, and that whatever does not ends in one sentence and status 2."""
 import functools
+import importlib.metadata
 import inspect
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -101,20 +103,33 @@ def test_seeds_and_threads(run, tmp_path):
     assert (still == still[0]).all() and (still[0] != first[0]).any()
 
 
-@pytest.mark.parametrize("verb", ["reconstruct", "interpolate", "edit"])
-@pytest.mark.parametrize("ending", ["png", "npz", "gif"])
-def test_the_ways_through_noise(run, tmp_path, verb, ending, capsys):
-    out = tmp_path / f"x.{ending}"
-    extra = ["--caption", "a bold digit"] if verb == "edit" else []
-    assert main([verb, run, "-n", "3", "--out", str(out), *extra]) == 0
-    assert out.stat().st_size > 100
-    assert f"{out}: " in capsys.readouterr().out  # where to look
-
-
 @pytest.fixture
 def drawn_once(monkeypatch):
     """Data sets that are drawn once for a test, however many commands it gives."""
     monkeypatch.setattr(commands.datasets, "load", functools.cache(commands.datasets.load))
+
+
+@pytest.mark.parametrize("verb", ["reconstruct", "interpolate", "edit"])
+@pytest.mark.parametrize("name", ["x.jpg", "x.npz", "x.gif", "pictures/"])
+def test_the_ways_through_noise(run, tmp_path, verb, name, capsys, drawn_once):
+    """Where images are read, the originals stay beside what is made of them.  Catches them left out, or exchanged."""
+    out, arrays = f"{tmp_path}/{name}", f"{tmp_path}/y.npz"
+    asked = [verb, run, "-n", "3", *(["--caption", "a bold digit", "--by", "both"] if verb == "edit" else [])]
+    assert main([*asked, "-o", out]) == main([*asked, "-o", arrays]) == 0
+    assert f"{out}: " in capsys.readouterr().out  # where to look
+    written = dict(np.load(arrays))
+    assert ("originals" in written) == (verb != "interpolate")
+    if verb != "interpolate":
+        test = commands.datasets.load("digits", "test", None).images[..., 0]
+        assert all((test == original).all(axis=(1, 2)).any() for original in written["originals"])
+        assert (written["images"] != written["originals"]).any(axis=(1, 2)).all()
+    if name == "pictures/":
+        for kind, folder in {"images": out, "originals": out + "originals/"}.items():
+            found = [np.asarray(Image.open(file)) for file in sorted(Path(folder).glob("*.png"))]
+            assert np.array_equal(found, written.get(kind, []))
+    elif name == "x.gif" and verb == "reconstruct":
+        with Image.open(out) as film:
+            assert film.n_frames == 3 and film.width > 1.5 * film.height
 
 
 def test_edits_by_caption_and_by_direction(run, tmp_path, drawn_once):
@@ -170,8 +185,10 @@ def test_one_sentence_for_an_edit_that_cannot_be(run, capsys, tmp_path, drawn_on
 
 
 def test_resume(tmp_path, capsys):
-    folder = str(tmp_path / "x")
+    folder = str(tmp_path / "it's $x")
     assert main(["train", "vae", "--limit", "64", "--steps", "2", "--out", folder, *SMALL]) == 0
+    (suggested,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Try: inkling "))
+    assert cli.parser().parse_args(shlex.split(suggested)[2:]).run == folder  # what one pastes into a shell
     assert main(["train", "--resume", "--out", folder]) == 0
     for planned in (("--set", "width=16"), ("--seed", "0"), ("--data", "digits"), ("--limit", "9")):
         assert planned[0] in refused(capsys, "train", "--resume", "--out", folder, *planned)
@@ -197,6 +214,8 @@ def test_resume(tmp_path, capsys):
         (["train", "vae", "--limit", "200", "--minutes", "0.01", "--set", "optimiser.rate=1e30"], "diverged"),
         (["sample", "x", "--guidance", "nan", "--out", "x.png"], "--guidance"),
         (["sample", "x", "--eta", "2", "--out", "x.png"], "--eta"),
+        (["sample", "x", "--steps", "20", "--out", "x.png"], "of sampling it is --sample-steps"),
+        (["train", "vae", "--sample-steps=20"], "of training it is --steps"),
         (["train", "--resume"], "--out"),
         (["train", "--resume", "--out", "/nowhere"], "/nowhere"),
         (["sample", "/nowhere", "--out", "x.png"], "/nowhere"),
@@ -218,7 +237,7 @@ def test_one_sentence_for_what_a_run_cannot(run, capsys, tmp_path):
         for command in ("sample", "edit"):  # also a caption beyond -n
             asked = ["--caption", "a digit", f"--caption={caption} "]
             assert named in refused(capsys, command, run, *asked, "-n", "1", "--out", out)
-    assert ".npz" in refused(capsys, "sample", run, "--caption", "two", "--out", str(tmp_path / "x.jpeg"))
+    assert ".npz" in refused(capsys, "sample", run, "--caption", "two", "--out", str(tmp_path / "x.bmp"))
     assert "--eta" in refused(capsys, "sample", run, "--caption", "two", "--eta", "0.7", "--out", out)
     sentence = refused(capsys, "denoise", run, "--caption", "two", "--out", out)
     assert "vae" in sentence and "ddpm, dit can" in sentence
@@ -255,6 +274,14 @@ def test_another_package_named_datasets(tmp_path):
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2 and str(tmp_path) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_version(capsys):
+    """Catches: a version that is not the one that is installed."""
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"inkling {importlib.metadata.version('inkling')}\n"
 
 
 def test_every_command_exists():

@@ -109,16 +109,34 @@ def test_npz_holds_plain_arrays(tmp_path, channels):
 
 
 def test_the_ending_decides(tmp_path, images):
-    for name, kind in (("a.png", "PNG"), ("b.GIF", "GIF")):
+    for name, kind in (("a.png", "PNG"), ("b.GIF", "GIF"), ("c.jpg", "JPEG"), ("d.JPEG", "JPEG")):
         pictures.write_samples(tmp_path / name, images, ["seven"] * 6)
         with Image.open(tmp_path / name) as opened:
             assert opened.format == kind
-    for name in ("c.jpeg", "d"):
-        with pytest.raises(PictureError, match=r"\.png.*\.gif.*\.npz"):
+    for name in ("e.bmp", "e"):
+        with pytest.raises(PictureError, match=r"\.png.*\.gif.*\.npz.* / for"):
             pictures.write_samples(tmp_path / name, images)
     with pytest.raises(PictureError, match="6 images came with 1 captions"):
         pictures.write_samples(tmp_path / "e.npz", images, ["seven"])
-    assert {entry.name for entry in tmp_path.iterdir()} == {"a.png", "b.GIF"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a.png", "b.GIF", "c.jpg", "d.JPEG"}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_folder_gets_single_pictures(tmp_path, channels):
+    """Pixel by pixel.  Catches enlarged pictures, originals mixed with what was made of them, and a folder of somebody
+    else's pictures that is added to."""
+    images, originals = np.random.default_rng(1).integers(0, 256, (2, 11, 4, 4, channels), dtype=np.uint8)
+    out = f"{tmp_path / 'new'}/"
+    pictures.write_samples(out, images, originals=originals)
+    for folder, stack in ((tmp_path / "new", images), (tmp_path / "new" / "originals", originals)):
+        files = sorted(folder.glob("*.png"))
+        assert [file.name for file in files] == [f"{number:05}.png" for number in range(11)]
+        for file, image in zip(files, stack, strict=True):
+            assert np.array_equal(np.asarray(Image.open(file)).reshape(image.shape), image)
+    with pytest.raises(PictureError, match="not empty"):
+        pictures.kind_of(out)
+    with pytest.raises(NotADirectoryError):
+        pictures.kind_of(f"{tmp_path / 'new' / '00000.png'}/")
 
 
 @pytest.mark.parametrize("name", ["checkpoint.npz", "of-a-run.npz", "checkpoint.png"])
@@ -146,7 +164,7 @@ def test_samples_may_be_written_again(tmp_path):
 def test_links_pipes_and_folders_are_refused_before_the_work(tmp_path, make):
     make(tmp_path / "x.png")
     with pytest.raises(OSError, match="choose another name"):
-        pictures.check_ending(tmp_path / "x.png")
+        pictures.kind_of(tmp_path / "x.png")
 
 
 class _Audit(HTMLParser):
