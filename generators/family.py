@@ -4,7 +4,7 @@ A family says in `phases` what a step is made of, and knows nothing of the loop 
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -77,7 +77,8 @@ class Family(Module):
     """What the loop and the command line need to know of a way to make images.
 
     Besides what stands here a family has `sample(captions, rng, threads=None, ...)`, which returns images (N, H, W, C)
-    float32 in [0, 1], and as many of `reconstruct`, `interpolate`, `edit` and `denoise` as its idea allows.
+    float32 in [0, 1] of what is `asked`, and as many of `reconstruct`, `interpolate`, `edit` and `denoise` as its idea
+    allows.
     """
 
     name: ClassVar[str]
@@ -101,8 +102,26 @@ class Family(Module):
     def image_shape(self) -> tuple[int, int, int]:
         return (self.config.image_size, self.config.image_size, self.config.channels)
 
+    def __repr__(self) -> str:
+        size, words = "x".join(map(str, self.image_shape)), len(self.vocabulary.words)
+        return f"<{self.name}: {self.parameter_count():,} parameters, images {size}, {words} words>"
+
     def phases(self, step: int) -> list[Phase]:
         raise NotImplementedError
+
+    def asked(self, captions: str | Sequence[str], rng: np.random.Generator) -> list[str]:
+        """What a sampler is asked to paint: a list of captions, also where a single one is given.
+
+        Raises CaptionError for a caption that means nothing to the model, TypeError for what is none, or is no rng.
+        """
+        if not isinstance(rng, np.random.Generator):
+            raise TypeError(f"rng must be a random generator, such as np.random.default_rng(0); given {rng!r:.60}")
+        captions = [captions] if isinstance(captions, str) else list(captions)
+        for caption in captions:
+            if not isinstance(caption, str):
+                raise TypeError(f"a caption must be a text, such as 'a bold seven'; given {caption!r:.60}")
+            self.vocabulary.language.check(caption)
+        return captions
 
     def attend(self, dataset):
         """The part of a data set that this family learns from; called once, before training."""

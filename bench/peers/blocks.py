@@ -51,20 +51,18 @@ class Fresh:
         return torch.randn(shape)
 
 
-class Recorder:
-    """Stands in for the np.random.Generator of one of our losses and keeps the real numbers that it draws, in order."""
+class Recorder(np.random.Generator):
+    """A generator for one of our losses or samplers that keeps the real numbers that it draws, in order."""
 
     def __init__(self, rng: np.random.Generator):
-        self.rng, self.drawn = rng, []
+        super().__init__(rng.bit_generator)
+        self.drawn = []
 
     def random(self, *arguments, **options):
-        return self._keep(self.rng.random(*arguments, **options))
+        return self._keep(super().random(*arguments, **options))
 
     def standard_normal(self, *arguments, **options):
-        return self._keep(self.rng.standard_normal(*arguments, **options))
-
-    def integers(self, *arguments, **options):
-        return self.rng.integers(*arguments, **options)
+        return self._keep(super().standard_normal(*arguments, **options))
 
     def _keep(self, value):
         self.drawn.append(value)

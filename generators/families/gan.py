@@ -109,4 +109,5 @@ class GAN(Family):
 
     def sample(self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None) -> np.ndarray:
         """One new image per caption, (N, H, W, C), each from its own noise."""
+        captions = self.asked(captions, rng)
         return self.paint(rng.standard_normal((len(captions), self.config.noise), dtype=np.float32), captions, threads)

@@ -187,6 +187,7 @@ class AutoEncoder(AutoEncode, Family):
 
         temperature: their scale; below 1 they stay where the decoder has seen most, and the images vary less.
         """
+        captions = self.asked(captions, rng)
         z = rng.standard_normal((len(captions), self.config.latent), dtype=np.float32)
         return self.decode(z * np.float32(temperature), captions, threads)
 

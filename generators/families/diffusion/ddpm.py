@@ -194,7 +194,7 @@ class DDPM(AutoEncode, Family):
         eta: how much of the noise is drawn anew at each step: 0 none (DDIM, here with second-order steps), 1 as much
              as the noising adds (the ancestral sampler of Ho et al. 2020)
         """
-        times = self.times(steps)
+        times, captions = self.times(steps), self.asked(captions, rng)
         tokens, start = self.vocabulary.encode(captions), self.noise(len(captions), rng)
         seed = int(rng.integers(2**63))
         step = process.posterior if eta == 1 else partial(process.ddim_step, eta=eta)
@@ -220,7 +220,7 @@ class DDPM(AutoEncode, Family):
 
         Both (steps + 1, N, H, W, C) in [0, 1], from pure noise to the finished images, which are the last of both.
         """
-        times = self.times(steps)
+        times, captions = self.times(steps), self.asked(captions, rng)
         tokens, start = self.vocabulary.encode(captions), self.noise(len(captions), rng)
 
         def film(part: slice) -> np.ndarray:

@@ -338,6 +338,7 @@ class RealNVP(AutoEncode, Family):
             varied (Kingma and Dhariwal 2018, section 6)
         guidance: how strictly the caption is followed: 0 not at all, 1 as it was learned, more beyond (see `Guided`)
         """
+        captions = self.asked(captions, rng)
         scale = self.config.temperature if temperature is None else temperature
         z = rng.standard_normal((len(captions), self.dimensions), dtype=np.float32)
         return self.decode(z * np.float32(scale), captions, threads, guidance)
