@@ -162,7 +162,8 @@ def _add_pictures(commands) -> None:
     )  # fmt: skip
     interpolate = _command(
         commands, "interpolate", "walk from one image to another through the model's noise",
-        "inkling interpolate runs/vae --out walk.gif",
+        "inkling interpolate runs/vae --out walk.gif\n\n"
+        "Between test images; of a gan, which cannot read an image's noise, between new ones of one caption.",
     )  # fmt: skip
     edit = _command(
         commands, "edit", "keep an image's noise and change what it shows: by another caption, or by a direction",
@@ -188,8 +189,9 @@ def _add_pictures(commands) -> None:
         )
         command.add_argument("--seed", type=_seed, default=0, help="another seed, other pictures (default: 0)")
         _threads(command)
-    for command in (sample, edit, denoise):
-        what = "what to change" if command is edit else "what to paint"
+    for command in (sample, interpolate, edit, denoise):
+        what = "of a gan: what to paint" if command is interpolate else "what to paint"
+        what = "what to change" if command is edit else what
         instead = "" if command is edit else " (default: those of the first test images)"
         command.add_argument(
             "--caption", action="append", metavar="TEXT", help=f"{what}; several are shared out in turn{instead}"

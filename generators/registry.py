@@ -65,7 +65,7 @@ FAMILIES = {
     ),
     "gan": Row(
         "generators.families.gan:GAN", "a generator and a discriminator", {"width": 8, "noise": 4, "features": 8},
-        role="method",
+        ("sample", "interpolate"), role="method",
     ),
     "vaegan": Row(
         "generators.families.vaegan:VAEGAN", "a VAE with a critic", {"width": 8, "latent": 4, "features": 8},

@@ -115,17 +115,29 @@ def reconstruct(options: Namespace) -> int:
 
 def interpolate(options: Namespace) -> int:
     model, meta = _open(options, "interpolate")
-    n, options.n = options.n, 2 * options.n
-    images, captions, labels = _test_images(options, model, meta)
-    with_threads(options)
-    # Under the empty caption: one sentence could not be true of both ends.
-    frames = model.interpolate(images[:n], images[n:], [""] * n, options.frames, threads=options.pool)
-    strips = {  # numbered, since two pairs may have the same captions
-        f"{i + 1}. {captions[i]} to {captions[n + i]}": strip for i, strip in enumerate(frames.swapaxes(0, 1))
-    }
+    n = options.n
+    if can(model, "reconstruct"):
+        if options.caption:
+            raise UsageError(f"a {model.name} walks between test images, under no caption; leave out --caption")
+        options.n = 2 * n
+        images, ends, labels = _test_images(options, model, meta)
+        with_threads(options)
+        # Under the empty caption: one sentence could not be true of both ends.
+        captions, names = [""] * n, [f"{one} to {other}" for one, other in zip(ends[:n], ends[n:], strict=True)]
+        frames = model.interpolate(images[:n], images[n:], captions, options.frames, threads=options.pool)
+    else:
+        if options.data:
+            raise UsageError(f"a {model.name} cannot read images; leave out --data, and it walks between random noises")
+        captions, labels = _captions(options, model, meta)
+        names = captions
+        with_threads(options)
+        with refusals():
+            rng = derive_rng(options.seed, "samples", 0)  # as `draw` has it
+            frames = model.interpolate(captions, rng, options.frames, threads=options.pool)
+    strips = {f"{i + 1}. {name}": frames[:, i] for i, name in enumerate(names)}  # two may have the same name
     there_and_back = [*frames, *frames[-2:0:-1]]
     return _write(
-        options, np.concatenate(frames), [""] * (len(frames) * n), np.tile(labels[:n], len(frames)),
+        options, np.concatenate(frames), captions * len(frames), np.tile(labels[:n], len(frames)),
         f"{n} walks of {len(frames)} pictures", picture=lambda: pictures.rows(strips),
         film=lambda: pictures.gif_bytes([pictures.grid(frame, columns=n) for frame in there_and_back]),
     )  # fmt: skip

@@ -111,3 +111,19 @@ class GAN(Family):
         """One new image per caption, (N, H, W, C), each from its own noise."""
         captions = self.asked(captions, rng)
         return self.paint(rng.standard_normal((len(captions), self.config.noise), dtype=np.float32), captions, threads)
+
+    def interpolate(
+        self, captions: list[str], rng: np.random.Generator, steps: int, threads: Threads | None = None
+    ) -> np.ndarray:
+        """From one new image of each caption to another in `steps` pictures, (steps, N, H, W, C), z moving along an
+        arc: halfway on a straight line it would be shorter than noise is.
+
+        Raises ValueError for a model without noise, and as `asked` does.
+        """
+        captions = self.asked(captions, rng)
+        if not self.config.noise:
+            raise ValueError("this gan has no noise, and one picture for each caption, so there is no way to walk")
+        start, end = rng.standard_normal((2, len(captions), self.config.noise), dtype=np.float32)
+        angles = np.linspace(0, np.pi / 2, steps, dtype=np.float32)[:, None, None]
+        path = np.concatenate(np.cos(angles) * start + np.sin(angles) * end)
+        return self.paint(path, captions * steps, threads).reshape(steps, len(captions), *self.image_shape)

@@ -156,6 +156,22 @@ def test_a_gan_learns_to_obey():
         assert np.abs(painted[tone::2] - data.images[tone::2].mean() / 255).max() < 0.15  # the two are 0.6 apart
 
 
+def test_a_walk_goes_from_what_sample_paints_to_something_new(monkeypatch):
+    """Catches a walk with another caption on the way, and noise that shrinks halfway, where no noise of training is."""
+    model, captions, walked = build(GAN, DATA, **SMALL), ["seven", "bold two"] * 100, []
+    paint = model.paint
+    monkeypatch.setattr(model, "paint", lambda z, *rest: walked.append(z) or paint(z, *rest))
+    frames = model.interpolate(captions, np.random.default_rng(0), 5)
+    lengths = np.sqrt((walked[0].reshape(5, -1) ** 2).mean(axis=1))
+    np.testing.assert_allclose(frames[0], model.sample(captions, np.random.default_rng(0)), atol=1e-6)
+    np.testing.assert_allclose(lengths, 1, atol=0.1)
+    assert frames.shape == (5, 200, 28, 28, 1) and (np.abs(np.diff(frames, axis=0)).max(axis=(2, 3, 4)) > 0).all()
+    halfway = paint(walked[0].reshape(5, 200, -1)[2], captions)
+    np.testing.assert_allclose(frames[2], halfway, atol=1e-6)
+    with pytest.raises(ValueError, match="no noise"):
+        build(GAN, DATA, **{**SMALL, "noise": 0}).interpolate(captions, np.random.default_rng(0), 5)
+
+
 def test_without_noise_one_caption_is_one_picture():
     """And with noise it is many.  Catches noise that is drawn and not used, and noise that stays when switched off."""
     for noise, same in ((0, True), (16, False)):
