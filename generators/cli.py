@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_pictures(commands)
     _add_evaluate(commands)
+    _add_info(commands)
     _add_demo(commands)
     return top
 
@@ -270,6 +271,11 @@ def _add_evaluate(commands) -> None:
     _threads(evaluate)
 
 
+def _add_info(commands) -> None:
+    info = _command(commands, "info", "say what a run is, knows and has done", "inkling info runs/vae")
+    info.add_argument("run", help="the folder of a trained model")
+
+
 def _add_demo(commands) -> None:
     demo = _command(
         commands, "demo", "train every family briefly on the built-in digits and show them on one page",
@@ -318,7 +324,8 @@ def _run(arguments: list[str] | None) -> tuple[int, str | None]:
         from generators.apps import commands
 
         program.interrupts(program.stop_at_once, signal.default_int_handler)
-        return getattr(commands, options.command)(options) or 0, None
+        with program.compiling_announced():
+            return getattr(commands, options.command)(options) or 0, None
     except (Refusal, DataError, CaptionError, CheckpointError, PictureError) as error:
         message = str(error)
     except OSError as error:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import re
 import signal
@@ -53,6 +54,26 @@ def streams() -> Iterator[None]:
             out.flush()
             if out.failure:  # argparse, for one, keeps it to itself
                 raise out.failure
+
+
+@contextlib.contextmanager
+def compiling_announced() -> Iterator[None]:
+    """Within it the first kernel to be compiled is announced: together they take up to minutes, but once."""
+    from numba.core import event
+
+    told = mmap.mmap(-1, 1)  # shared with worker processes
+
+    class Announcement(event.Listener):
+        def on_start(self, event) -> None:
+            if not told[0]:
+                told[0] = 1
+                print("Compiling, once ...", flush=True)
+
+        def on_end(self, event) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Announcement()):
+        yield
 
 
 class _Stream:

@@ -1,1 +1,1 @@
-"""What the command line runs: `commands`, one function each, and `demo`, the page that `make demo` makes."""
+"""What the command line runs: `commands`, one function each, `info`, and `demo`, the page of `make demo`."""

@@ -36,6 +36,7 @@ def train(options: Namespace) -> int:
     threads = Threads(options.threads)
     if options.resume:
         folder = _folder_to_resume(options)
+        print(f"Reading {folder} and its data ...", flush=True)
         with checkpoint.lock(folder):
             run = runs.Run.resume(folder, threads)
             if options.family and resolve(options.family) != run.plan.family:
@@ -47,7 +48,7 @@ def train(options: Namespace) -> int:
     folder = Path(options.out or f"runs/{name}-{Path(data).name}")
     runs.refuse_to_overwrite(folder)
     how = {name: getattr(options, name) for name in PICTURES if getattr(options, name) is not None}
-    dataset = _load_data(data, "train", options.limit, how)
+    dataset = _load(data, "train", options.limit, how)
     config = with_text(runs.default_config(name, dataset), _settings(options.set))
     if len(dataset) < config.batch_size:
         raise UsageError(
@@ -243,6 +244,13 @@ def evaluate(options: Namespace) -> int:
     return 0
 
 
+def info(options: Namespace) -> int:
+    from generators.apps import info as about
+
+    print("\n".join(about.lines(options.run)))
+    return 0
+
+
 def demo(options: Namespace) -> int:
     from generators.apps import demo as show
 
@@ -311,10 +319,11 @@ def _settings(pairs: list[str]) -> dict[str, str]:
     return settings
 
 
-def _load_data(name: str, split: str, limit: int | None, how: dict):
-    if name == "digits" and (limit is None or limit > 20_000):
-        print("Drawing the built-in digits ...", flush=True)
-    return datasets.load(name, split=split, limit=limit, **how)
+def _load(data: str, split: str, limit: int | None, how: dict):
+    if limit is None or limit > 5000:  # it takes seconds
+        what = "Drawing the built-in digits" if data == "digits" else f"Reading {data}"
+        print(f"{what} ({split}) ...", flush=True)
+    return datasets.load(data, split, limit, **how)
 
 
 def _load_for(meta: dict, split: str, limit: int | None = None, data: str | None = None):
@@ -322,7 +331,7 @@ def _load_for(meta: dict, split: str, limit: int | None = None, data: str | None
     data, plan = data or data_name(meta), meta.get("plan")
     how = plan.get("pictures") if isinstance(plan, dict) else None
     how = {name: how[name] for name in PICTURES if name in how} if isinstance(how, dict) and Path(data).is_dir() else {}
-    return datasets.load(data, split, limit, **how)
+    return _load(data, split, limit, how)
 
 
 def data_name(meta: dict) -> str:

@@ -94,6 +94,9 @@ def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
     The page is there as soon as the first model is trained, and is written again, with everything, at the end.
     """
     began = time.monotonic()
+    if kept := [e.label for e in ENTRIES if (out / "runs" / e.key / "checkpoint.npz").exists()]:
+        print(f"{out} holds {', '.join(kept)} from before, with the minutes and the seed of that time: --minutes and "
+              "--seed are for what is not there yet. To begin anew, choose another --out.")  # fmt: skip
     print("Drawing the built-in digits ...", flush=True)
     train_set = datasets.load("digits", split="train", limit=ENTRIES[0].limit)
     test_set = datasets.load("digits", split="test", limit=2000)
@@ -102,7 +105,7 @@ def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
         print(f"[{number}/{len(ENTRIES)}] {entry.label}", flush=True)
         trained[entry.key] = _train(entry, out / "runs" / entry.key, train_set, minutes * entry.share, seed, threads)
         if trained[entry.key] is None:
-            print("Stopped, saved. `make demo` goes on from here.")
+            print("Stopped, saved. The same command goes on from here.")
             return 130
         rest = len(ENTRIES) - number
         if not rest or (number == 1 and not (out / "index.html").exists()):
@@ -118,7 +121,7 @@ def _train(entry: Entry, folder: Path, dataset, minutes: float, seed: int, threa
     folder.mkdir(parents=True, exist_ok=True)
     with checkpoint.lock(folder):
         if (folder / "checkpoint.npz").exists():
-            run = runs.Run.resume(folder, threads)
+            run = runs.Run.resume(folder, threads, dataset)
         else:
             config = with_text(runs.default_config(entry.family, dataset), entry.settings)
             plan = runs.plan_run(

@@ -255,7 +255,7 @@ def test_a_checkpoint_that_is_not_one(capsys, tmp_path):
     assert "checkpoint.npz" in refused(capsys, "sample", tmp_path, "--out", tmp_path / "x.png")
 
 
-@pytest.mark.parametrize("command", ["", "train", "sample", "reconstruct", "interpolate", "edit", "denoise"])
+@pytest.mark.parametrize("command", ["", "train", "sample", "reconstruct", "interpolate", "edit", "denoise", "info"])
 def test_help_teaches(capsys, command):
     """Every command's help has an example that starts with its own name."""
     with pytest.raises(SystemExit) as stop:

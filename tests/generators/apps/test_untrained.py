@@ -1,15 +1,20 @@
 """What commands do and say, with models that were started and never trained."""
 import functools
 import json
+import shlex
+from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
 import datasets
-from generators import registry, runs
-from generators.apps import commands
+from datasets.captions import HANDWRITING
+from generators import cli, program, registry, runs
+from generators.apps import commands, demo
 from generators.cli import main
 from generators.config import with_text
+from nn import checkpoint
 from nn.parallel import Threads
 
 
@@ -65,3 +70,48 @@ def test_a_gan_walks_between_noises_under_a_caption(started, tmp_path, capsys):
     assert "leave out --data" in refused(capsys, "interpolate", started("gan"), "--data", "digits", *asked)
     assert "leave out --caption" in refused(capsys, "interpolate", started("vae"), "--caption", "two", *asked)
     assert not (tmp_path / "z.png").exists()
+
+
+def test_info_says_what_a_run_is(started, tmp_path, capsys):
+    """Of a run, of the file alone, and of one in which another program has put nonsense."""
+    folder = Path(started("vae"))
+    (folder / "metrics.jsonl").write_text('{"step": 0, "loss": 3.0, "kl": 1.0}\n{"step": 1, "loss": 2.0, "kl": 9.0}\n')
+    assert main(["info", str(folder)]) == 0
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    model = registry.load(folder)
+    assert told["model"] == f"a variational auto-encoder, {model!r}"
+    assert told["data"] == "digits" and told["seed"] == "7"
+    assert told["words"].split(", ") == list(HANDWRITING.vocabulary) and told["loss"] == "2" and "kl" not in told
+    assert told["steps"].startswith(f"0 of 5, of {model.config.batch_size} images") and told["time"] == "0.0 minutes"
+    assert float(told["size"].split()[0]) == round((folder / "checkpoint.npz").stat().st_size / 1e6, 1)
+    arrays, meta = checkpoint.load(folder / "checkpoint.npz")
+    checkpoint.save(tmp_path / "x.npz", arrays, {**meta, "plan": [], "step": "\x1b", "seconds": None})
+    assert main(["info", str(tmp_path / "x.npz")]) == 0
+    out = capsys.readouterr().out
+    assert "steps  \\x1b of None" in out and "time" not in out and "loss" not in out
+
+
+def test_long_waits_say_what_for(started, tmp_path, capsys, monkeypatch):
+    assert main(["reconstruct", started("vae"), "-n", "2", "-o", f"{tmp_path}/x.png"]) == 0
+    assert "Drawing the built-in digits (test) ..." in capsys.readouterr().out
+    with program.compiling_announced():
+        for add in (1, 2):
+            assert numba.njit(lambda x, add=add: x + add)(1) == 1 + add
+    assert capsys.readouterr().out == "Compiling, once ...\n"
+
+
+def test_the_demo_says_what_it_does_not_begin_anew(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo, "_train", lambda *arguments: None)
+    monkeypatch.setattr(demo.datasets, "load", lambda *arguments, **options: [])
+    for there in (False, True):
+        assert main(["demo", "-o", str(tmp_path), "--seed", "3"]) == 130
+        assert ("holds VAE from before" in capsys.readouterr().out) == there
+        (tmp_path / "runs" / "vae").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "runs" / "vae" / "checkpoint.npz").touch()
+
+
+def test_suggested_commands_can_be_pasted_into_a_shell(started, tmp_path, capsys):
+    data = tmp_path / "it's data"
+    sentence = refused(capsys, "evaluate", started("vae"), "--judge", str(data))
+    words = shlex.split(sentence.partition("train one first: ")[2])
+    assert cli.parser().parse_args(words[1:]).out == str(data)
