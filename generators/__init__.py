@@ -6,6 +6,7 @@
     model = generators.load("runs/x")
     images = model.sample(["a bold seven"] * 8, np.random.default_rng(0))
 """
+import importlib.metadata
 import importlib.util
 import os
 import signal
@@ -23,16 +24,23 @@ __all__ = ["FAMILIES", "able", "build", "load"]
 
 
 def foreign_datasets() -> str | None:
-    """A sentence if the package `datasets` that would be imported is not ours: another project's has the same name."""
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(nn.__file__)))
+    """A sentence if what would be imported as `datasets` is not ours alone: another project's package has that name."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(nn.__file__)))
     found = importlib.util.find_spec("datasets")  # not imported: it may be large, or broken
-    theirs = os.path.dirname(os.path.dirname(os.path.abspath(found.origin or "")))
-    if theirs == ours:
-        return None
-    return (
-        f"the package 'datasets' in {theirs} hides Inkling's own in {ours}; "
-        "uninstall it, or run Inkling in an environment of its own"
-    )
+    if found is None or found.origin is None:
+        return f"Inkling's package 'datasets' is gone from {root}; install Inkling again, in an environment of its own"
+    theirs = os.path.dirname(os.path.dirname(os.path.abspath(found.origin)))
+    if theirs != root:
+        return (
+            f"the package 'datasets' in {theirs} hides Inkling's own in {root}; "
+            "uninstall it, or run Inkling in an environment of its own"
+        )
+    if any(importlib.metadata.distributions(name="datasets", path=[root])):
+        return (
+            f"another project's package 'datasets' is installed in {root}, too, where it and Inkling's overwrite each "
+            "other; uninstall both, then install Inkling in an environment of its own"
+        )
+    return None
 
 
 def __getattr__(name: str):

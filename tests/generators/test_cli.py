@@ -264,16 +264,29 @@ def test_help_teaches(capsys, command):
     assert f"inkling {command}" in capsys.readouterr().out
 
 
-def test_another_package_named_datasets(tmp_path):
-    """Catches a check that comes only after the import which it is there to forestall."""
-    (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "__init__.py").write_text("raise ImportError('not to be imported')")
-    path = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[1])])
+@pytest.mark.parametrize("way", [["-m", "generators", "info", "x"], ["-c", "import generators; generators.load('x')"]])
+@pytest.mark.parametrize(("case", "words"), [("ahead", "hides"), ("merged", "overwrite each"), ("lost", "of its own")])
+def test_another_package_named_datasets(tmp_path, way, case, words):
+    """From the command line and from Python.  Catches a check that comes only after the import which it is there to
+    forestall, and one that takes for ours a folder into which two projects were installed."""
+    for name in ("nn", "disk", "generators"):
+        (tmp_path / name).symlink_to(Path(cli.__file__).parents[1] / name)
+    if case == "merged":
+        (tmp_path / "datasets").symlink_to(Path(cli.__file__).parents[1] / "datasets")
+        (tmp_path / "datasets-4.0.0.dist-info").mkdir()
+        (tmp_path / "datasets-4.0.0.dist-info" / "METADATA").write_text("Name: datasets\nVersion: 4.0.0\n")
+    else:
+        other = tmp_path / ("theirs" if case == "ahead" else ".") / "datasets"
+        other.mkdir(parents=True)
+        code = "raise ImportError('not to be imported')"
+        (other / ("__init__.py" if case == "ahead" else "left.py")).write_text(code)
+    path = os.pathsep.join([str(tmp_path / "theirs"), str(tmp_path)])
     done = subprocess.run(
-        [sys.executable, "-m", "generators", "sample", "x", "--out", "y.png"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+        [sys.executable, *way], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
     )  # fmt: skip
-    assert done.returncode == 2 and str(tmp_path) in done.stderr and "Traceback" not in done.stderr
+    sentence = done.stderr.splitlines()[-1]
+    assert words in sentence and str(tmp_path) in sentence and "not to be imported" not in done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) if way[0] == "-m" else "ImportError" in sentence
 
 
 def test_version(capsys):
