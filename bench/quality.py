@@ -248,7 +248,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench quality", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="digits", help="digits, mnist, fashion or a folder (default: digits)")
+    parser.add_argument("--data", default="digits", help=f"{', '.join(datasets.NAMED)} or a folder (default: digits)")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training for each family (default: 10)")
     parser.add_argument("--judge-minutes", type=float, default=4.0, help="of training for the judge (default: 4)")
     add_families(parser, able("sample", "method"), able("sample", "method", "variation"))

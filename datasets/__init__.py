@@ -4,6 +4,7 @@
     dataset.captions([0, 1])        # ['a thin four ...', ...]
 """
 
+from functools import partial
 from pathlib import Path
 
 from datasets import captions, digits, folder, mnist
@@ -11,23 +12,27 @@ from datasets.batches import Batch, Batches
 from datasets.dataset import Dataset
 from datasets.errors import CaptionError, DataError
 
-__all__ = ["Batch", "Batches", "CaptionError", "DataError", "Dataset", "captions", "load"]
+__all__ = ["NAMED", "Batch", "Batches", "CaptionError", "DataError", "Dataset", "captions", "load"]
+
+# Data sets that have a name: name -> load(split, limit). Every list of them is made from this one.
+NAMED = {
+    "digits": digits.load,
+    **{name: partial(mnist.load, name) for name in mnist.SOURCES},
+}
 
 
 def load(name: str | Path, split: str = "train", limit: int | None = None, **options) -> Dataset:
-    """The data set "digits", "mnist" or "fashion", or a folder of images; at most `limit` images of a split.
+    """A data set by its name in `NAMED`, or a folder of images; at most `limit` images of a split.
 
     Splits are "train" and "test"; digits also have "unseen". `options` are those of a folder: size, color, mirror,
     paper (`folder.Options`). DataError if there is no such data set or it is broken.
     """
     if limit is not None and limit < 1:
         raise DataError(f"the limit is {limit}; it must be at least 1")
-    if options and (name == "digits" or name in mnist.SOURCES):
-        raise DataError(f"{', '.join(options)} can be chosen for a folder of pictures, not for {name}")
-    if name == "digits":
-        return digits.load(split, limit)
-    if name in mnist.SOURCES:
-        return mnist.load(name, split, limit)
+    if name in NAMED:
+        if options:
+            raise DataError(f"{', '.join(options)} can be chosen for a folder of pictures, not for {name}")
+        return NAMED[name](split, limit)
     if str(name) and Path(name).is_dir():
         return folder.load(name, split, limit, folder.Options(**options))
-    raise DataError(f"no data set {str(name)!r}; choose digits, mnist or fashion, or name a folder of pictures")
+    raise DataError(f"no data set {str(name)!r}; choose {', '.join(NAMED)}, or name a folder of pictures")

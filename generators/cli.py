@@ -109,6 +109,8 @@ def _threads(command) -> None:
 
 
 def _add_train(commands) -> None:
+    import datasets  # only now: `main` has made sure that it is ours
+
     train = _command(
         commands, "train", "train a model from scratch and keep it in a folder",
         "inkling train ddpm --data fashion --out runs/clothes --minutes 10",
@@ -116,7 +118,7 @@ def _add_train(commands) -> None:
     families = [f"{' or '.join((name, *row.also))} ({row.summary})" for name, row in generators.FAMILIES.items()]
     train.add_argument("family", nargs="?", help=", ".join(families))
     train.add_argument(
-        "--data", help="digits (built in), mnist, fashion, or a folder of images (default: digits)"
+        "--data", help=f"{', '.join(datasets.NAMED)}, or a folder of images (default: digits, which is built in)"
     )
     train.add_argument("--limit", type=_positive(int), metavar="N", help="train on the first N images only")
     train.add_argument(
