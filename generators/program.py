@@ -60,6 +60,7 @@ def streams() -> Iterator[None]:
 def compiling_announced() -> Iterator[None]:
     """Within it the first kernel to be compiled is announced: together they take up to minutes, but once."""
     from numba.core import event
+    from tqdm import tqdm
 
     told = mmap.mmap(-1, 1)  # shared with worker processes
 
@@ -67,7 +68,7 @@ def compiling_announced() -> Iterator[None]:
         def on_start(self, event) -> None:
             if not told[0]:
                 told[0] = 1
-                print("Compiling, once ...", flush=True)
+                tqdm.write("Compiling, once ...")  # not into the middle of a bar
 
         def on_end(self, event) -> None:
             pass

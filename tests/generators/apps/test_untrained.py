@@ -1,7 +1,10 @@
 """What commands do and say, with models that were started and never trained."""
 import functools
+import io
 import json
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import numba
@@ -115,3 +118,21 @@ def test_suggested_commands_can_be_pasted_into_a_shell(started, tmp_path, capsys
     sentence = refused(capsys, "evaluate", started("vae"), "--judge", str(data))
     words = shlex.split(sentence.partition("train one first: ")[2])
     assert cli.parser().parse_args(words[1:]).out == str(data)
+
+
+def test_what_an_ascii_terminal_cannot_show_is_escaped(started, tmp_path, monkeypatch):
+    """A folder called by an emoji.  Catches work that is done and then lost to the last line about it."""
+    folder = tmp_path / "\U0001f408"
+    folder.mkdir()
+    shutil.copy(Path(started("vae")) / "checkpoint.npz", folder)
+    for status, command in (
+        (0, ["info", str(folder)]), (0, ["sample", str(folder), "-n", "1", "-o", f"{folder}/pictures/"]),
+        (2, ["sample", str(folder), "--caption=\U0001f408", "-o", f"{folder}/x.png"]),
+        (2, ["evaluate", str(folder), "--judge", str(folder / "\U0001f408")]),
+    ):  # fmt: skip
+        written = io.BytesIO()
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, io.TextIOWrapper(written, "ascii", write_through=True))
+        assert main(command) == status
+        assert b"\\U0001f408" in written.getvalue() or command[0] == "info"
+    assert (folder / "pictures" / "00000.png").exists()
