@@ -47,36 +47,18 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
-def _positive(kind, most: int = 10**9):
+def _number(kind, least: float, most: float = 10**9):
     def parse(text: str):
         value = kind(text)
-        if not 0 < value <= most:
-            raise ValueError
-        return value
-
-    parse.__name__ = f"positive {'whole number' if kind is int else 'number'} up to {most:,}"
-    return parse
-
-
-def _between(least: float, most: float):
-    def parse(text: str):
-        value = float(text)
         if not least <= value <= most:  # written so that NaN fails too
             raise ValueError
         return value
 
-    parse.__name__ = f"number from {least:g} to {most:g}"
+    parse.__name__ = f"{'whole number' if kind is int else 'number'} from {least:g} to {most:,}"
     return parse
 
 
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**63:
-        raise ValueError
-    return value
-
-
-_seed.__name__ = "whole number of at least 0"
+SEED, COUNT, TIME = _number(int, 0, 2**63 - 1), _number(int, 1), _number(float, 1e-9)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -104,7 +86,7 @@ def _command(commands, name: str, summary: str, example: str) -> argparse.Argume
 
 def _threads(command) -> None:
     command.add_argument(
-        "--threads", type=_positive(int, 1024), help="default: all cores; the result is the same for any number"
+        "--threads", type=_number(int, 1, 1024), help="default: all cores; the result is the same for any number"
     )
 
 
@@ -120,9 +102,9 @@ def _add_train(commands) -> None:
     train.add_argument(
         "--data", help=f"{', '.join(datasets.NAMED)}, or a folder of images (default: digits, which is built in)"
     )
-    train.add_argument("--limit", type=_positive(int), metavar="N", help="train on the first N images only")
+    train.add_argument("--limit", type=COUNT, metavar="N", help="train on the first N images only")
     train.add_argument(
-        "--size", type=_positive(int), metavar="N",
+        "--size", type=COUNT, metavar="N",
         help="of a folder: fit its pictures into N x N pixels, a multiple of 4 (default: 28); the time of a step grows "
         "with the pixels, so 56 takes four times as long as 28",
     )  # fmt: skip
@@ -138,15 +120,15 @@ def _add_train(commands) -> None:
     length = train.add_mutually_exclusive_group()
     length.add_argument(
         "--minutes",
-        type=_positive(float),
+        type=TIME,
         help="train about so long: measures the speed, then fixes the steps (default: 5)",
     )
-    length.add_argument("--steps", type=_positive(int), help="train for so many steps")
-    train.add_argument("--seed", type=_seed, help="everything random follows from it (default: 0)")
+    length.add_argument("--steps", type=COUNT, help="train for so many steps")
+    train.add_argument("--seed", type=SEED, help="everything random follows from it (default: 0)")
     _threads(train)
     train.add_argument("--resume", action="store_true", help="go on with the run in --out, after Ctrl-C or a crash")
     train.add_argument(
-        "--save-every", type=_positive(float), default=60.0, metavar="SECONDS", help="between checkpoints (default: 60)"
+        "--save-every", type=TIME, default=60.0, metavar="SECONDS", help="between checkpoints (default: 60)"
     )
     train.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE",
@@ -182,7 +164,7 @@ def _add_pictures(commands) -> None:
     for command, count in ((sample, 16), (reconstruct, 10), (interpolate, 6), (edit, 10), (denoise, 4)):
         command.add_argument("run", help="the folder of a trained model")
         command.add_argument(
-            "-n", type=_positive(int, 500 if command is denoise else 100_000), default=count, metavar="N",
+            "-n", type=_number(int, 1, 500 if command is denoise else 100_000), default=count, metavar="N",
             help=f"how many images (default: {count})",
         )
         command.add_argument(
@@ -190,7 +172,7 @@ def _add_pictures(commands) -> None:
             help="ending .png or .jpg: a picture; .gif: a film; .npz: the arrays; a new folder, ending in /: single "
             "pictures",
         )
-        command.add_argument("--seed", type=_seed, default=0, help="another seed, other pictures (default: 0)")
+        command.add_argument("--seed", type=SEED, default=0, help="another seed, other pictures (default: 0)")
         _threads(command)
     for command in (sample, interpolate, edit, denoise):
         what = "of a gan: what to paint" if command is interpolate else "what to paint"
@@ -205,7 +187,7 @@ def _add_pictures(commands) -> None:
         "(variant, stroke, slant, size) are known",
     )  # fmt: skip
     edit.add_argument(
-        "--amount", type=_between(-100, 100), metavar="A",
+        "--amount", type=_number(float, -100, 100), metavar="A",
         help="how far to go in the direction: 1 as far as from thin to bold, say, below 0 the other way "
         f"(default: {_defaults('amount', 'edit')})",
     )  # fmt: skip
@@ -215,7 +197,7 @@ def _add_pictures(commands) -> None:
     for command in (reconstruct, interpolate, edit):
         command.add_argument("--data", help="where the images come from (default: the test images of the model's data)")
     interpolate.add_argument(
-        "--frames", type=_positive(int, 1000), default=12, metavar="N", help="pictures on the way (default: 12)"
+        "--frames", type=_number(int, 1, 1000), default=12, metavar="N", help="pictures on the way (default: 12)"
     )
 
 
@@ -230,15 +212,15 @@ def _defaults(option: str, verb: str) -> str:
 
 
 SAMPLER = {
-    "steps": (_positive(int), "N", "denoising steps"),
+    "steps": (COUNT, "N", "denoising steps"),
     "guidance": (
-        _between(-100, 100), "W",
+        _number(float, -100, 100), "W",
         "how strictly to obey the caption: 0 not at all, 1 as learned from the data, above 1 more strictly; diffusion "
         "swells to W in the middle of the noise and asks for 1 at its ends",
     ),
-    "eta": (_between(0, 1), "E", "fresh noise in each step, from 0 (none) to 1 (ancestral sampling)"),
+    "eta": (_number(float, 0, 1), "E", "fresh noise in each step, from 0 (none) to 1 (ancestral sampling)"),
     "temperature": (
-        _between(0, 100), "T",
+        _number(float, 0, 100), "T",
         "scale of the noise; below 1 is safer and duller, 0 one picture for each caption",
     ),
 }  # fmt: skip
@@ -262,9 +244,9 @@ def _add_evaluate(commands) -> None:
     evaluate.add_argument("run", help="the folder of a trained model")
     evaluate.add_argument("--judge", metavar="FOLDER", help="a trained classifier (default: runs/classifier-DATA)")
     evaluate.add_argument(
-        "-n", type=_positive(int, 100_000), default=10_000, metavar="N", help="samples to draw (default: 10000)"
+        "-n", type=_number(int, 1, 100_000), default=10_000, metavar="N", help="samples to draw (default: 10000)"
     )
-    evaluate.add_argument("--seed", type=_seed, default=0)
+    evaluate.add_argument("--seed", type=SEED, default=0)
     _sampler(evaluate)
     evaluate.add_argument(
         "--no-score", action="store_true", help="leave out the accuracy score, for which two classifiers are trained"
@@ -284,8 +266,8 @@ def _add_demo(commands) -> None:
         "inkling demo --out out/demo",
     )  # fmt: skip
     demo.add_argument("-o", "--out", default="out/demo", metavar="FOLDER", help="default: out/demo")
-    demo.add_argument("--minutes", type=_positive(float), default=8.0, help="for all families together (default: 8)")
-    demo.add_argument("--seed", type=_seed, default=0)
+    demo.add_argument("--minutes", type=TIME, default=8.0, help="for all families together (default: 8)")
+    demo.add_argument("--seed", type=SEED, default=0)
     _threads(demo)
 
 
