@@ -98,7 +98,7 @@ def sample(options: Namespace) -> int:
     model, meta = _open(options, "sample")
     captions, labels = _captions(options, model, meta)
     extras = _sampler_options(options, model)
-    with_threads(options)
+    with_threads(options, model)
     with refusals():
         images = draw(model, captions, options.seed, options.pool, extras, progress)
     return _write(options, images, captions, labels, f"{len(images)} images")
@@ -107,7 +107,7 @@ def sample(options: Namespace) -> int:
 def reconstruct(options: Namespace) -> int:
     model, meta = _open(options, "reconstruct")
     images, captions, labels = _test_images(options, model, meta)
-    with_threads(options)
+    with_threads(options, model)
     rebuilt = model.reconstruct(images, captions, threads=options.pool)
     what = f"mean squared error {np.mean((images - rebuilt) ** 2):.5f} per pixel (white is 1)"
     shown = _side_by_side({"image": images, "rebuilt": rebuilt}, captions)
@@ -122,7 +122,7 @@ def interpolate(options: Namespace) -> int:
             raise UsageError(f"a {model.name} walks between test images, under no caption; leave out --caption")
         options.n = 2 * n
         images, ends, labels = _test_images(options, model, meta)
-        with_threads(options)
+        with_threads(options, model)
         # Under the empty caption: one sentence could not be true of both ends.
         captions, names = [""] * n, [f"{one} to {other}" for one, other in zip(ends[:n], ends[n:], strict=True)]
         frames = model.interpolate(images[:n], images[n:], captions, options.frames, threads=options.pool)
@@ -131,7 +131,7 @@ def interpolate(options: Namespace) -> int:
             raise UsageError(f"a {model.name} cannot read images; leave out --data, and it walks between random noises")
         captions, labels = _captions(options, model, meta)
         names = captions
-        with_threads(options)
+        with_threads(options, model)
         with refusals():
             rng = derive_rng(options.seed, "samples", 0)  # as `draw` has it
             frames = model.interpolate(captions, rng, options.frames, threads=options.pool)
@@ -156,7 +156,7 @@ def edit(options: Namespace) -> int:
     images, captions, labels = _test_images(options, model, meta)
     change = model.vocabulary.language.change
     wanted = [change(c, options.caption[i % len(options.caption)]) for i, c in enumerate(captions)]
-    with_threads(options)
+    with_threads(options, model)
     extras = _sampler_options(options, model)
     directions, edited = None, {}
     if options.by != "caption":
@@ -182,7 +182,7 @@ def edit(options: Namespace) -> int:
 def denoise(options: Namespace) -> int:
     model, meta = _open(options, "denoise")
     captions, labels = _captions(options, model, meta)
-    with_threads(options)
+    with_threads(options, model)
     extras = _sampler_options(options, model)
     with refusals():
         frames, clean = model.denoise(
@@ -260,8 +260,10 @@ def demo(options: Namespace) -> int:
 # --- what the commands share ---------------------------------------------------------------------------------------
 
 
-def with_threads(options: Namespace) -> None:
+def with_threads(options: Namespace, model: Family | None = None) -> None:
     options.pool = Threads(options.threads)
+    if model and "steps" in FAMILIES[model.name].sampling:  # for seconds
+        print("Painting, step by step ...", flush=True)
 
 
 def progress(rounds: Iterable, what: str, count: int) -> Iterable:

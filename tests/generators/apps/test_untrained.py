@@ -97,6 +97,9 @@ def test_info_says_what_a_run_is(started, tmp_path, capsys):
 def test_long_waits_say_what_for(started, tmp_path, capsys, monkeypatch):
     assert main(["reconstruct", started("vae"), "-n", "2", "-o", f"{tmp_path}/x.png"]) == 0
     assert "Drawing the built-in digits (test) ..." in capsys.readouterr().out
+    for family, said in (("vae", False), ("ddpm", True)):
+        assert main(["sample", started(family), "--caption=two", "-n", "1", "-o", f"{tmp_path}/x.png"]) == 0
+        assert ("step by step" in capsys.readouterr().out) == said
     with program.compiling_announced():
         for add in (1, 2):
             assert numba.njit(lambda x, add=add: x + add)(1) == 1 + add
