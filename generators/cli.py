@@ -126,7 +126,11 @@ def _add_train(commands) -> None:
     length.add_argument("--steps", type=COUNT, help="train for so many steps")
     train.add_argument("--seed", type=SEED, help="everything random follows from it (default: 0)")
     _threads(train)
-    train.add_argument("--resume", action="store_true", help="go on with the run in --out, after Ctrl-C or a crash")
+    train.add_argument(
+        "--resume", action="store_true",
+        help="go on with the run in --out, after Ctrl-C or a crash; with --steps (in all) or --minutes (more) it "
+        "becomes longer than it was planned",
+    )  # fmt: skip
     train.add_argument(
         "--save-every", type=TIME, default=60.0, metavar="SECONDS", help="between checkpoints (default: 60)"
     )
@@ -241,7 +245,11 @@ def _add_evaluate(commands) -> None:
         commands, "evaluate", "measure a trained model with a judge",
         "inkling evaluate runs/ddpm --judge runs/classifier-digits",
     )  # fmt: skip
-    evaluate.add_argument("run", help="the folder of a trained model")
+    evaluate.add_argument(
+        "run", help="the folder of a trained model, or samples of any tool: an .npz file with `images` (N, H, W) or "
+        "(N, H, W, C), bytes or numbers from 0 to 1, and perhaps `captions`",
+    )  # fmt: skip
+    evaluate.add_argument("--data", help="of a file of samples: the data set that they are to be like")
     evaluate.add_argument("--judge", metavar="FOLDER", help="a trained classifier (default: runs/classifier-DATA)")
     evaluate.add_argument(
         "-n", type=_number(int, 1, 100_000), default=10_000, metavar="N", help="samples to draw (default: 10000)"

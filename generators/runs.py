@@ -1,7 +1,7 @@
 """A run and its folder: what training leaves on disk, so that it can be killed at any moment and lose nothing.
 
     checkpoint.npz    weights, averaged weights, optimiser, step, config: one file, always whole
-    metrics.jsonl     one line a step
+    metrics.jsonl     one line a step, now and then with the loss of test images
     samples/          what the model painted on the way, under the same captions and noise each time
 
 A step depends on what the checkpoint holds and on its own number alone (see `training.py`), so a resumed run
@@ -15,6 +15,7 @@ import json
 import shlex
 import shutil
 import signal
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -26,23 +27,30 @@ import numpy as np
 from tqdm import tqdm
 
 import datasets
+from datasets.batches import Batches
+from datasets.dataset import Dataset
 from datasets.folder import Options
 from disk import files
 from generators import renamed
 from generators.config import from_json, to_json
 from generators.errors import RunError
-from generators.family import Family, FamilyConfig
+from generators.family import Family, FamilyConfig, Shard
 from generators.registry import build, can, family
 from generators.showing import pictures
 from generators.showing.charts import line_chart
-from generators.training import Diverged, Trainer, part_of, train
+from generators.training import Diverged, Trainer, cut, part_of, train
 from nn import checkpoint, init, runtime
 from nn.checkpoint import CheckpointError
+from nn.optim import cosine_decay
 from nn.parallel import Threads, derive_rng
+from nn.tensor import no_grad
 
 SAMPLES = 16  # pictures in a sample grid
 LARGEST = 1e100  # of a metric: beyond it a chart has no scale
 SAMPLE_GRIDS = 8  # grids painted over a run
+HELD_OUT = 50  # times over a run that the loss of test images is computed
+CAPTIONS = 500  # of test images, kept in the checkpoint for sampling where the data are not
+LOG_SECONDS = 30  # between lines where there is no terminal for a bar
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,16 @@ def _of_this_version(folder: Path) -> Iterator[None]:
             f"{folder / 'checkpoint.npz'} was written by another version of Inkling, or is damaged ({error}); go on "
             f"with that version, or remove {folder}, or choose another folder, and train again"
         ) from error
+
+
+def _test_images(plan: Plan, dataset) -> Dataset | None:
+    """The first test images of a run's data; None where there are none that are like those it learns from."""
+    try:
+        test = datasets.load(plan.data, split="test", limit=CAPTIONS, **plan.pictures)
+    except datasets.DataError:  # a folder of few pictures, or data that are no data set by themselves
+        return None
+    alike = test.images.shape[1:] == dataset.images.shape[1:] and test.vocabulary == dataset.vocabulary
+    return test if alike and len(test) else None
 
 
 def fingerprint(dataset) -> int:
@@ -162,15 +180,19 @@ class Run:
         model = build(plan.family, plan.config, derive_rng(plan.seed, "weights"))
         self.trainer = Trainer(model, dataset, plan.seed, plan.steps, threads)
         self.seconds = 0.0  # of training so far, over all resumptions
+        self.test = _test_images(plan, dataset)
+        self._held_out: list[Shard] = []
 
     @property
     def model(self) -> Family:
         return self.trainer.family
 
     @classmethod
-    def resume(cls, folder: Path, threads: Threads, dataset=None) -> Run:
+    def resume(cls, folder: Path, threads: Threads, dataset=None, steps: int | None = None,
+               minutes: float | None = None) -> Run:  # fmt: skip
         """The run as its checkpoint left it, on the data set that it names unless one is given.
 
+        steps, minutes: the new length of the whole run, or how much longer it is to train; see `_lengthen`.
         Raises CheckpointError, DataError or RunError in one sentence.
         """
         arrays, meta = renamed.load(folder / "checkpoint.npz")
@@ -194,8 +216,52 @@ class Run:
             run.seconds = float(meta["seconds"])
             if not 0 <= run.seconds < 1e10:
                 raise ValueError(f"{run.seconds} seconds of training")
+        if steps or minutes:
+            run._lengthen(steps, minutes)
         _cut_metrics(folder / "metrics.jsonl", run.trainer.step_number)
         return run
+
+    def _lengthen(self, steps: int | None, minutes: float | None) -> None:
+        """Make the run `steps` long, or `minutes` longer; says what that means for the learning rate.
+
+        Raises RunError if it has made as many steps already.
+        """
+        done, before, config = self.trainer.step_number, self.plan.steps, self.plan.config
+        if steps is None:
+            pace = self.seconds / done if done and self.seconds else None
+            pace = pace or seconds_per_step(self.plan.family, self.dataset, config, self.threads)
+            steps = done + max(1, round(60 * minutes / pace))
+        if steps <= done:
+            raise RunError(
+                f"{self.folder} has made {done:,} steps already; --steps is the length of the whole run, so give more"
+            )
+        self.plan = dataclasses.replace(self.plan, steps=steps)
+        self.trainer.total_steps = steps
+        then, now = (cosine_decay(done, total, config.optimiser.final) for total in (before, steps))
+        tqdm.write(f"The run is {steps:,} steps long now, not {before:,}. The learning rate falls along a cosine over "
+                   f"the whole length, so it goes on at {now:.0%} of its highest, not at {then:.0%}. The bits will not "
+                   f"be those of a run that was to make {steps:,} steps from the beginning.")  # fmt: skip
+
+    def held_out(self) -> dict[str, float]:
+        """The losses of the weights of now on a batch of test images, each time the same with the same noise.
+
+        Empty where there are no test images, or none that the loss could be asked about (a classifier's).
+        """
+        if self.test is None or not can(self.model, "sample"):
+            return {}
+        if not self._held_out:
+            size = min(self.plan.config.batch_size, len(self.test))
+            batch = Batches(self.test, size, self.plan.seed).at(0)
+            self._held_out = cut(batch, self.model, self.test, self.plan.seed, 0)
+        losses, phases = {}, self.model.phases(self.trainer.step_number)
+        with no_grad():
+            for phase in phases:
+                prefix = "" if len(phases) == 1 else f"{phase.name}_"
+                losses[f"held_out_{prefix}loss"] = sum(
+                    phase.loss(shard, derive_rng(self.plan.seed, f"held out {phase.name}", index))[0].item()
+                    for index, shard in enumerate(self._held_out)
+                )
+        return losses
 
     def save(self) -> None:
         """Write the checkpoint: atomically, so that a kill leaves the old one or the new one, whole.
@@ -210,8 +276,15 @@ class Run:
             "step": self.trainer.step_number,
             "seconds": self.seconds,
             "machine": runtime.describe(),
+            **self._captions(),
         }
         checkpoint.save(self.folder / "checkpoint.npz", self.trainer.state(), meta)
+
+    def _captions(self) -> dict[str, list]:
+        """Captions and labels of the first test images: what is painted where nothing else is asked for."""
+        described = self.dataset if self.test is None else self.test
+        first = np.arange(min(CAPTIONS, len(described)))
+        return {"captions": described.captions(first), "labels": described.labels[first].tolist()}
 
     def paint_samples(self) -> None:
         """A grid under the same captions and noise as every other time, with the averaged weights."""
@@ -232,18 +305,26 @@ class Run:
     def go(self, save_every: float = 60.0, quiet: bool = False) -> Iterator[dict[str, float]]:
         """Train to the end, yielding the metrics of each step; saves on the way, at the end and on Ctrl-C."""
         every = max(1, self.plan.steps // SAMPLE_GRIDS)
-        saved_at = began = time.monotonic()
-        before = self.seconds
+        saved_at = told_at = began = time.monotonic()
+        before, shown = self.seconds, {}
         with _Stop() as stop, self._bar(quiet) as bar:
             for metrics in train(self.trainer):
+                if metrics["step"] % max(1, self.plan.steps // HELD_OUT) == 0:
+                    metrics |= self.held_out()
+                shown |= metrics
                 files.append(self.folder / "metrics.jsonl", json.dumps(metrics).encode() + b"\n")
                 bar.update()
-                bar.set_postfix_str(_summary(metrics), refresh=False)
+                bar.set_postfix_str(_summary(shown), refresh=False)
                 yield metrics
                 if self.trainer.step_number % every == 0 and self.trainer.step_number < self.plan.steps:
                     self.paint_samples()
                 now = time.monotonic()
                 self.seconds = before + now - began
+                if not quiet and bar.disable and now - told_at > LOG_SECONDS:
+                    left = (self.plan.steps - self.trainer.step_number) * self.seconds / self.trainer.step_number / 60
+                    print(f"{self.plan.family}: step {self.trainer.step_number:,} of {self.plan.steps:,}, "
+                          f"{_summary(shown)}, about {left:.1f} minutes left", file=sys.stderr, flush=True)  # fmt: skip
+                    told_at = now
                 if stop.asked or now - saved_at > save_every:
                     self.save()
                     saved_at = now
@@ -261,7 +342,8 @@ class Run:
 
     def _bar(self, quiet: bool) -> tqdm:
         done, total = self.trainer.step_number, self.plan.steps
-        return tqdm(desc=self.plan.family, initial=done, total=total, unit="step", disable=quiet, dynamic_ncols=True)
+        hidden = True if quiet else None  # None: where standard error is no terminal
+        return tqdm(desc=self.plan.family, initial=done, total=total, unit="step", disable=hidden, dynamic_ncols=True)
 
 
 @contextmanager
@@ -296,7 +378,8 @@ def read_metrics(folder: Path) -> dict[str, np.ndarray]:
     rows, wrong = _metrics(folder / "metrics.jsonl")
     if wrong:
         raise RunError(f"{folder / 'metrics.jsonl'}: {wrong}; remove the file, or that line and all after it")
-    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in (rows[0] if rows else ())}
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
 
 
 def _metrics(path: Path) -> tuple[list[dict[str, float]], str]:
@@ -317,8 +400,12 @@ def _metrics(path: Path) -> tuple[list[dict[str, float]], str]:
 
 def losses(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Of a run: name -> steps and values, as `charts.line_chart` takes them."""
-    metrics = read_metrics(folder)
-    return {name.replace("_", " "): (metrics["step"], metrics[name]) for name in metrics if name.endswith("loss")}
+    metrics, found = read_metrics(folder), {}
+    for name in metrics:
+        if name.endswith("loss"):
+            there = np.isfinite(metrics[name])  # the held-out loss is not computed in each step
+            found[name.replace("_", " ")] = metrics["step"][there], metrics[name][there]
+    return found
 
 
 def _cut_metrics(path: Path, step: int) -> None:

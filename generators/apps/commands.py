@@ -38,7 +38,7 @@ def train(options: Namespace) -> int:
         folder = _folder_to_resume(options)
         print(f"Reading {folder} and its data ...", flush=True)
         with checkpoint.lock(folder):
-            run = runs.Run.resume(folder, threads)
+            run = runs.Run.resume(folder, threads, None, options.steps, options.minutes)
             if options.family and resolve(options.family) != run.plan.family:
                 raise UsageError(f"{folder} holds a {run.plan.family}, not a {options.family}")
             return _finish(run, options)
@@ -204,40 +204,73 @@ def denoise(options: Namespace) -> int:
 
 def evaluate(options: Namespace) -> int:
     """The figures as a table, and as JSON where asked."""
+    if options.json:
+        pictures.check_target(options.json)
+    with_threads(options)
+    if Path(options.run).suffix == ".npz":
+        with _unevaluable(options.run):
+            samples = evaluation.read_samples(options.run)
+        if samples is not None:
+            return _evaluate_file(options, *samples)
     family, meta = open_run(options.run)
     if not can(family, "sample"):
         raise UsageError(f"{options.run} holds a {family.name}, which makes no images to evaluate")
-    if options.json:
-        pictures.check_target(options.json)
-    data = data_name(meta)
+    if options.data not in (None, data_name(meta)):
+        raise UsageError(f"{options.run} learnt from {data_name(meta)}, and is compared with that; leave out --data")
     extras = _sampler_options(options, family)
-    folder = options.judge or f"runs/classifier-{Path(data).name}"
-    judge = _judge(folder, data, family)
-    with_threads(options)
+    judge = _judge(options, data_name(meta), family.image_shape)
     with refusals():  # now rather than when all data are there
         family.sample([""], derive_rng(options.seed, "rehearsal"), options.pool, **extras)
-    training, test = _load_for(meta, "train"), _load_for(meta, "test")
-    if tuple(judge.config.values[0]) != tuple(test.classes) or (judge.config.names == ("class",) and test.attributes):
-        raise UsageError(f"the judge in {folder} reads other things than {data} shows; train one on {data}")
-    if len(test.classes) < 2:
-        print("All images are of one class, so the judge has learnt nothing: its features are random ones.")
-    unseen = datasets.load(data, "unseen") if data == "digits" else None
+    test = _load_for(meta, "test")
     if options.n > len(test):
         print(f"There are {len(test):,} test images, so as many samples are drawn, not {options.n:,}.")
+    reference = _reference(options, judge, meta, test, min(options.n, len(test)))
+    with _unevaluable(options.run):
+        figures = evaluation.evaluate(family, reference, options.seed, extras, score=not options.no_score)
+    return _tell(options, family.name, figures, reference)
+
+
+def _evaluate_file(options: Namespace, images: np.ndarray, captions: list[str] | None) -> int:
+    """Samples that another tool has made: the figures for which the images, and perhaps captions, are enough."""
+    if options.data is None:
+        raise UsageError(f"{options.run} holds samples; add --data, the data set that they are to be like")
+    judge, meta = _judge(options, options.data, images.shape[1:]), {"plan": {"data": options.data}}
+    reference = _reference(options, judge, meta, _load_for(meta, "test"), len(images))
+    with _unevaluable(options.run):
+        figures = evaluation.of_images(images, captions, reference) | reference.figures
+    return _tell(options, "samples", figures, reference)
+
+
+def _reference(options: Namespace, judge: Classifier, meta: dict, test, count: int) -> Reference:
+    """What `count` samples are compared with."""
+    data, training = data_name(meta), _load_for(meta, "train")
+    if tuple(judge.config.values[0]) != tuple(test.classes) or (judge.config.names == ("class",) and test.attributes):
+        raise UsageError(f"the judge reads other things than {data} shows; train one on {data}")
+    if len(test.classes) < 2:
+        print("All images are of one class, so the judge has learnt nothing: its features are random ones.")
+    if count <= judge.config.features:
+        print(f"{count:,} samples are no more than the judge's {judge.config.features} dimensions, too few to know "
+              "how they are spread: FID then says little. Take ten times as many.")  # fmt: skip
     plan = meta.get("plan")
     limit = plan.get("limit") if isinstance(plan, dict) else None
-    reference = Reference(
-        judge, training, test, unseen, options.pool,
-        min(options.n, len(test)), limit if type(limit) is int and limit > 0 else None, progress,
-    )  # fmt: skip
+    unseen = datasets.load(data, "unseen") if data == "digits" else None
+    seen = limit if type(limit) is int and limit > 0 else None
+    return Reference(judge, training, test, unseen, options.pool, count, seen, progress)
+
+
+@contextmanager
+def _unevaluable(what: str) -> Iterator[None]:
     try:
-        figures = evaluation.evaluate(family, reference, options.seed, extras, score=not options.no_score)
+        yield
     except metrics.MetricError as error:
-        raise UsageError(f"{options.run} cannot be evaluated: {error}") from error
-    lines = [("", family.name, "real images"), *summary(figures)]
-    width = max(len(name) for name, *_ in lines)
-    for name, value, real in lines:
-        print(f"{name:<{width}}  {value:>12}  {real:>12}")
+        raise UsageError(f"{what} cannot be evaluated: {error}") from error
+
+
+def _tell(options: Namespace, name: str, figures: dict, reference: Reference) -> int:
+    lines = [("", name, "real images"), *summary(figures)]
+    width = max(len(title) for title, *_ in lines)
+    for title, value, real in lines:
+        print(f"{title:<{width}}  {value:>12}  {real:>12}")
     print(f"\n{reference.about_the_judge()} Pure noise has an FID of {figures['fid_noise']:,.0f}.")
     if options.json:
         files.write(options.json, (json.dumps(figures, indent=2) + "\n").encode())
@@ -280,30 +313,30 @@ def _open(options: Namespace, verb: str) -> tuple[Family, dict]:
     return model, meta
 
 
-def _judge(folder: str | Path, data: str, family: Family) -> Classifier:
-    """The trained classifier in a folder, if it can judge what this family paints."""
+def _judge(options: Namespace, data: str, shape: tuple[int, ...]) -> Classifier:
+    """The trained classifier that judges images of this shape (H, W, C)."""
+    folder = options.judge or f"runs/classifier-{Path(data).name}"
     if not Path(folder).exists():
         advice = shlex.join(["inkling", "train", "classifier", "--data", data, "--out", str(folder)])
         raise UsageError(f"there is no judge in {folder}; train one first: {advice}")
     judge, _ = open_run(folder)
     if not isinstance(judge, Classifier):
         raise UsageError(f"{folder} holds a {judge.name}, not a classifier, so it cannot judge")
-    if judge.image_shape != family.image_shape:
-        raise UsageError(f"the judge in {folder} reads images of {judge.image_shape}, not {family.image_shape}")
+    if judge.image_shape != tuple(shape):
+        raise UsageError(f"the judge in {folder} reads images of {judge.image_shape}, not {tuple(shape)}")
     return judge
 
 
 def _folder_to_resume(options: Namespace) -> Path:
     if options.out is None and options.family is None:
         raise UsageError("--resume needs --out: the folder of the run to go on with")
-    planned = [options.set or None, *(getattr(options, n) for n in ("steps", "minutes", "limit", "seed", *PICTURES))]
+    planned = [options.set or None, *(getattr(options, n) for n in ("limit", "seed", *PICTURES))]
     if options.out is not None:
         planned.append(options.data)  # else it says, with the family, which folder is meant
     if any(value is not None for value in planned):
         raise UsageError(
-            "--resume goes on with the run as it was planned; "
-            f"leave out --set, --steps, --minutes, --limit, --seed, --{', --'.join(PICTURES)}, "
-            "and beside --out also --data"
+            "--resume goes on with the run as it was planned, or with --steps or --minutes for longer; "
+            f"leave out --set, --limit, --seed, --{', --'.join(PICTURES)}, and beside --out also --data"
         )
     folder = Path(options.out or f"runs/{resolve(options.family)}-{Path(_given(options.data, 'digits')).name}")
     if not (folder / "checkpoint.npz").exists():
@@ -354,14 +387,24 @@ def _captions(options: Namespace, model: Family, meta: dict) -> tuple[list[str],
         captions = [options.caption[i % len(options.caption)] for i in range(options.n)]
         _check(options.caption, model)
         return captions, np.full(options.n, -1)
-    try:
-        dataset = _load_for(meta, "test", options.n)
-    except datasets.DataError:
-        if not Path(data_name(meta)).is_dir():
-            raise
-        # a folder of few pictures has none for testing
-        dataset = _load_for(meta, "train", options.n)
-    return captions_of(dataset, options.n)
+    kept, labels = _kept_captions(meta)
+    if options.n > len(kept):  # all that are in the data, if those are there
+        try:
+            return captions_of(_load_for(meta, "test", options.n), options.n)
+        except datasets.DataError:
+            if not kept:
+                raise
+    chosen = np.arange(options.n) % len(kept)
+    return [kept[i] for i in chosen], labels[chosen]
+
+
+def _kept_captions(meta: dict) -> tuple[list[str], np.ndarray]:
+    """Those of test images, and their labels, that a checkpoint keeps; older ones keep none."""
+    captions, labels = meta.get("captions"), meta.get("labels")
+    whole = isinstance(captions, list) and isinstance(labels, list) and len(captions) == len(labels)
+    if not whole or not all(isinstance(c, str) for c in captions) or not all(type(i) is int for i in labels):
+        return [], np.zeros(0, np.int64)
+    return captions, np.array([min(max(-1, i), 2**31) for i in labels], np.int64)
 
 
 def _test_images(options: Namespace, model: Family, meta: dict) -> tuple[np.ndarray, list[str], np.ndarray]:

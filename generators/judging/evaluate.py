@@ -4,17 +4,19 @@ The judge learnt from the first half of the training images (30,000 of 60,000). 
 what real images score: the floor of each figure. One sample is drawn for each test image, under its fullest caption,
 and rounded to bytes before anything is measured: captions have the frequencies of the data, and the samples are the
 very ones that `inkling sample RUN -n 10000 --out x.npz` writes, for other judges to look at. Besides, some are drawn
-under combinations never trained on, and some under the name of each class alone. Where fewer are drawn, the floor is
-that of as many real images: the smaller two clouds of the same kind, the larger the distance between them.
+under combinations never trained on, and some under the name of each class alone. With fewer samples the floor uses as
+few real images: FID grows as sets shrink.
 
     reference = Reference(judge, training, test, unseen)     # once for each data set
     figures = evaluate(family, reference, seed=0)
 """
 
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 
@@ -22,12 +24,14 @@ from datasets.dataset import Dataset
 from generators.family import Family
 from generators.judging import metrics
 from generators.judging.classifier import Classifier, Reading, accuracy, accuracy_score, cut, judged_count
+from generators.judging.metrics import MetricError
 from generators.showing.pictures import to_uint8
 from nn.parallel import Threads, derive_rng
 
 CHUNK = 500  # samples drawn at a time, to bound memory
 UNSEEN = 2000  # samples drawn under combinations never trained on
 DRAWS, NAMED = 40, 2000  # of each class's name, to see how they vary; fewer where the classes would need more in all
+LARGEST_FILE = 4 << 30  # bytes of samples that another tool has made
 SCORE_STEPS = 800  # of the classifier that learns from samples alone
 Progress = Callable[[Iterable, str, int], Iterable]  # wraps a loop of so many rounds, and says what it does
 
@@ -144,28 +148,13 @@ def evaluate(
     captions, labels = captions_of(test, count)
     start = time.perf_counter()
     images = draw(family, captions, seed, reference.threads, options, reference.progress)
-    seconds = time.perf_counter() - start
-    reading = judge.judge(images, reference.threads)
-    precision, recall = metrics.precision_recall(
-        reference.reading.features, reading.features, threads=reference.workers
-    )
-    fid = metrics.frechet_distance(reading.features, reference.moments)
     figures = {
         "family": family.name,
         "seed": seed,
         "options": dict(options or {}),
         "parameters": family.parameter_count(),
-        "samples": count,
-        "sampling_seconds": seconds,
-        "fid": fid,
-        "fid_ratio": fid / reference.figures["fid_floor"],
-        "precision": precision,
-        "recall": recall,
-        "sharpness": metrics.sharpness(images),
-        **metrics.copying(
-            metrics.nearest(images, reference.seen, reference.workers)[0], reference.test_distances
-        ),
-        "match": metrics.caption_match(reading.values, judge.asked(captions)),
+        "sampling_seconds": time.perf_counter() - start,
+        **of_images(images, captions, reference),
     }
     if reference.unseen is not None:
         new, _ = captions_of(reference.unseen, min(UNSEEN, count))
@@ -184,6 +173,60 @@ def evaluate(
         figures["accuracy_score"] = reference.score(images[:few], labels[:few], f"learning from {family.name}")
         figures["accuracy_score_real"] = reference.real_score
     return figures | reference.figures
+
+
+def of_images(images: np.ndarray, captions: list[str] | None, reference: Reference) -> dict:
+    """The figures for which images are enough, (N, H, W, C) uint8, and `match` if their captions are known."""
+    reading = reference.judge.judge(images, reference.threads)
+    precision, recall = metrics.precision_recall(
+        reference.reading.features, reading.features, threads=reference.workers
+    )
+    fid = metrics.frechet_distance(reading.features, reference.moments)
+    figures = {
+        "samples": len(images),
+        "fid": fid,
+        "fid_ratio": fid / reference.figures["fid_floor"],
+        "precision": precision,
+        "recall": recall,
+        "sharpness": metrics.sharpness(images),
+        **metrics.copying(
+            metrics.nearest(images, reference.seen, reference.workers)[0], reference.test_distances
+        ),
+    }
+    if captions is None:
+        return figures
+    return figures | {"match": metrics.caption_match(reading.values, reference.judge.asked(captions))}
+
+
+def read_samples(path: str | Path) -> tuple[np.ndarray, list[str] | None] | None:
+    """Images uint8 (N, H, W, C) and captions, if it has any, of an .npz file; None if it has no array `images`.
+
+    Raises MetricError, in one sentence, for a file that is none, or too large, and for images that are none.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+        if "images.npy" not in sizes:
+            return None
+        if sum(sizes.values()) > LARGEST_FILE:
+            raise MetricError(f"{path} holds more than {LARGEST_FILE >> 30} GB of arrays")
+        with np.load(path, allow_pickle=False) as file:
+            images, captions = file["images"], file.get("captions")
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        raise error if isinstance(error, FileNotFoundError | MetricError) else MetricError(
+            f"{path} cannot be read as arrays: {error}"
+        ) from error
+    if images.ndim == 3:
+        images = images[..., None]
+    numbers = images.dtype == np.uint8 or images.dtype.kind == "f" and np.isfinite(images).all()
+    if images.ndim != 4 or not numbers or images.dtype.kind == "f" and not 0 <= images.min() <= images.max() <= 1:
+        raise MetricError(
+            f"`images` of {path} must be bytes, or numbers from 0 to 1, of shape (N, H, W) or (N, H, W, C); "
+            f"given {images.dtype} of shape {images.shape}"
+        )
+    if captions is not None and captions.shape != (len(images),):
+        raise MetricError(f"{path} has {len(images)} images, and captions of shape {captions.shape}")
+    return to_uint8(images), None if captions is None else [str(caption) for caption in captions]
 
 
 def captions_of(dataset: Dataset, count: int) -> tuple[list[str], np.ndarray]:

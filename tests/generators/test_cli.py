@@ -190,6 +190,8 @@ def test_resume(tmp_path, capsys):
     (suggested,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Try: inkling "))
     assert cli.parser().parse_args(shlex.split(suggested)[2:]).run == folder  # what one pastes into a shell
     assert main(["train", "--resume", "--out", folder]) == 0
+    assert "--steps is the length" in refused(capsys, "train", "--resume", "--out", folder, "--steps", "2")
+    assert main(["train", "--resume", "--out", folder, "--steps", "3"]) == 0
     for planned in (("--set", "width=16"), ("--seed", "0"), ("--data", "digits"), ("--limit", "9")):
         assert planned[0] in refused(capsys, "train", "--resume", "--out", folder, *planned)
     assert "holds a vae" in refused(capsys, "train", "gan", "--resume", "--out", folder)

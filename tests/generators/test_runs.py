@@ -40,7 +40,8 @@ def test_a_run_leaves_a_checkpoint_metrics_and_samples(tmp_path):
     assert lines == metrics
     assert len(list((tmp_path / "x/samples").glob("*.png"))) == 10
     drawn = runs.losses(tmp_path / "x")
-    assert drawn.keys() == {"read loss", "write loss"} and all(len(x) == len(y) == 10 for x, y in drawn.values())
+    names = {"read loss", "write loss", "held out read loss", "held out write loss"}
+    assert drawn.keys() == names and all(len(x) == len(y) == 10 for x, y in drawn.values())
     assert "<polyline" in (tmp_path / "x/loss.svg").read_text()
     _, meta = checkpoint.load(tmp_path / "x/checkpoint.npz")
     assert meta["step"] == 10 and meta["family"] == "toy"
@@ -79,6 +80,54 @@ def test_a_lost_run_goes_on_with_equal_bits(tmp_path, kill_at):
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
     assert (tmp_path / "whole/metrics.jsonl").read_text() == (tmp_path / "lost/metrics.jsonl").read_text()
+
+
+def test_the_held_out_loss_is_that_of_test_images_and_changes_nothing(tmp_path, monkeypatch):
+    """Catches a loss of training images, other images or noise each time, and numbers that training would have used."""
+    finish(start(tmp_path / "with"))
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Run, "held_out", lambda run: {})
+        finish(start(tmp_path / "without"))
+    (one, _), (two, _) = (checkpoint.load(tmp_path / name / "checkpoint.npz") for name in ("with", "without"))
+    assert all((one[name] == two[name]).all() for name in one)
+    run = start(tmp_path / "x")
+    seen, loss = [], Toy.loss
+    with monkeypatch.context() as patch:
+        patch.setattr(Toy, "loss", lambda self, shard, rng: seen.append(shard) or loss(self, shard, rng))
+        assert run.held_out() == run.held_out() and len(run.held_out()) == 2
+    test = datasets.load("digits", "test", limit=runs.CAPTIONS).images
+    assert sum(len(shard.images) for shard in seen) == 3 * 2 * run.plan.config.batch_size
+    assert all((test[shard.indices] == np.rint(shard.images * 255)).all() for shard in seen)
+    monkeypatch.setattr(runs, "HELD_OUT", 5)
+    assert [("held_out_read_loss" in metrics) for metrics in finish(run)] == [True, False] * 5
+    assert len(runs.losses(tmp_path / "x")["held out read loss"][0]) == 5
+
+
+def test_a_finished_run_can_be_lengthened(tmp_path, capsys):
+    """Catches a length that the plan forgets, a rate that stays at zero, and minutes taken for all of the time."""
+    finish(start(tmp_path / "x", steps=4))
+    with pytest.raises(RunError, match="has made 4 steps"):
+        Run.resume(tmp_path / "x", pool(), steps=4)
+    run = Run.resume(tmp_path / "x", pool(), steps=8)
+    assert "goes on at 50% of its highest, not at 0%" in capsys.readouterr().out
+    metrics = finish(run)
+    assert [m["step"] for m in metrics] == [4, 5, 6, 7] and metrics[0]["read_rate"] == pytest.approx(0.01 * 0.5)
+    assert metrics[-1]["read_rate"] < metrics[0]["read_rate"]
+    again = Run.resume(tmp_path / "x", pool())
+    assert again.plan.steps == again.trainer.step_number == 8
+    arrays, meta = checkpoint.load(tmp_path / "x/checkpoint.npz")
+    checkpoint.save(tmp_path / "x/checkpoint.npz", arrays, meta | {"seconds": 16.0})
+    assert Run.resume(tmp_path / "x", pool(), minutes=0.5).plan.steps == 8 + 15
+
+
+def test_without_a_terminal_a_line_now_and_then(tmp_path, monkeypatch, capsys):
+    """Catches hundreds of bars in a log."""
+    list(start(tmp_path / "x").go())
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(runs, "LOG_SECONDS", -1)
+    list(start(tmp_path / "y").go())
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10 and all(line.startswith("toy: step ") and "minutes left" in line for line in lines)
 
 
 @pytest.mark.parametrize("stops", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP, signal.SIGHUP, signal.SIGTERM]])

@@ -1,6 +1,7 @@
 """A folder of one's own pictures, in colour and of another size than 28x28, from `train` to `edit`, by every family."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -51,6 +52,22 @@ def test_every_family_learns_and_paints_them(folder, tmp_path, family, capsys):
     resumed = Run.resume(run, pool())
     assert resumed.plan.pictures == {"size": 16, "color": True, "mirror": True, "paper": "white"}
     assert len(resumed.dataset) == 40
+
+
+def test_a_run_is_sampled_without_its_data(folder, tmp_path, monkeypatch):
+    """Catches a relative folder that is looked for in another place, and captions that a checkpoint does not keep."""
+    shutil.copytree(folder, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    sets = sets_of(registry.FAMILIES["vae"].tiny)
+    assert main(["train", "vae", "--data", "data", "--out", "run", "--steps", "1", *sets]) == 0
+    assert main(["sample", "run", "-n", "4", "--out", "with.npz"]) == 0
+    shutil.rmtree(tmp_path / "data")
+    (tmp_path / "away").mkdir()
+    monkeypatch.chdir(tmp_path / "away")
+    assert main(["sample", str(tmp_path / "run"), "-n", "4", "--out", "without.npz"]) == 0
+    first, second = np.load(tmp_path / "with.npz"), np.load("without.npz")
+    assert all((first[name] == second[name]).all() for name in ("images", "captions", "labels"))
+    assert set(first["labels"].tolist()) == {0, 1}
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,37 @@ def test_captions_are_judged_by_what_they_say(judge, threads):
     assert "never seen: stroke" in {name for name, *_ in evaluate.summary(figures)}
 
 
+def test_samples_of_another_tool_are_judged(tmp_path, reference, monkeypatch, capsys):
+    """Catches figures of a file that differ from those of the model that painted it, and files taken on trust."""
+    monkeypatch.setattr(commands, "open_run", lambda run: (reference.judge, {}))
+    splits = {"train": reference.training, "test": reference.test}
+    monkeypatch.setattr(commands.datasets, "load", lambda name, split, limit=None: splits[split])
+    captions, _ = evaluate.captions_of(reference.test, 120)
+    painted = evaluate.draw(Copier(reference.training), captions, 0)
+    expected = evaluate.evaluate(Copier(reference.training), reference, score=False)
+
+    def judged(**arrays):
+        np.savez(tmp_path / "x.npz", **arrays)
+        arguments = ["evaluate", str(tmp_path / "x.npz"), "--judge", str(tmp_path), "--data", "squares"]
+        status = cli.main([*arguments, "--json", str(tmp_path / "x.json")])
+        return status, json.loads((tmp_path / "x.json").read_text()) if status == 0 else capsys.readouterr().err
+
+    status, figures = judged(images=painted[..., 0], captions=captions)
+    assert status == 0 and figures["fid"] == expected["fid"] and figures["match"] == expected["match"]
+    status, figures = judged(images=painted / np.float32(255))  # without captions
+    assert status == 0 and figures["fid"] == expected["fid"] and "match" not in figures
+    assert "too few" not in capsys.readouterr().out
+    assert judged(images=painted[:12])[0] == 0 and "12 samples are no more than" in capsys.readouterr().out
+    for wrong, words in (
+        ({"images": painted.astype(float)}, "numbers from 0 to 1"), ({"images": painted[0, 0]}, "of shape (8, 1)"),
+        ({"images": painted[:, :4]}, "reads images of"), ({"images": painted, "captions": ["a"]}, "captions of shape"),
+        ({"images": np.array([{}])}, "cannot be read"), ({"images": painted[:2]}, "at least 4"),
+    ):  # fmt: skip
+        status, sentence = judged(**wrong)
+        assert status == 2 and words in sentence and len(sentence.splitlines()) == 1, (words, sentence)
+    assert cli.main(["evaluate", str(tmp_path / "x.npz")]) == 2 and "add --data" in capsys.readouterr().err
+
+
 def test_evaluate_says_what_is_missing(tmp_path, judge, capsys):
     meta = {"family": "classifier", "config": to_json(judge.config), "plan": {"data": "digits"}}
     checkpoint.save(tmp_path / "checkpoint.npz", {f"ema/{name}": a for name, a in judge.state().items()}, meta)
