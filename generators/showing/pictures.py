@@ -49,23 +49,16 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
 
 
 def grid(
-    images: np.ndarray,
-    columns: int | None = None,
-    captions: Sequence[str] | None = None,
-    title: str = "",
-    scale: int | None = None,
+    images: np.ndarray, columns: int | None = None, captions: Sequence[str] | None = None, title: str = ""
 ) -> Image.Image:
-    """All images as one picture, row by row, each above its caption; near-square unless `columns` says otherwise.
-
-    `scale` is a whole number of screen pixels for each image pixel; by default as many as give a tile of 84.
-    """
+    """All images as one picture, row by row, each above its caption; near-square unless `columns` says otherwise."""
     tiles = to_uint8(images)
     count, height, width, channels = tiles.shape
     if count == 0:
         raise PictureError("a grid needs at least one image")
     if captions is not None and len(captions) != count:
         raise PictureError(f"{count} images need {count} captions, not {len(captions)}")
-    scale = scale or _scale(height, width)
+    scale = _scale(height, width)
     columns = min(columns or _near_square(count), count)
     height, width, gap = height * scale, width * scale, _gap(scale)
     font, title_font = _font(width / 7), _font(max(15, width / 5))
@@ -95,9 +88,7 @@ def grid(
     return picture
 
 
-def rows(
-    images: Mapping[str, np.ndarray], columns: Sequence[str] = (), title: str = "", scale: int | None = None
-) -> Image.Image:
+def rows(images: Mapping[str, np.ndarray], columns: Sequence[str] = ()) -> Image.Image:
     """One row of images for each title: families side by side, a film strip, an edit before and after.
 
     `images` maps a row's title to (N, H, W, C); rows may differ in length, not in the size of their images. `columns`
@@ -111,25 +102,22 @@ def rows(
     if len(columns) > count:
         raise PictureError(f"{len(columns)} column titles for at most {count} images in a row")
     (height, width, channels), = shapes
-    scale = scale or _scale(height, width)
+    scale = _scale(height, width)
     height, width, gap = height * scale, width * scale, _gap(scale)
-    font, title_font = _font(max(13, width / 6)), _font(max(15, width / 5))
-    margin = gap * 4
+    font, margin = _font(max(13, width / 6)), gap * 4
     heads = [_wrap(head, font, width) for head in columns]
     head_height = max(map(len, heads), default=0) * _line(font) + (gap * 2 if heads else 0)
     side = max(font.getlength(name) for name in strips)
     left = margin + (math.ceil(side) + margin if side else 0)
-    title_height = _line(title_font) + margin if title else 0
-    top = margin + title_height + head_height
+    top = margin + head_height
     picture = _paper(
         left + count * (width + gap) - gap + margin, top + len(strips) * (height + gap) - gap + margin, channels
     )
     draw = ImageDraw.Draw(picture)
-    _text(draw, (margin, margin), _shorten(title, title_font, picture.width - 2 * margin), title_font, TEXT)
     for column, lines in enumerate(heads):
         x = left + column * (width + gap) + width / 2
         for number, line in enumerate(lines):
-            y = margin + title_height + head_height - gap * 2 - (len(lines) - number) * _line(font)
+            y = top - gap * 2 - (len(lines) - number) * _line(font)
             _text(draw, (x, y), line, font, FAINT, anchor="ma")
     for row, (name, strip) in enumerate(strips.items()):
         y = top + row * (height + gap)

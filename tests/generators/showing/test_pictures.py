@@ -46,16 +46,18 @@ def test_to_uint8_names_what_is_wrong(wrong, word):
 
 
 @settings(max_examples=20)
-@given(count=st.integers(1, 12), columns=st.integers(1, 5), scale=st.integers(1, 3), colour=st.booleans())
-def test_grid_shows_every_pixel_row_by_row(count, columns, scale, colour):
-    tiles = np.random.default_rng(count).integers(1, 256, (count, 7, 5, 3 if colour else 1), dtype=np.uint8)
-    picture = np.asarray(pictures.grid(tiles, columns=columns, scale=scale))
+@given(count=st.integers(1, 12), columns=st.integers(1, 5), enlarged=st.integers(1, 3), colour=st.booleans())
+def test_grid_shows_every_pixel_row_by_row(count, columns, enlarged, colour):
+    shape = count, 28 // enlarged, 5, 3 if colour else 1
+    tiles = np.random.default_rng(count).integers(1, 256, shape, dtype=np.uint8)
+    picture = np.asarray(pictures.grid(tiles, columns=columns))
     picture = picture if colour else picture[..., None]
+    height, scale = tiles.shape[1], 3 * enlarged  # to 84 pixels
     gap = pictures._gap(scale)
     for number, tile in enumerate(tiles):
-        y = 3 * gap + number // columns * (7 * scale + gap)
+        y = 3 * gap + number // columns * (height * scale + gap)
         x = 3 * gap + number % columns * (5 * scale + gap)
-        shown = picture[y : y + 7 * scale, x : x + 5 * scale]
+        shown = picture[y : y + height * scale, x : x + 5 * scale]
         assert np.array_equal(shown, tile.repeat(scale, 0).repeat(scale, 1))
 
 
@@ -74,10 +76,12 @@ def test_captions_make_room_and_long_ones_are_shortened(images):
 
 
 def test_rows_place_unequal_rows_below_each_other(images):
-    picture = pictures.rows({"": images[:4]}, scale=2)
-    longer = pictures.rows({"": images[:4], "below": images[4:]}, columns=["first", "second"], scale=2)
+    picture = pictures.rows({"": images[:4]})
+    longer = pictures.rows({"": images[:4], "below": images[4:]}, columns=["first", "second"])
     assert longer.height > picture.height and longer.width > picture.width
-    assert np.asarray(picture)[8:22, 16:26].max() > 0  # four gaps of margin, and no column for titles
+    pixels, margin = np.asarray(picture), 4 * pictures._gap(12)
+    assert np.array_equal(pixels[margin : margin + 84, margin : margin + 60].mean(axis=1) > 0, [True] * 84)
+    assert pixels[:, :margin].max() == 0  # no column for titles
     with pytest.raises(PictureError, match="one shape"):
         pictures.rows({"a": images, "b": images[:, :4]})
     with pytest.raises(PictureError, match="column titles"):
