@@ -42,7 +42,7 @@ from generators.parts.patches import check_size
 from generators.parts.text import TextEncoder
 from nn import functional as F
 from nn.modules import Module
-from nn.parallel import Threads, derive_rng, map_shards
+from nn.parallel import Threads, map_shards
 from nn.tensor import Tensor
 
 SAMPLING_STEPS = 50  # unless told otherwise
@@ -77,6 +77,16 @@ class DDPMConfig(DiffusionConfig):
 # Ink has no texture, and its captions say more: training mostly on the middle of the noise, and more guidance, also at
 # higher noise, where size and slant are decided.
 OF_INK = {"training_times": "middle", "guidance": 5.0, "edit_guidance": 5.0, "guided_levels": (0.15, 150.0)}
+
+
+class Fresh:
+    """Noise for several images, each from a generator of its own, so that none depends on how many there are."""
+
+    def __init__(self, rngs: list[np.random.Generator]):
+        self.rngs = rngs
+
+    def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.stack([rng.standard_normal(shape[1:]) for rng in self.rngs])
 
 
 class DDPM(AutoEncode, Family):
@@ -196,15 +206,12 @@ class DDPM(AutoEncode, Family):
         """
         times, captions = self.times(steps), self.asked(captions, rng)
         tokens, start = self.vocabulary.encode(captions), self.noise(len(captions), rng)
-        seed = int(rng.integers(2**63))
+        rngs = rng.spawn(len(captions))
         step = process.posterior if eta == 1 else partial(process.ddim_step, eta=eta)
 
         def paint(part: slice) -> np.ndarray:
-            shard_rng = derive_rng(seed, "sampling", part.start)
-            denoiser = self.denoiser(tokens[part], guidance)
-            return process.sample(
-                denoiser, start[part], times, self.alpha_bar, step, shard_rng, second_order=eta == 0
-            )
+            denoiser, fresh = self.denoiser(tokens[part], guidance), Fresh(rngs[part])
+            return process.sample(denoiser, start[part], times, self.alpha_bar, step, fresh, second_order=eta == 0)
 
         return to_unit(map_shards(paint, len(captions), self.config.shard_size, threads, processes=True))
 

@@ -101,6 +101,18 @@ def test_samples_are_of_the_captions_asked_for_in_turn(inkling, family, data):
     assert all(classes[label] in caption for label, caption in zip(labels, captions, strict=True))
 
 
+@every_family
+def test_more_pictures_begin_with_the_fewer(inkling, family):
+    """Catches noise that depends on how many pictures are painted at once, with any option that the family has."""
+    values = {"sample-steps": 5, "guidance": 1.5, "eta": 1, "temperature": 0.8}
+    known = {name.replace("steps", "sample-steps") for name in registry.FAMILIES[family].sampling}
+    options = [f"--{name}={value}" for name, value in values.items() if name in known]
+    for told in ([], options, options[:1]):
+        few, many = (arrays(inkling("sample", family, "digits", "-n", n, "--caption=seven", *told), int(n))[0]
+                     for n in ("3", "12"))  # fmt: skip
+        np.testing.assert_allclose(many[:3].astype(int), few, atol=1)  # sums are rounded by the size of a batch
+
+
 @every_data
 @ways_through_noise
 def test_images_of_the_test_split_are_rebuilt(inkling, family, data):

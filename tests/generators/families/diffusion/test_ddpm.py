@@ -15,10 +15,10 @@ import datasets
 from bench import models
 from generators import runs
 from generators.families.diffusion import process
-from generators.families.diffusion.ddpm import DDPM, MAX_GUESS, DDPMConfig, weight_at
+from generators.families.diffusion.ddpm import DDPM, MAX_GUESS, DDPMConfig, Fresh, weight_at
 from generators.family import OptimiserConfig, Shard
 from nn.optim import AdamW
-from nn.parallel import FlatParameters, Threads, derive_rng
+from nn.parallel import FlatParameters, Threads
 from nn.tensor import Tensor
 from tests.nn.test_parallel import accumulate
 
@@ -208,7 +208,7 @@ def test_eta_chooses_the_sampler():
         painted.append(made.sample(["dark", "bright"] * 2, np.random.default_rng(0), Threads(1), steps=6, eta=eta))
         rng = np.random.default_rng(0)
         start = made.noise(4, rng)
-        fresh = derive_rng(int(rng.integers(2**63)), "sampling", 0)
+        fresh = Fresh(rng.spawn(4))
         x = process.sample(
             made.denoiser(tokens, None), start, made.times(6), made.alpha_bar, step, fresh, second_order=second_order
         )
