@@ -133,12 +133,13 @@ def load(run: str | Path) -> Family:
 
 
 def open_run(run: str | Path) -> tuple[Family, dict]:
-    """The model as `load` gives it, and what the checkpoint says about the run: its plan, step and machine."""
+    """The model as `load` gives it, and what the checkpoint says about the run: its plan (a dict), step and machine."""
     path = Path(run)
     if path.is_dir():
         path = path / "checkpoint.npz"
     arrays, meta = renamed.load(path)
-    return restore(arrays, meta, path), meta
+    plan = meta.get("plan")
+    return restore(arrays, meta, path), {**meta, "plan": plan if isinstance(plan, dict) else {}}
 
 
 def restore(arrays: dict[str, np.ndarray], meta: dict, path: Path) -> Family:

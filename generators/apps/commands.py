@@ -44,8 +44,8 @@ def train(options: Namespace) -> int:
             return _finish(run, options)
     if not options.family:
         raise UsageError(f"train what? One of {', '.join(FAMILIES)}")
-    name, data, seed = resolve(options.family), _given(options.data, "digits"), _given(options.seed, 0)
-    folder = Path(options.out or f"runs/{name}-{Path(data).name}")
+    name, folder, seed = resolve(options.family), _run_folder(options), options.seed or 0
+    data = "digits" if options.data is None else options.data
     runs.refuse_to_overwrite(folder)
     how = {name: getattr(options, name) for name in PICTURES if getattr(options, name) is not None}
     dataset = _load(data, "train", options.limit, how)
@@ -61,11 +61,6 @@ def train(options: Namespace) -> int:
     plan = runs.plan_run(name, data, dataset, config, seed, threads, options.steps, minutes, options.limit, how)
     with runs.new_folder(folder), checkpoint.lock(folder):
         return _finish(runs.start(folder, plan, dataset, threads), options)
-
-
-def _given(value, default):
-    """An option of `train` as it was given: --resume needs to know whether it was."""
-    return default if value is None else value
 
 
 def _finish(run: runs.Run, options: Namespace) -> int:
@@ -208,7 +203,7 @@ def evaluate(options: Namespace) -> int:
         pictures.check_target(options.json)
     with_threads(options)
     if Path(options.run).suffix == ".npz":
-        with _unevaluable(options.run):
+        with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
             samples = evaluation.read_samples(options.run)
         if samples is not None:
             return _evaluate_file(options, *samples)
@@ -225,7 +220,7 @@ def evaluate(options: Namespace) -> int:
     if options.n > len(test):
         print(f"There are {len(test):,} test images, so as many samples are drawn, not {options.n:,}.")
     reference = _reference(options, judge, meta, test, min(options.n, len(test)))
-    with _unevaluable(options.run):
+    with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
         figures = evaluation.evaluate(family, reference, options.seed, extras, score=not options.no_score)
     return _tell(options, family.name, figures, reference)
 
@@ -236,7 +231,7 @@ def _evaluate_file(options: Namespace, images: np.ndarray, captions: list[str] |
         raise UsageError(f"{options.run} holds samples; add --data, the data set that they are to be like")
     judge, meta = _judge(options, options.data, images.shape[1:]), {"plan": {"data": options.data}}
     reference = _reference(options, judge, meta, _load_for(meta, "test"), len(images))
-    with _unevaluable(options.run):
+    with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
         figures = evaluation.of_images(images, captions, reference) | reference.figures
     return _tell(options, "samples", figures, reference)
 
@@ -251,19 +246,10 @@ def _reference(options: Namespace, judge: Classifier, meta: dict, test, count: i
     if count <= judge.config.features:
         print(f"{count:,} samples are no more than the judge's {judge.config.features} dimensions, too few to know "
               "how they are spread: FID then says little. Take ten times as many.")  # fmt: skip
-    plan = meta.get("plan")
-    limit = plan.get("limit") if isinstance(plan, dict) else None
+    limit = meta["plan"].get("limit")
     unseen = datasets.load(data, "unseen") if data == "digits" else None
     seen = limit if type(limit) is int and limit > 0 else None
     return Reference(judge, training, test, unseen, options.pool, count, seen, progress)
-
-
-@contextmanager
-def _unevaluable(what: str) -> Iterator[None]:
-    try:
-        yield
-    except metrics.MetricError as error:
-        raise UsageError(f"{what} cannot be evaluated: {error}") from error
 
 
 def _tell(options: Namespace, name: str, figures: dict, reference: Reference) -> int:
@@ -338,10 +324,14 @@ def _folder_to_resume(options: Namespace) -> Path:
             "--resume goes on with the run as it was planned, or with --steps or --minutes for longer; "
             f"leave out --set, --limit, --seed, --{', --'.join(PICTURES)}, and beside --out also --data"
         )
-    folder = Path(options.out or f"runs/{resolve(options.family)}-{Path(_given(options.data, 'digits')).name}")
+    folder = _run_folder(options)
     if not (folder / "checkpoint.npz").exists():
         raise UsageError(f"there is no run to resume in {folder} (no checkpoint.npz)")
     return folder
+
+
+def _run_folder(options: Namespace) -> Path:
+    return Path(options.out or f"runs/{resolve(options.family)}-{Path(options.data or 'digits').name}")
 
 
 def _settings(pairs: list[str]) -> dict[str, str]:
@@ -363,16 +353,14 @@ def _load(data: str, split: str, limit: int | None, how: dict):
 
 def _load_for(meta: dict, split: str, limit: int | None = None, data: str | None = None):
     """The data set of a checkpoint's run, or another, with pictures read as the run read them."""
-    data, plan = data or data_name(meta), meta.get("plan")
-    how = plan.get("pictures") if isinstance(plan, dict) else None
+    data, how = data or data_name(meta), meta["plan"].get("pictures")
     how = {name: how[name] for name in PICTURES if name in how} if isinstance(how, dict) and Path(data).is_dir() else {}
     return _load(data, split, limit, how)
 
 
 def data_name(meta: dict) -> str:
     """The data set that a checkpoint's run was planned for; a foreign checkpoint may name none."""
-    plan = meta.get("plan")
-    return str(plan.get("data", "digits") if isinstance(plan, dict) else "digits")
+    return str(meta["plan"].get("data", "digits"))
 
 
 def _check(captions: list[str], model: Family) -> None:
@@ -430,12 +418,12 @@ def _sampler_options(options: Namespace, model: Family) -> dict:
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def refusals(of: type[ValueError] = ValueError, what: str = "") -> Iterator[None]:
     """What a model refuses to do with the options given is the user's to mend; its message is a sentence already."""
     try:
         yield
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    except of as error:
+        raise UsageError(f"{what}{error}") from error
 
 
 def _side_by_side(images: dict[str, np.ndarray], captions: list[str]) -> dict:

@@ -11,7 +11,7 @@ def lines(run: str) -> list[str]:
     """One line for each thing that is known.  Raises CheckpointError as `open_run`, RunError for a damaged log."""
     model, meta = open_run(run)
     folder, row = Path(run), FAMILIES[model.name]
-    plan = meta["plan"] if isinstance(meta.get("plan"), dict) else {}
+    plan = meta["plan"]
     file = folder / "checkpoint.npz" if folder.is_dir() else folder
     seconds = meta.get("seconds")
     facts = {
