@@ -259,7 +259,7 @@ def _add_evaluate(commands) -> None:
     evaluate.add_argument(
         "--no-score", action="store_true", help="leave out the accuracy score, for which two classifiers are trained"
     )
-    evaluate.add_argument("--json", metavar="FILE", help="also write the figures there")
+    evaluate.add_argument("--json", metavar="FILE", help="also write the figures there; info shows RUN/figures.json")
     _threads(evaluate)
 
 

@@ -1,10 +1,14 @@
 """`inkling info`: what is in a run's folder, or in a checkpoint file."""
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from generators import runs
+from generators.judging.evaluate import summary
 from generators.registry import FAMILIES, open_run
+
+FIGURES = "figures.json"  # where `inkling evaluate --json` may leave its figures
 
 
 def lines(run: str) -> list[str]:
@@ -27,5 +31,11 @@ def lines(run: str) -> list[str]:
     }
     if folder.is_dir() and (folder / "metrics.jsonl").exists():
         facts |= {name: f"{values[-1]:.4g}" for name, (_, values) in runs.losses(folder).items()}
+    if (folder / FIGURES).exists():
+        try:
+            facts |= {name: f"{value} (real: {real})" if real else value
+                      for name, value, real in summary(json.loads((folder / FIGURES).read_text()))}  # fmt: skip
+        except (ValueError, LookupError, TypeError, AttributeError):
+            facts[FIGURES] = "not what `inkling evaluate --json` writes"
     width = max(map(len, facts))
     return [f"{name:<{width}}  {fact}" for name, fact in facts.items() if fact is not None]

@@ -20,6 +20,11 @@ from generators.config import with_text
 from nn import checkpoint
 from nn.parallel import Threads
 
+FIGURES = (
+    "fid", "fid_floor", "fid_ratio", "precision", "precision_real", "recall", "recall_real", "sharpness",
+    "sharpness_real", "nearest_mean", "nearest_mean_test", "copies",
+)  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def digits():
@@ -87,6 +92,12 @@ def test_info_says_what_a_run_is(started, tmp_path, capsys):
     assert told["words"].split(", ") == list(HANDWRITING.vocabulary) and told["loss"] == "2" and "kl" not in told
     assert told["steps"].startswith(f"0 of 5, of {model.config.batch_size} images") and told["time"] == "0.0 minutes"
     assert float(told["size"].split()[0]) == round((folder / "checkpoint.npz").stat().st_size / 1e6, 1)
+    (folder / "figures.json").write_text(json.dumps(dict.fromkeys(FIGURES, 1.5)))
+    assert main(["info", str(folder)]) == 0
+    assert "FID                  1.500 (real: 1.500)" in capsys.readouterr().out.splitlines()
+    for damaged in ("[]", "{", '{"fid": null}'):
+        (folder / "figures.json").write_text(damaged)
+        assert main(["info", str(folder)]) == 0 and "figures.json  not what" in capsys.readouterr().out
     arrays, meta = checkpoint.load(folder / "checkpoint.npz")
     checkpoint.save(tmp_path / "x.npz", arrays, {**meta, "plan": [], "step": "\x1b", "seconds": None})
     assert main(["info", str(tmp_path / "x.npz")]) == 0
