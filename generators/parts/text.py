@@ -41,6 +41,8 @@ class Vocabulary:
         Raises CaptionError naming an unknown word and the nearest known ones.  Captions of known words that mean
         nothing together are encoded; `language.check` refuses them.
         """
+        if isinstance(captions, str):  # which would be read letter by letter
+            raise TypeError(f"captions must be a list of texts, one for each image; given {captions!r:.60}")
         rows = [[self._ids[word] for word in self.language.words(caption)] for caption in captions]
         length = max([1, *map(len, rows)])
         tokens = np.zeros((len(rows), length), np.int64)

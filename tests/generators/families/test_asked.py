@@ -52,6 +52,15 @@ def test_what_cannot_be_painted_is_refused_in_a_sentence(model, captions, rng, e
             method(captions, rng)
 
 
+def test_captions_of_images_are_a_list(model):
+    """Catches a caption that is read letter by letter."""
+    images = np.zeros((1, 28, 28, 1), np.float32)
+    for verb, captions in (("reconstruct", ("two",)), ("edit", ("two", ["seven"])), ("edit", (["two"], "seven"))):
+        if registry.can(model, verb):
+            with pytest.raises(TypeError, match="must be a list of texts, one for each image; given '"):
+                getattr(model, verb)(images, *captions)
+
+
 def test_a_model_says_what_it_is(model):
     assert repr(model) == (
         f"<{model.name}: {model.parameter_count():,} parameters, images 28x28x1, {len(HANDWRITING.vocabulary)} words>"
