@@ -44,22 +44,23 @@ def gradcheck(function: Callable, inputs: Sequence, rng: np.random.Generator, to
     """
     probe = _Probe(function, inputs)
     before = [value.copy() for value in probe.values]
-    outputs = probe.run(probe.values)
-    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(outputs, probe.run(probe.values), strict=True)):
+    y = probe.run(probe.values)
+    if not np.array_equal(y, probe.run(probe.values), equal_nan=True):
         raise GradientError("the function gave two results for the same inputs; make its random numbers the same")
-    cotangents = [rng.standard_normal(y.shape) for y in outputs]
-    given = [u.copy() for u in cotangents]
-    gradients = probe.pull_back(given)
+    u = rng.standard_normal(y.size)
+    cotangents = probe.cut(u.copy())
+    gradients = probe.pull_back(cotangents)
     _check_untouched("input", probe.values, before)
-    _check_untouched("incoming gradient", given, cotangents)
-    _check_separate(gradients, probe.values, given)
+    _check_untouched("incoming gradient", cotangents, probe.cut(u))
+    _check_separate(gradients, probe.values, cotangents)
 
     worst = 0.0
-    smallest = _rounding_noise(cotangents, outputs) / tolerance + 1e-300  # below it, as far as we can tell, is 0
+    noise = 4 * np.finfo(np.float64).eps / STEP * (np.abs(u) @ np.abs(y))  # what rounding y adds to a derivative
+    smallest = noise / tolerance + 1e-300  # below it, as far as we can tell, is 0
     for i, value in enumerate(probe.values):
-        direction = rng.standard_normal(value.shape)
-        analytic = _inner([gradients[i]], [direction])
-        numeric = _inner(cotangents, probe.push_forward(i, direction))
+        v = rng.standard_normal(value.shape)
+        analytic = float(np.vdot(gradients[i], v))
+        numeric = float(u @ probe.push_forward(i, v))
         error = abs(analytic - numeric) / max(abs(analytic), abs(numeric), smallest)
         if not error <= tolerance:  # so that a NaN fails
             raise GradientError(_describe(probe, i, tolerance, analytic, numeric))
@@ -86,7 +87,7 @@ class _Pairing(Function):
     @staticmethod
     def forward(ctx, *outputs, cotangents):
         ctx.cotangents = cotangents
-        return np.asarray(_inner(cotangents, outputs))
+        return np.zeros(())  # nobody looks at the number itself
 
     @staticmethod
     def backward(ctx, grad):
@@ -94,7 +95,7 @@ class _Pairing(Function):
 
 
 class _Probe:
-    """The function under test as a map from its float64 inputs, a list of arrays, to a list of arrays."""
+    """The function under test as a map from its float64 inputs, a list of arrays, to one vector of all its outputs."""
 
     def __init__(self, function: Callable, inputs: Sequence):
         self.function, self.inputs, self.places = function, list(inputs), []
@@ -109,10 +110,17 @@ class _Probe:
             raise TypeError("gradcheck was given no float64 array to check")
         self.values = [x.data if isinstance(x, Tensor) else x for x in (self.inputs[i] for i in self.places)]
 
-    def run(self, values: list[np.ndarray]) -> list[np.ndarray]:
-        """The outputs at these values of the float64 inputs."""
+    def run(self, values: list[np.ndarray]) -> np.ndarray:
+        """The outputs at these values of the float64 inputs, one after another, (Y,)."""
         with no_grad():
-            return [y.data for y in self._call(values)[1]]
+            outputs = [y.data for y in self._call(values)[1]]
+        self.shapes = [y.shape for y in outputs]
+        return np.concatenate([y.ravel() for y in outputs])
+
+    def cut(self, vector: np.ndarray) -> list[np.ndarray]:
+        """A vector (Y,) as arrays in the shapes of the outputs: views."""
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
+        return [piece.reshape(shape) for piece, shape in zip(np.split(vector, ends), self.shapes, strict=True)]
 
     def pull_back(self, cotangents: list[np.ndarray]) -> list[np.ndarray]:
         """J^T u, by backward: the gradient of sum_k <cotangent k, output k> with respect to each input."""
@@ -128,18 +136,13 @@ class _Probe:
             leaf.grad = grad
         return gradients
 
-    def push_forward(self, i: int, direction: np.ndarray) -> list[np.ndarray]:
-        """J_i v, by differences: how fast each output changes as input i moves along `direction`."""
-        shapes = []
+    def push_forward(self, i: int, direction: np.ndarray) -> np.ndarray:
+        """J_i v, by differences, (Y,): how fast each output changes as input i moves along `direction`."""
 
-        def outputs_at(value: np.ndarray) -> np.ndarray:
-            outputs = self.run([*self.values[:i], value, *self.values[i + 1 :]])
-            shapes[:] = [y.shape for y in outputs]
-            return np.concatenate([y.ravel() for y in outputs])
+        def outputs_at(value):
+            return self.run([*self.values[:i], value, *self.values[i + 1 :]])
 
-        flat = numerical_derivative(outputs_at, self.values[i], direction)
-        ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
-        return [piece.reshape(shape) for piece, shape in zip(np.split(flat, ends), shapes, strict=True)]
+        return numerical_derivative(outputs_at, self.values[i], direction)
 
     def _call(self, values: list[np.ndarray]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """The leaves that hold these values, and the function's outputs; parameters get their own arrays back after."""
@@ -161,25 +164,24 @@ class _Probe:
 
 def _describe(probe: _Probe, i: int, tolerance: float, analytic: float, numeric: float) -> str:
     """Where the gradient of input i is wrong: by both whole Jacobians, (outputs, inputs)."""
-    x, outputs = probe.values[i], probe.run(probe.values)
-    columns = [probe.push_forward(i, _one_hot(x.shape, j)) for j in range(x.size)]
-    for k, y in enumerate(outputs):
-        numbers = np.array([column[k].ravel() for column in columns]).T  # (y.size, x.size)
-        ours = np.empty_like(numbers)
-        for row in range(y.size):
-            cotangents = [np.zeros_like(other) for other in outputs]
-            cotangents[k] = _one_hot(y.shape, row)
-            ours[row] = probe.pull_back(cotangents)[i].ravel()
-        bound = tolerance * np.maximum(np.abs(ours), np.abs(numbers)) + 1e-9 * (1 + np.abs(numbers).max())
-        wrong = np.argwhere(~(np.abs(ours - numbers) <= bound))
+    x, count = probe.values[i], len(probe.run(probe.values))
+    numbers = np.stack([probe.push_forward(i, v.reshape(x.shape)) for v in np.eye(x.size)], axis=1)  # (Y, x.size)
+    ours = np.stack([probe.pull_back(probe.cut(u))[i].ravel() for u in np.eye(count)])
+    first = 0
+    for k, shape in enumerate(probe.shapes):
+        rows = slice(first, first + math.prod(shape))
+        first = rows.stop
+        a, b = ours[rows], numbers[rows]
+        bound = tolerance * np.maximum(np.abs(a), np.abs(b)) + 1e-9 * (1 + np.abs(b).max(initial=0))
+        wrong = np.argwhere(~(np.abs(a - b) <= bound))
         if len(wrong):
             row, column = wrong[0]
-            a, b = ours[row, column], numbers[row, column]
+            a, b = a[row, column], b[row, column]
             ratio = f"ratio {a / b:.6g}" if b else "no ratio"
             return (
-                f"the gradient of output {k} at {_index(y.shape, row)} with respect to input {probe.places[i]} at "
+                f"the gradient of output {k} at {_index(shape, row)} with respect to input {probe.places[i]} at "
                 f"{_index(x.shape, column)} is wrong: backward says {a:.9g}, numerical differentiation {b:.9g} "
-                f"({ratio}); {len(wrong)} of {ours.size} entries of this Jacobian are wrong"
+                f"({ratio}); {len(wrong)} of {math.prod(shape) * x.size} entries of this Jacobian are wrong"
             )
     return (
         f"the gradient with respect to input {probe.places[i]} is right for gradients that arrive at one output entry "
@@ -202,22 +204,6 @@ def _check_separate(gradients: list[np.ndarray], values: list[np.ndarray], cotan
             for j, array in enumerate(arrays):
                 if np.shares_memory(grad, array):
                     raise GradientError(f"gradient {i} shares memory with {name} {j}; adding to one would change both")
-
-
-def _rounding_noise(cotangents: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> float:
-    """What rounding the outputs to float64 may add to a numerical derivative."""
-    return 4 * np.finfo(np.float64).eps / STEP * _inner([np.abs(u) for u in cotangents], [np.abs(y) for y in outputs])
-
-
-def _inner(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
-    """<a, b>, summed over all entries of all arrays."""
-    return float(np.sum([np.vdot(x, y) for x, y in zip(a, b, strict=True)]))
-
-
-def _one_hot(shape: tuple[int, ...], position: int) -> np.ndarray:
-    array = np.zeros(shape)
-    array.flat[position] = 1
-    return array
 
 
 def _index(shape: tuple[int, ...], position: int) -> tuple[int, ...]:
