@@ -7,7 +7,7 @@ place      fits it to its size, centres its ink, shakes the hand
 ink        lays down antialiased strokes
 
 Each picture has a random stream of its own, splitmix64 (Steele et al. 2014) started from a hash of (seed, index), so
-that picture i never depends on what else is drawn. pen_reference.py says the same in plain NumPy.
+that picture i never depends on what else is drawn. pen_reference.py has skeleton, curve and ink in plain NumPy.
 """
 
 import numba

@@ -5,8 +5,6 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import datasets
 from datasets import digits, pen, pen_reference
@@ -69,26 +67,34 @@ def test_lengths_of_the_splits(monkeypatch):
     assert len(digits.load("test", limit=3)) == 3
 
 
-@given(st.integers(0, 2**64 - 1), st.integers(0, 2**32))
-def test_kernel_equals_reference(seed, index):
-    """The pen in Numba against the pen in plain NumPy: the stream, the spline, the deformation, the coverage."""
-    keys = digits.picture_keys(seed, "test", np.array([index]))
-    assert int(keys[0]) == pen_reference.key((seed * 3 + 1) % 2**64, index)
-    codes = digits.draw_attributes(keys)
-    fast = digits.draw_images(keys, codes)[0, ..., 0]
-    simple = pen_reference.draw(keys[0], codes[0], tabulate())
-    assert np.abs(fast.astype(int) - simple).max() <= 1
+def test_the_stream_is_splitmix64():
+    """Against the published first outputs for the seed 1234567."""
+    stream = np.array([1234567], np.uint64)
+    published = 6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431
+    assert [pen.uniform(stream) for _ in published] == [(number >> 11) * 2.0**-53 for number in published]
 
 
-def test_every_hand_equals_reference():
-    """All variants: corners, pen lifts and hands that the random cases may miss."""
-    keys = digits.picture_keys(5, "train", np.arange(3))
-    for digit, variants in VARIANTS_OF.items():
-        for variant in variants:
-            codes = np.array([[DIGITS.index(digit), VARIANTS.index(variant), 1, 1, 1]] * 3)
-            fast = digits.draw_images(keys, codes)[..., 0].astype(int)
-            simple = np.array([pen_reference.draw(key, row, tabulate()) for key, row in zip(keys, codes, strict=True)])
-            assert np.abs(fast - simple).max() <= 1, (digit, variant)
+@pytest.mark.parametrize("seed", range(3))
+def test_kernels_equal_reference(seed):
+    """For every hand: forms weighed wrongly, corners, pen lifts, another spline, ink missed at the border of a box."""
+    hands = tabulate()
+    for hand, (forms, count) in enumerate(zip(hands.form_count, hands.point_count, strict=True)):
+        corner, lift = hands.corner[hand, :count], hands.lift[hand, :count]
+        fast, simple = (np.array([1000 * seed + hand], np.uint64) for _ in range(2))
+        points = np.empty(hands.points.shape[2:])
+        assert pen.skeleton(fast, hand, hands, points) == count
+        blend = pen_reference.skeleton(simple, hands.points[hand, :forms, :count], lift)
+        np.testing.assert_allclose(points[:count], blend, atol=1e-12)
+        assert fast == simple
+        path, begins = np.empty((pen.SAMPLES * count, 2)), np.empty(pen.SAMPLES * count, bool)
+        length = pen.curve(points, count, corner, lift, path, begins)
+        simple_path, simple_begins = pen_reference.curve(blend, corner, lift)
+        np.testing.assert_allclose(path[:length], simple_path, atol=1e-12)
+        assert np.array_equal(begins[:length], simple_begins)
+        path, radius = 3 + 22 * path, np.random.default_rng(hand).uniform(0.4, 2.5, length)
+        image = np.zeros((pen.SIDE, pen.SIDE), np.uint8)
+        pen.ink(path, begins, radius, length, image)
+        assert np.abs(image.astype(int) - pen_reference.ink(path[:length], simple_begins, radius)).max() <= 1, hand
 
 
 def test_attributes_agree_with_labels_and_glyphs(train):
