@@ -1,8 +1,6 @@
-"""A folder for one process at a time, by whatever lock the system has.
+"""A folder for one process at a time, by the lock that the system's kernel keeps on the file `.lock` in it.
 
-On POSIX systems and Windows the lock is the kernel's (`flock`, `locking`) on the file `.lock` in the folder, and that
-of a killed process vanishes with it. Elsewhere the lock is that the file `.locked` exists; a killed process leaves it
-behind, and the error says so.
+That is `flock` on POSIX systems and `locking` on Windows. The lock of a killed process vanishes with it.
 """
 from __future__ import annotations
 
@@ -15,12 +13,10 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:
-    fcntl = None
-try:
+except ImportError:  # Windows
     import msvcrt
-except ImportError:
-    msvcrt = None
+
+    fcntl = None
 
 PATIENCE = 600.0  # seconds; longer than any download
 PAUSE = 0.02
@@ -33,24 +29,19 @@ def locked(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]:
     Raises BlockingIOError if another process holds it, with `wait` after PATIENCE seconds; OSError if it cannot be
     locked at all.
     """
-    by_kernel = fcntl is not None or msvcrt is not None
-    path = Path(folder) / (".lock" if by_kernel else ".locked")
-    take = _take_by_kernel if by_kernel else _take_by_existence
     give_up = time.monotonic() + (PATIENCE if wait else 0)
-    while (descriptor := take(path)) is None:
+    while (descriptor := _take(Path(folder) / ".lock")) is None:
         if time.monotonic() >= give_up:
-            left = "" if by_kernel else f" (if none is at work there, one was killed: remove {path})"
-            raise BlockingIOError(errno.EAGAIN, f"another process holds this folder{left}", str(folder))
+            raise BlockingIOError(errno.EAGAIN, "another process holds this folder", str(folder))
         time.sleep(PAUSE)
     try:
         yield
     finally:
-        os.close(descriptor)  # and with it the kernel's lock
-        if not by_kernel:
-            path.unlink(missing_ok=True)
+        os.close(descriptor)  # and with it the lock
 
 
-def _take_by_kernel(path: Path) -> int | None:
+def _take(path: Path) -> int | None:
+    """The file, open and locked; None if another process has locked it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
         if fcntl is not None:
@@ -63,10 +54,3 @@ def _take_by_kernel(path: Path) -> int | None:
             return None
         raise
     return descriptor
-
-
-def _take_by_existence(path: Path) -> int | None:
-    try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileExistsError:
-        return None

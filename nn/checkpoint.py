@@ -27,7 +27,6 @@ FORMAT = 2
 MAX_BYTES = 2**32 - 1  # of the whole file: a plain zip, without the 64-bit extension
 MAX_DIRECTORY = 4 << 20
 MAX_META = 4 << 20
-MAX_DIMENSIONS = 16
 META = "inkling.json"
 
 _END = struct.Struct("<4s4H2LH")  # the zip's last record: signature, disks, counts, directory size, offset, comment
@@ -98,10 +97,9 @@ def lock(folder: str | os.PathLike) -> Iterator[None]:
             Path(folder).mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(folder))
             files.clear(folder)
-        except BlockingIOError as error:
+        except BlockingIOError:
             raise CheckpointError(
-                f"Another run is writing into {folder}: wait until it ends, or choose another folder; "
-                f"{error.strerror}."
+                f"Another run is writing into {folder}: wait until it ends, or choose another folder."
             ) from None
         except OSError as error:
             raise CheckpointError(f"Cannot write into the folder {folder}: {error.strerror or error}.") from error
@@ -223,7 +221,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         dtype = np.dtype(header["dtype"])
         claimed = math.prod(shape) * dtype.itemsize
         held = info.file_size - len(_NPY) - 2 - length
-        if claimed != held or len(shape) > MAX_DIMENSIONS:
+        if claimed != held:
             raise CheckpointError(f"{info.filename} claims shape {shape}, {claimed} bytes, but holds {held}.")
         array = np.empty(shape, dtype)
         # zipfile checks the member's CRC at its end, and raises where a bit has flipped
