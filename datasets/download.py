@@ -24,68 +24,57 @@ from disk.lock import locked
 
 LIMIT = 64 * 2**20  # bytes; the largest file of Fashion-MNIST has 26 million
 CHUNK = 1 << 16
+SCHEMES = ("https",)
+STALL = 15.0  # seconds of silence after which a connection is given up
+PAUSES = (0.0, 1.0, 2.0)  # seconds before each round of asking the mirrors
 
 
 class _Failure(Exception):
-    """One mirror failed; `again` says whether asking it once more may help. `code` is its HTTP status, if any."""
+    """One mirror failed; `again` says whether asking it once more may help."""
 
-    def __init__(self, reason: str, again: bool, code: int = 0):
+    def __init__(self, reason: str, again: bool):
         super().__init__(reason)
-        self.again, self.code = again, code
+        self.again = again
 
 
 class _SameSchemes(urllib.request.HTTPRedirectHandler):
     """Follows a redirection only to a scheme that is allowed, so that HTTPS stays HTTPS."""
 
-    def __init__(self, schemes):
-        self.schemes = schemes
-
     def redirect_request(self, request, file, code, message, headers, url):
-        _require_scheme(url, self.schemes)
+        _require_scheme(url)
         return super().redirect_request(request, file, code, message, headers, url)
 
 
-def fetch(
-    target: Path,
-    sha256: str,
-    mirrors: Sequence[str],
-    *,
-    schemes: tuple[str, ...] = ("https",),
-    stall: float = 15.0,
-    rounds: int = 3,
-    pause: float = 1.0,
-) -> None:
+def fetch(target: Path, sha256: str, mirrors: Sequence[str]) -> None:
     """Download `mirror + target.name` to target, from the first mirror that has it with this hash.
 
-    A mirror that breaks off, or is silent for `stall` seconds, is asked again in the next of the `rounds`, after a
-    pause that doubles, and continues where it stopped. DataError when no mirror delivers; then target is untouched.
+    A mirror that breaks off or falls silent is asked again in the next round, and continues where it stopped.
+    DataError when no mirror delivers; then target is untouched.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    opener = urllib.request.build_opener(_SameSchemes(schemes))
     with locked(target.parent, wait=True), _part(target.with_name(f".{target.name}.part")) as part:
         if target.is_file() and file_hash(target) == sha256:
             return  # another process fetched it while this one waited for the lock
-        if _is_whole(part, sha256):
-            return _deliver(part, target)  # left by a process that ended just before that
-        waiting, reasons = list(mirrors), {}
-        for attempt in range(rounds):
-            if attempt:
-                time.sleep(pause * 2 ** (attempt - 1))
-            for mirror in list(waiting):
-                try:
-                    _require_scheme(mirror, schemes)
-                    continued = _receive(opener, mirror + target.name, part, stall)
-                    if not _is_whole(part, sha256):
-                        part.truncate(0)  # what was continued may have come from another mirror, so try again
-                        raise _Failure("sent a file with the wrong SHA-256", again=continued)
-                except _Failure as failure:
-                    reasons[mirror] = str(failure)
-                    if not failure.again:
-                        waiting.remove(mirror)
-                    continue
-                return _deliver(part, target)
-            if not waiting:
-                break
+        if _hash(part) != sha256:
+            _complete(part, target, sha256, mirrors)
+        part.seek(0)
+        files.write(target, part.read())
+        part.truncate(0)
+
+
+def _complete(part, target, sha256, mirrors):
+    """Ask the mirrors in turn for what part lacks, until its hash is right; DataError if none delivers."""
+    waiting, reasons = list(mirrors), {}
+    for pause in PAUSES:
+        if waiting:
+            time.sleep(pause)
+        for mirror in list(waiting):
+            try:
+                return _receive(mirror + target.name, part, sha256)
+            except _Failure as failure:
+                reasons[mirror] = str(failure)
+                if not failure.again:
+                    waiting.remove(mirror)
     told = "; ".join(f"{urlsplit(mirror).netloc} {reason}" for mirror, reason in reasons.items())
     raise DataError(
         f"{target.name} could not be downloaded ({told}); check the connection and try again, "
@@ -100,6 +89,7 @@ def file_hash(path: Path) -> str:
 
 
 def _hash(file):
+    file.seek(0)
     digest = hashlib.sha256()
     while chunk := file.read(1 << 20):
         digest.update(chunk)
@@ -118,25 +108,15 @@ def _part(path: Path) -> Iterator[BinaryIO]:
             path.unlink()
 
 
-def _deliver(part: BinaryIO, target: Path) -> None:
-    part.seek(0)
-    files.write(target, part.read())
-    part.truncate(0)
-
-
-def _receive(opener, url, part, stall):
-    """Append to part what it lacks of the file, to the end or _Failure; returns whether part was continued."""
+def _receive(url, part, sha256):
+    """Append to part what it lacks of the file; _Failure unless its hash is right then."""
+    _require_scheme(url)
     offset = part.seek(0, os.SEEK_END)
-    headers = {"User-Agent": "inkling", "Accept-Encoding": "identity"}
+    request = urllib.request.Request(url, headers={"User-Agent": "inkling", "Accept-Encoding": "identity"})
     if offset:
-        headers["Range"] = f"bytes={offset}-"
-    try:
-        with _network():
-            response = opener.open(urllib.request.Request(url, headers=headers), timeout=stall)
-    except _Failure as failure:
-        if failure.code == 416:  # there is no such rest: what we have is not a beginning of this file
-            part.truncate(0)
-        raise
+        request.add_header("Range", f"bytes={offset}-")
+    with _network(part):
+        response = urllib.request.build_opener(_SameSchemes).open(request, timeout=STALL)
     with response:
         continued = response.status == 206
         if continued and not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
@@ -146,44 +126,44 @@ def _receive(opener, url, part, stall):
             part.truncate(0)
         length = response.headers.get("Content-Length", "")
         total = offset + int(length) if length.isdecimal() and len(length) < 16 else None
-        _copy(response, part, offset, total, os.path.basename(url))
-    return continued
-
-
-def _copy(response, part, offset, total, name):
-    with tqdm(desc=name, initial=offset, total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar:
         size = offset
-        while True:
-            with _network():
-                chunk = response.read1(CHUNK)
-            if not chunk:
-                break
-            size += len(chunk)
-            if size > LIMIT:
-                part.truncate(0)
-                raise _Failure(f"sent more than {LIMIT:,} bytes", again=False)
-            with files.naming(part.name):
-                part.write(chunk)
-                part.flush()
-            bar.update(len(chunk))
+        with tqdm(desc=url.rpartition("/")[2], initial=offset, total=total, unit="B", unit_scale=True, disable=None,
+                  leave=False) as bar:  # fmt: skip
+            for chunk in _chunks(response, part):
+                size += len(chunk)
+                if size > LIMIT:
+                    part.truncate(0)
+                    raise _Failure(f"sent more than {LIMIT:,} bytes", again=False)
+                with files.naming(part.name):
+                    part.write(chunk)
+                    part.flush()
+                bar.update(len(chunk))
     if total is not None and size < total:
         raise _Failure(f"broke off after {size:,} of {total:,} bytes", again=True)
+    if _hash(part) != sha256:
+        part.truncate(0)  # what was continued may have come from another mirror, so try again
+        raise _Failure("sent a file with the wrong SHA-256", again=continued)
 
 
-def _is_whole(part, sha256):
-    part.seek(0)
-    return _hash(part) == sha256
+def _chunks(response, part):
+    while True:
+        with _network(part):
+            chunk = response.read1(CHUNK)
+        if not chunk:
+            return
+        yield chunk
 
 
 @contextlib.contextmanager
-def _network():
+def _network(part):
     """Whatever can go wrong between two machines, as a _Failure."""
     try:
         yield
     except urllib.error.HTTPError as error:
         error.close()
-        again = error.code in (408, 416, 429) or error.code >= 500
-        raise _Failure(f"answered {error.code}", again, error.code) from error
+        if error.code == 416:  # there is no such rest: what we have is not a beginning of this file
+            part.truncate(0)
+        raise _Failure(f"answered {error.code}", again=error.code in (408, 416, 429) or error.code >= 500) from error
     except TimeoutError as error:
         raise _Failure("fell silent", again=True) from error
     except urllib.error.URLError as error:
@@ -195,6 +175,6 @@ def _network():
         raise _Failure(f"answered nonsense: {error}", again=False) from error
 
 
-def _require_scheme(url, schemes):
-    if urlsplit(url).scheme not in schemes:
-        raise _Failure(f"is not served over {' or '.join(schemes)}", again=False)
+def _require_scheme(url):
+    if urlsplit(url).scheme not in SCHEMES:
+        raise _Failure(f"is not served over {' or '.join(SCHEMES)}", again=False)

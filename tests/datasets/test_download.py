@@ -15,8 +15,10 @@ NAME = "train-images-idx3-ubyte.gz"
 
 
 @pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
+def on_loopback(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(download, "SCHEMES", ("http",))
+    monkeypatch.setattr(download, "PAUSES", (0, 0.01, 0.02))
 
 
 @pytest.fixture
@@ -30,14 +32,14 @@ def target(tmp_path):
     return tmp_path / "cache" / "mnist" / NAME
 
 
-def fetch(target, *mirrors, **options):
-    options = {"schemes": ("http",), "pause": 0.01, **options}
-    download.fetch(target, sha256(BODY), mirrors, **options)
+def fetch(target, *mirrors):
+    download.fetch(target, sha256(BODY), mirrors)
 
 
-def patience(fault):
+def be_patient(monkeypatch, fault):
     """Little where the server will fall silent, for the test's sake; else as much as users have: machines are busy."""
-    return {"stall": PATIENCE} if fault == "stall" else {}
+    if fault == "stall":
+        monkeypatch.setattr(download, "STALL", PATIENCE)
 
 
 def assert_only_the_file(target):
@@ -56,18 +58,20 @@ def test_a_good_server(server, target):
 
 
 @pytest.mark.parametrize("fault", ["truncated", "stall"])
-def test_a_break_half_way_is_resumed(server, target, fault):
+def test_a_break_half_way_is_resumed(server, target, fault, monkeypatch):
     server.plan = [fault]
-    fetch(target, server.url, **patience(fault))
+    be_patient(monkeypatch, fault)
+    fetch(target, server.url)
     assert_only_the_file(target)
     (_, first, _), (_, second, _) = server.log
     assert first is None and second == f"bytes={len(BODY) // 2}-"
 
 
-def test_a_break_is_resumed_by_a_later_process(server, target):
+def test_a_break_is_resumed_by_a_later_process(server, target, monkeypatch):
     server.plan = ["truncated"]
+    monkeypatch.setattr(download, "PAUSES", (0,))
     with pytest.raises(DataError, match="broke off after 150,000 of 300,000 bytes"):
-        fetch(target, server.url, rounds=1)
+        fetch(target, server.url)
     assert not target.exists()
     fetch(target, server.url)
     assert_only_the_file(target)
@@ -111,10 +115,11 @@ def test_a_whole_part_is_moved_without_asking(server, target):
         (("redirect", "ftp://127.0.0.1/x"), "not served over http", 1),
     ],
 )
-def test_failures_are_one_sentence_and_the_next_run_succeeds(server, target, fault, words, requests):
+def test_failures_are_one_sentence_and_the_next_run_succeeds(server, target, fault, words, requests, monkeypatch):
     server.plan = [fault] * 3
+    be_patient(monkeypatch, fault)
     with pytest.raises(DataError, match=words) as error:
-        fetch(target, server.url, **patience(fault))
+        fetch(target, server.url)
     assert "\n" not in str(error.value) and "INKLING_DATA" in str(error.value)
     assert len(server.log) == requests
     assert not target.exists()
@@ -148,16 +153,13 @@ def test_an_endless_body_is_cut(server, target, monkeypatch):
     assert_nothing_but(target)
 
 
-def test_only_https_unless_told_otherwise(server, target):
+def test_only_https(server, target, monkeypatch):
+    monkeypatch.undo()
     with pytest.raises(DataError, match="not served over https"):
-        download.fetch(target, sha256(BODY), [server.url])
+        fetch(target, server.url)
     assert server.log == []
-
-
-def test_redirection_away_from_https_is_refused(server):
-    handler = download._SameSchemes(("https",))
     with pytest.raises(download._Failure, match="not served over https"):
-        handler.redirect_request(None, None, 302, "", {}, server.url)
+        download._SameSchemes().redirect_request(None, None, 302, "", {}, server.url)
 
 
 def test_several_at_once_fetch_once(server, target):
@@ -167,7 +169,7 @@ def test_several_at_once_fetch_once(server, target):
 
         def attempt(errors=errors):
             try:
-                fetch(target, server.url, stall=10)
+                fetch(target, server.url)
             except BaseException as error:
                 errors.append(error)
 
