@@ -160,20 +160,20 @@ class Sentences(Language):
         said: dict[str, str] = {}
         position = 0
         while position < len(tokens):
-            for size in range(min(self._longest, len(tokens) - position), 0, -1):
-                meaning = self._meaning.get(tuple(tokens[position : position + size]))
-                if meaning:
-                    break
-            else:
-                size = 1
-                if tokens[position] not in self._fillers:
-                    raise CaptionError(self._alone(tokens[position], text))
-            if meaning:
-                name, value = meaning
-                if said.setdefault(name, value) != value:
-                    both = f"{said[name]!r} and {value!r}"
-                    raise CaptionError(f"the caption {_quote(text)} says two things about the {name}: {both}")
-            position += size
+            ahead = (tuple(tokens[position : position + size]) for size in range(self._longest, 0, -1))
+            phrase = next((run for run in ahead if run in self._meaning), None)
+            if phrase is None:
+                word = tokens[position]
+                if word not in self._fillers:
+                    choices = " or ".join(repr(" ".join(phrase)) for phrase in self._meaning if word in phrase)
+                    raise CaptionError(f"{word!r} is not complete in the caption {_quote(text)}; say {choices}")
+                position += 1
+                continue
+            name, value = self._meaning[phrase]
+            if said.setdefault(name, value) != value:
+                both = f"{said[name]!r} and {value!r}"
+                raise CaptionError(f"the caption {_quote(text)} says two things about the {name}: {both}")
+            position += len(phrase)
         noun = said.get(self._noun)
         for name, values_of in self.owned.items():
             if noun and name in said and said[name] not in values_of[noun]:
@@ -222,16 +222,14 @@ class Sentences(Language):
 
     def draw(self, codes: np.ndarray, rng: np.random.Generator) -> list[str]:
         """Training captions of pictures: kinds as in MIX, partial ones at random."""
-        n = len(codes)
-        kinds = np.searchsorted(np.cumsum(list(MIX.values()))[:-1], rng.random(n), side="right")
-        subsets, orders, fronts = self._partials(n, rng)
+        kinds = np.searchsorted(np.cumsum(list(MIX.values()))[:-1], rng.random(len(codes)), side="right")
+        partials = self._partials(len(codes), rng)
         drawn = []
-        rows = codes.tolist()
-        for row, kind, subset, order, front in zip(rows, kinds.tolist(), subsets, orders, fronts, strict=True):
+        for row, kind, *partial in zip(codes.tolist(), kinds.tolist(), *partials, strict=True):
             if kind == 0:
                 drawn.append(self.full(row))
             elif kind == 1:
-                drawn.append(self._partial(row, subset, order, front))
+                drawn.append(self._partial(row, *partial))
             else:
                 drawn.append(self._phrases[0][row[0]] if kind == 2 else "")
         return drawn
@@ -242,7 +240,7 @@ class Sentences(Language):
         Half of them, where the given caption says the noun, say another; an empty caption becomes another noun. No
         false caption describes what is held out of training: else a discriminator would learn that it is always false.
         """
-        subsets, orders, fronts = self._partials(len(codes), rng)
+        _, orders, fronts = self._partials(len(codes), rng)
         answers = []
         for row, caption, order, front in zip(codes.tolist(), captions, orders, fronts, strict=True):
             said = [self._names.index(name) for name, _ in self._parse(caption)] or [0]
@@ -304,11 +302,6 @@ class Sentences(Language):
         if after and after[0].startswith("with"):
             head += " " + after.pop(0)
         return ", ".join([head, *after])
-
-    def _alone(self, word, text):
-        phrases = [" ".join(phrase) for phrase in self._meaning if word in phrase]
-        choices = " or ".join(repr(phrase) for phrase in phrases)
-        return f"{word!r} is not complete in the caption {_quote(text)}; say {choices}"
 
 
 def _pieces(token):

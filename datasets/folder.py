@@ -119,29 +119,25 @@ def _classes(folder, left):
     """Caption -> its picture files, by name; adds to `left` the paths that are not taken."""
     mine: list[Path] = []
     loose, subfolders = _pictures(folder, mine)
-    inside = {}
+    classes = {}
     for entry in subfolders:
         files, nested = _pictures(entry, mine)
         mine += nested if files or nested else [entry]
-        if files:
-            inside[entry] = files
-    if loose and inside:
-        raise DataError(f"the folder {str(folder)!r} mixes pictures and folders of pictures; use one or the other")
-    if not loose and not inside:
-        hint = f"; it holds {_left_out(folder, mine)}" if mine else ""
-        none = f"the folder {str(folder)!r} holds no pictures ({', '.join(FORMATS)}), nor do its subfolders"
-        raise DataError(none + hint)
-    left += mine
-    if loose:
-        return {"": loose}
-    classes = {}
-    for entry, files in inside.items():
+        if not files:
+            continue
         caption = " ".join(words(entry.name.replace("_", " ")))
         if not caption or caption in classes:
             problem = "is the caption of two folders" if caption else f"is no caption for the folder {entry.name!r}"
             raise DataError(f"in the folder {str(folder)!r}, {caption!r} {problem}; rename one")
         classes[caption] = files
-    return classes
+    if loose and classes:
+        raise DataError(f"the folder {str(folder)!r} mixes pictures and folders of pictures; use one or the other")
+    if not loose and not classes:
+        hint = f"; it holds {_left_out(folder, mine)}" if mine else ""
+        none = f"the folder {str(folder)!r} holds no pictures ({', '.join(FORMATS)}), nor do its subfolders"
+        raise DataError(none + hint)
+    left += mine
+    return {"": loose} if loose else classes
 
 
 def _pictures(folder, left):

@@ -5,6 +5,7 @@ integer, then the data. What the header claims is checked against the expectatio
 """
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -20,13 +21,10 @@ def read(path: str | Path, dimensions: int) -> np.ndarray:
     """The array of an IDX file of unsigned bytes, with that many dimensions; DataError if it is anything else."""
     path = Path(path)
     try:
-        with path.open("rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            if not zipped:
-                return _read(raw, path, dimensions)
-            with gzip.GzipFile(fileobj=raw) as file:
-                return _read(file, path, dimensions)
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            return _read(file, path, dimensions)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is a damaged gzip file ({error}); fetch it again") from error
 
@@ -40,9 +38,7 @@ def _read(file, path, dimensions):
     if len(head) < 4 + 4 * dimensions:
         raise DataError(f"{path} ends within its header, after {len(head)} bytes; fetch it again")
     shape = tuple(int.from_bytes(head[at : at + 4], "big") for at in range(4, len(head), 4))
-    size = 1
-    for extent in shape:
-        size *= extent
+    size = math.prod(shape)
     told = "x".join(map(str, shape))
     if size == 0 or size > LIMIT:
         raise DataError(f"{path} claims to hold {told} bytes; expected between 1 and {LIMIT:,}")
