@@ -4,6 +4,7 @@ Compiled code is run when it is read back, so its folder must belong to the user
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -46,10 +47,8 @@ def read_note(name: str) -> str | None:
 
 def write_note(name: str, text: str) -> None:
     """Keep a short text; silently not, where the folder cannot be written."""
-    try:
+    with contextlib.suppress(OSError):
         files.write(_root() / name, text.encode())
-    except OSError:
-        pass
 
 
 def _claim(name: str) -> Path | None:
@@ -63,10 +62,11 @@ def _claim(name: str) -> Path | None:
         with tempfile.TemporaryFile(dir=folder):
             pass  # writable, and the disk not full
         os.utime(folder)
-        if is_new:
-            _prune(folder.parent)
     except OSError:
         return None
+    if is_new:
+        with contextlib.suppress(OSError):  # another process removes folders too
+            _prune(folder.parent)
     return folder
 
 
@@ -89,13 +89,6 @@ def _is_private(folder: Path) -> bool:
 
 def _prune(parent: Path) -> None:
     """Remove all but the most recently used folders.  A process that still uses one compiles what it lacks anew."""
-    for folder in sorted(parent.glob("numba-*"), key=_last_use, reverse=True)[KEEP:]:
+    for folder in sorted(parent.glob("numba-*"), key=lambda folder: folder.stat().st_mtime, reverse=True)[KEEP:]:
         if _is_private(folder):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _last_use(folder: Path) -> float:
-    try:
-        return folder.stat().st_mtime
-    except OSError:
-        return 0.0

@@ -20,6 +20,7 @@ import ctypes
 import functools
 import hashlib
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -34,17 +35,6 @@ from nn import cachefolder
 KERNELS = Path(__file__).resolve().parent / "kernels"
 AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}  # what OpenBLAS's kernels of these cores need:
 AVX512_CORES = {"skylakex", "cooperlake", "sapphirerapids"}
-_CORENAME = "openblas_get_corename"
-_PROBE = f"""
-import ctypes, sys
-library = ctypes.CDLL(sys.argv[1])
-for name in ("scipy_{_CORENAME}64_", "{_CORENAME}64_", "scipy_{_CORENAME}", "{_CORENAME}"):
-    function = getattr(library, name, None)
-    if function is not None:
-        function.restype = ctypes.c_char_p
-        print(function().decode())
-        break
-"""
 
 _state = {"configured": False, "blas_is_single": False}
 _limit_lock = threading.Lock()
@@ -136,14 +126,10 @@ def _blas_controller():
 
 def _better_blas_core() -> str | None:
     """The OpenBLAS core type to ask for, or None where its own choice is good or cannot be improved."""
-    if os.environ.get("OPENBLAS_CORETYPE") or _cpu_field("vendor_id") != "AuthenticAMD":
-        return None
-    if not _has_avx512():
+    if os.environ.get("OPENBLAS_CORETYPE") or _cpu_field("vendor_id") != "AuthenticAMD" or not _has_avx512():
         return None
     library = _openblas_library()
-    if library is None:
-        return None
-    chosen = _probe_openblas(library)
+    chosen = _probe_openblas(library) if library else ""
     return "SkylakeX" if chosen and chosen.lower() not in AVX512_CORES else None
 
 
@@ -171,21 +157,22 @@ def _openblas_library() -> Path | None:
 
 
 def _probe_openblas(library: Path) -> str:
-    """The core type that OpenBLAS picks by itself, "" if unknown; asked in a separate process, kept in the cache."""
+    """The core type that NumPy's OpenBLAS picks by itself, "" if unknown; kept in the cache.
+
+    threadpoolctl asks, in a process of its own: here NumPy must not be imported yet.
+    """
     status = library.stat()
     key = _hash(str(library), str(status.st_mtime_ns), str(status.st_size), _cpu_field("model name") or "")
     remembered = cachefolder.read_note(f"blas-{key}")
     if remembered is not None:
         return remembered
-    command = [sys.executable, "-I", "-S", "-c", _PROBE, str(library)]
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(library.parent)}  # some versions need libgfortran beside it
+    command = [sys.executable, "-m", "threadpoolctl", "-i", "numpy"]
     try:
-        probe = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.SubprocessError):
+        pools = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=20).stdout)
+        chosen = next(pool["architecture"] for pool in pools if pool["internal_api"] == "openblas")
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError, StopIteration):
         return ""
-    chosen = probe.stdout.strip()
-    if chosen:
-        cachefolder.write_note(f"blas-{key}", chosen)
+    cachefolder.write_note(f"blas-{key}", chosen)
     return chosen
 
 
