@@ -1,7 +1,8 @@
 """Pooling: the largest number of each square of an image (N, H, W, C)."""
+from functools import reduce
+
 import numpy as np
 
-from nn.kernels import pool as kernels
 from nn.tensor import Function
 
 
@@ -10,20 +11,19 @@ class MaxPool2d(Function):
 
     @staticmethod
     def forward(ctx, x, size):
-        count, height, width, channels = x.shape
         ctx.size = size
-        out = np.empty((count, height // size, width // size, channels), x.dtype)
-        winners = np.empty(out.shape, np.int32)
-        kernels.largest(np.ascontiguousarray(x), winners, out)
-        ctx.save(winners)
-        return out
+        y = reduce(np.maximum, _places(x, size))
+        ctx.save(x, y)
+        return y
 
     @staticmethod
     def backward(ctx, grad):
-        (winners,) = ctx.saved
-        count, height, width, channels = grad.shape
-        dx = np.empty((count, height * ctx.size, width * ctx.size, channels), grad.dtype)
-        kernels.to_winners(np.ascontiguousarray(grad), winners, dx)
+        x, y = ctx.saved
+        dx, free = np.empty_like(x), np.ones(y.shape, bool)  # free: squares whose gradient no place has taken yet
+        for part, d in zip(_places(x, ctx.size), _places(dx, ctx.size), strict=True):
+            wins = ((part == y) | np.isnan(part)) & free
+            np.multiply(grad, wins, out=d)
+            free &= ~wins
         return dx
 
 
@@ -35,3 +35,8 @@ def max_pool2d(x, size):
     if len(x.shape) != 4 or size < 1 or x.shape[1] % size or x.shape[2] % size:
         raise ValueError(f"max_pool2d: expected (N, H, W, C) with H and W multiples of {size}; given {x.shape}")
     return MaxPool2d.apply(x, size=size)
+
+
+def _places(x: np.ndarray, size: int) -> list[np.ndarray]:
+    """Views (N, H/size, W/size, C) of x: the first place of every square, the second, ..., row by row."""
+    return [x[:, i::size, j::size] for i in range(size) for j in range(size)]
