@@ -37,12 +37,9 @@ def wide(x, weight, bias, stride, padding, padded, out):
                             y2 += pixels[p + 2 * step] * w
                             y3 += pixels[p + 3 * step] * w
                     store_some(out, target + c, y0, left)
-                    if j + 1 < out_width:
-                        store_some(out, target + channels + c, y1, left)
-                    if j + 2 < out_width:
-                        store_some(out, target + 2 * channels + c, y2, left)
-                    if j + 3 < out_width:
-                        store_some(out, target + 3 * channels + c, y3, left)
+                    store_some(out, target + channels + c, y1, left if j + 1 < out_width else 0)
+                    store_some(out, target + 2 * channels + c, y2, left if j + 2 < out_width else 0)
+                    store_some(out, target + 3 * channels + c, y3, left if j + 3 < out_width else 0)
 
 
 @kernel
@@ -105,12 +102,9 @@ def wide_weight_gradient(x, grad, stride, padding, padded, out):
                         s2 += pixels[p + offset2] * g
                         s3 += pixels[p + offset3] * g
                 _add(flat, first, c, s0, left)
-                if first + 1 < taps:
-                    _add(flat, first + 1, c, s1, left)
-                if first + 2 < taps:
-                    _add(flat, first + 2, c, s2, left)
-                if first + 3 < taps:
-                    _add(flat, first + 3, c, s3, left)
+                _add(flat, first + 1, c, s1, left if first + 1 < taps else 0)
+                _add(flat, first + 2, c, s2, left if first + 2 < taps else 0)
+                _add(flat, first + 3, c, s3, left if first + 3 < taps else 0)
 
 
 @kernel

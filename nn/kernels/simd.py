@@ -4,12 +4,12 @@ LLVM turns a simple loop into vector instructions by itself, and the elementwise
 loops that touch many rows of an array (a Winograd tile has 36), because it cannot prove that no two overlap.  So the
 kernels that need it use vectors explicitly: inside a `@kernel`,
 
-    v = load(x, i)                   the LANES numbers from x.ravel()[i] on
+    v = load_some(x, i, count)       the numbers from x.ravel()[i] on; lanes beyond `count` are 0
     w = 2.0 * v - v / u              arithmetic on all lanes, between vectors, or a vector and a number
-    store(out, i, w)
+    store_some(out, i, w, count)     writes no more than `count` of them
 
-where x is C-contiguous and i a flat index, not checked against the bounds.  load_some and store_some stop after a
-given count, for what is left at the end of a row.  A vector is 64 bytes: an AVX-512 register
+where x is C-contiguous and i a flat index, not checked against the bounds; `count` is what is left of a row, and may
+be more than a vector has.  `load` is for where a whole vector is sure to be.  A vector is 64 bytes: an AVX-512 register
 and a cache line; on other machines LLVM cuts it into the pieces that they have.  `lanes(x)` is how many numbers of
 x's dtype that is, known at compile time.
 
@@ -43,12 +43,11 @@ class _VectorModel(PrimitiveModel):
         super().__init__(manager, vector, ir.VectorType(element, vector.count))
 
 
-def _splat(context, builder, vector, scalar):
-    """All lanes set to one number."""
-    llvm_type = context.get_value_type(vector)
-    one = builder.insert_element(ir.Constant(llvm_type, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-    return builder.shuffle_vector(one, ir.Constant(llvm_type, ir.Undefined), zeros)
+def _splat(builder, scalar, count):
+    """`count` lanes set to one number."""
+    undefined = ir.Constant(ir.VectorType(scalar.type, count), ir.Undefined)
+    one = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count))
 
 
 def constant_vector(context, vector, number):
@@ -60,23 +59,23 @@ def constant_vector(context, vector, number):
 
 
 def _define_operator(functions, emit):
-    """Teach Numba `vector op vector`, `vector op number` and `number op vector`."""
+    """Teach Numba `vector op vector`, `vector op number`, `number op vector` and `op vector`."""
 
     class Template(AbstractTemplate):
         def generic(self, args, kws):
             vectors = [a for a in args if isinstance(a, Vector)]
-            if len(args) == 2 and vectors and all(isinstance(a, Vector | types.Number) for a in args):
+            if vectors and all(isinstance(a, Vector | types.Number) for a in args):
                 return signature(vectors[0], *(a if isinstance(a, Vector) else vectors[0].dtype for a in args))
             return None
 
     def lower(context, builder, sig, args):
-        pairs = zip(sig.args, args, strict=True)
-        a, b = (v if isinstance(t, Vector) else _splat(context, builder, sig.return_type, v) for t, v in pairs)
-        return getattr(builder, emit)(a, b, flags=("contract",))
+        pairs, count = zip(sig.args, args, strict=True), sig.return_type.count
+        operands = [v if isinstance(t, Vector) else _splat(builder, v, count) for t, v in pairs]
+        return getattr(builder, emit)(*operands, flags=("contract",))
 
     for function in functions:
         infer_global(function)(Template)
-        for kinds in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector)):
+        for kinds in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector), (Vector,)):
             lower_builtin(function, *kinds)(lower)
 
 
@@ -84,17 +83,7 @@ _define_operator((operator.add, operator.iadd), "fadd")
 _define_operator((operator.sub, operator.isub), "fsub")
 _define_operator((operator.mul, operator.imul), "fmul")
 _define_operator((operator.truediv, operator.itruediv), "fdiv")
-
-
-@infer_global(operator.neg)
-class _Negate(AbstractTemplate):
-    def generic(self, args, kws):
-        return signature(args[0], args[0]) if isinstance(args[0], Vector) else None
-
-
-@lower_builtin(operator.neg, Vector)
-def _negate(context, builder, sig, args):
-    return builder.fneg(args[0])
+_define_operator((operator.neg,), "fneg")
 
 
 # ---- memory -------------------------------------------------------------------------------------------------------
@@ -139,23 +128,12 @@ def load(typing_context, array, index):
 
 
 @intrinsic
-def store(typing_context, array, index, vector):
-    """Write a vector at the flat index of a contiguous array."""
-
-    def lower(context, builder, sig, args):
-        store_vector(context, builder, args[2], array, args[0], args[1])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, vector), lower
-
-
-@intrinsic
 def splat(typing_context, like, number):
     """A vector of the same kind as the vector or array `like`, all lanes set to one number."""
     vector = like if isinstance(like, Vector) else Vector(like.dtype)
 
     def lower(context, builder, sig, args):
-        return _splat(context, builder, vector, args[1])
+        return _splat(builder, args[1], vector.count)
 
     return vector(like, vector.dtype), lower
 
@@ -179,12 +157,8 @@ def total(typing_context, vector):
 
 def _mask(builder, vector, count):
     """Which lanes are below count."""
-    integers = ir.VectorType(ir.IntType(64), vector.count)
-    numbers = ir.Constant(integers, list(range(vector.count)))
-    one = builder.insert_element(ir.Constant(integers, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-    counts = builder.shuffle_vector(one, ir.Constant(integers, ir.Undefined), zeros)
-    return builder.icmp_signed("<", numbers, counts)
+    numbers = ir.Constant(ir.VectorType(count.type, vector.count), list(range(vector.count)))
+    return builder.icmp_signed("<", numbers, _splat(builder, count, vector.count))
 
 
 def _masked(builder, name, vector, types_, result):
