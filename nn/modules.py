@@ -71,20 +71,14 @@ class Module:
 
     def astype(self, dtype) -> Module:
         """Convert every parameter and buffer in place (float64 for gradient checks); returns the module."""
-        for parameter in self.parameters():
-            parameter.data = parameter.data.astype(dtype)
-        for module in self.modules():
-            for name, value in list(vars(module).items()):
-                if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-                    setattr(module, name, value.astype(dtype))
-        return self
-
-    def modules(self) -> Iterator[Module]:
-        """This module and every one inside it."""
-        yield self
-        for _, value in self.children():
+        for name, value in list(self.children()):
             if isinstance(value, Module):
-                yield from value.modules()
+                value.astype(dtype)
+            elif isinstance(value, Parameter):
+                value.data = value.data.astype(dtype)
+            elif value.dtype.kind == "f":
+                setattr(self, name, value.astype(dtype))
+        return self
 
 
 class Sequential(Module):
@@ -190,13 +184,3 @@ class MultiHeadAttention(Module):
         )
         mixed = F.scaled_dot_product_attention(q, k, v)
         return self.output(mixed.transpose(0, 2, 1, 3).reshape(n, t, features))
-
-
-class Dropout(Module):
-    """Zero each value with probability p and scale the rest by 1 / (1 - p); `rng=None` when evaluating."""
-
-    def __init__(self, p: float):
-        self.p = p
-
-    def __call__(self, x: Tensor, rng: np.random.Generator | None) -> Tensor:
-        return x if rng is None else F.dropout(x, self.p, rng)

@@ -180,7 +180,8 @@ class Function:
         forward(ctx, *inputs, **options) -> array, or a tuple of arrays
         backward(ctx, *grads) -> one gradient per input (None where none flows), a lone one without a tuple
     An input is what a gradient could flow to; all else, such as labels, is an option.  Integers become floats before
-    they reach `forward`, unless the class says `integers = True`: of integers, sums, products and moves make integers.
+    they reach `forward`, unless the class is defined by `class Name(Function, integers=True)`: of integers, sums,
+    products and moves make integers.
     Neither method changes its arguments.  `backward` may return gradients that still have the shape of the output where
     an input was broadcast, and may return the same array twice: the engine sums and copies where it has to.
 
@@ -199,7 +200,9 @@ class Function:
     """
 
     __slots__ = ("inputs", "needs", "saved", "_outputs", "_received", "_owned", "__dict__")
-    integers = False
+
+    def __init_subclass__(cls, integers: bool = False):
+        cls.integers = integers
 
     @staticmethod
     def forward(ctx: Function, *inputs, **options):

@@ -20,7 +20,7 @@ from generators.config import from_data, number
 from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from generators.training import Trainer, train
 from nn import functional as F
-from nn.modules import Conv2d, Dropout, GroupNormSiLU, Linear
+from nn.modules import Conv2d, GroupNormSiLU, Linear
 from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
 
@@ -65,7 +65,6 @@ class Classifier(Family):
         self.half = [Conv2d(w, 2 * w, 3, rng), Conv2d(2 * w, 2 * w, 3, rng)]
         self.quarter = Conv2d(2 * w, 4 * w, 3, rng)
         self.hidden = Linear(small * small * 4 * w, config.features, rng)
-        self.dropout = Dropout(config.dropout)
         self.heads = [Linear(config.features, len(words), rng) for words in config.values]
         self._answers: list[np.ndarray] | None = None
 
@@ -95,7 +94,7 @@ class Classifier(Family):
         h = self.norms[1](self.half[1](h))
         h = self.norms[2](self.quarter(F.max_pool2d(h, 2)))  # (N, 7, 7, 4w)
         features = F.silu(self.hidden(h.reshape(len(h), -1)))
-        kept = self.dropout(features, rng)
+        kept = features if rng is None else F.dropout(features, self.config.dropout, rng)
         return features, [head(kept) for head in self.heads]
 
     def phases(self, step: int) -> list[Phase]:

@@ -34,12 +34,12 @@ class LeakyRelu(Function):
     def forward(ctx, x, slope):
         ctx.slope = slope
         ctx.save(x)
-        return _entrywise(kernels.leaky_relu, x, number=slope)
+        return _entrywise(kernels.leaky_relu, x, x.dtype.type(slope))
 
     @staticmethod
     def backward(ctx, grad):
         (x,) = ctx.saved
-        return _entrywise(kernels.leaky_relu_backward, x, grad, number=ctx.slope)
+        return _entrywise(kernels.leaky_relu_backward, x, grad, x.dtype.type(ctx.slope))
 
 
 def leaky_relu(x, slope=0.2):
@@ -152,11 +152,9 @@ def log_softmax(x, axis=-1):
     return LogSoftmax.apply(x, axis=axis)
 
 
-def _entrywise(kernel, *arrays, number=None):
-    """Run a kernel on the flattened arrays, and `number` in their dtype if there is one; a new array of their shape."""
-    out = np.empty(arrays[0].shape, arrays[0].dtype)
-    flat = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
-    if number is not None:
-        flat.append(out.dtype.type(number))
+def _entrywise(kernel, x, *others):
+    """Run a kernel on the flattened x and what follows, arrays like it or numbers of its dtype; a new array like x."""
+    out = np.empty(x.shape, x.dtype)
+    flat = [np.ascontiguousarray(a).reshape(-1) if isinstance(a, np.ndarray) else a for a in (x, *others)]
     kernel(*flat, out.reshape(-1))
     return out

@@ -10,10 +10,8 @@ import numpy as np
 from nn.tensor import Function, Tensor
 
 
-class Add(Function):
+class Add(Function, integers=True):
     """y = a + b;  da = dy,  db = dy."""
-
-    integers = True
 
     @staticmethod
     def forward(ctx, a, b):
@@ -29,10 +27,8 @@ def add(a, b) -> Tensor:
     return Add.apply(a, b)
 
 
-class Sub(Function):
+class Sub(Function, integers=True):
     """y = a - b;  da = dy,  db = -dy."""
-
-    integers = True
 
     @staticmethod
     def forward(ctx, a, b):
@@ -48,10 +44,8 @@ def sub(a, b) -> Tensor:
     return Sub.apply(a, b)
 
 
-class Mul(Function):
+class Mul(Function, integers=True):
     """y = a b;  da = dy b,  db = dy a."""
-
-    integers = True
 
     @staticmethod
     def forward(ctx, a, b):
@@ -90,10 +84,8 @@ def div(a, b) -> Tensor:
     return Div.apply(a, b)
 
 
-class Neg(Function):
+class Neg(Function, integers=True):
     """y = -x;  dx = -dy."""
-
-    integers = True
 
     @staticmethod
     def forward(ctx, x):
@@ -109,13 +101,11 @@ def neg(x) -> Tensor:
     return Neg.apply(x)
 
 
-class Pow(Function):
+class Pow(Function, integers=True):
     """y = x^p;  dx = dy p x^(p - 1),  dp = dy y log(x).
 
     Where p = 0, y is constant in x and dx = 0, even at x = 0.  Where x = 0 and p >= 0, dp = 0: the limit of y log(x).
     """
-
-    integers = True
 
     @staticmethod
     def forward(ctx, x, p):
@@ -185,10 +175,8 @@ def log(x) -> Tensor:
     return Log.apply(x)
 
 
-class Clip(Function):
+class Clip(Function, integers=True):
     """y = min(max(x, low), high);  dx = dy where low <= x <= high, else 0.  A NaN stays, and lets dy through."""
-
-    integers = True
 
     @staticmethod
     def forward(ctx, x, low, high):
@@ -206,13 +194,11 @@ def clip(x, low: float, high: float) -> Tensor:
     return Clip.apply(x, low=low, high=high)
 
 
-class Maximum(Function):
+class Maximum(Function, integers=True):
     """y = max(a, b);  da = dy where a > b, dy / 2 where a = b, else 0;  db likewise.
 
     A NaN in either input makes y NaN and lets dy through to both.
     """
-
-    integers = True
 
     @staticmethod
     def forward(ctx, a, b):

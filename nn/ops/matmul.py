@@ -8,10 +8,8 @@ import numpy as np
 from nn.tensor import Function, Tensor
 
 
-class MatMul(Function):
+class MatMul(Function, integers=True):
     """Y = A B on the last two axes;  dA = dY B^T,  dB = A^T dY."""
-
-    integers = True
 
     @staticmethod
     def forward(ctx, a, b):

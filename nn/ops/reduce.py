@@ -13,10 +13,8 @@ from nn.tensor import Function, Tensor
 Axis = int | tuple[int, ...] | None
 
 
-class Sum(Function):
+class Sum(Function, integers=True):
     """y = sum_i x_i;  dx_i = dy."""
-
-    integers = True
 
     @staticmethod
     def forward(ctx, x, axis, keepdims):

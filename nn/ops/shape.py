@@ -12,10 +12,8 @@ import numpy as np
 from nn.tensor import Function, Tensor
 
 
-class Reshape(Function):
+class Reshape(Function, integers=True):
     """y = x in another shape;  dx = dy in the shape of x."""
-
-    integers = True
 
     @staticmethod
     def forward(ctx, x, shape):
@@ -32,20 +30,13 @@ def reshape(x, shape: int | Sequence[int]) -> Tensor:
     return Reshape.apply(x, shape=shape)
 
 
-class Transpose(Function):
+class Transpose(Function, integers=True):
     """Axis i of y is axis axes[i] of x;  dx = dy with the axes put back."""
-
-    integers = True
 
     @staticmethod
     def forward(ctx, x, axes):
-        y = x.transpose(axes)
-        if axes is not None:
-            inverse = [0] * x.ndim
-            for i, axis in enumerate(axes):
-                inverse[axis] = i
-            axes = inverse
-        ctx.inverse = axes
+        y = x.transpose(axes)  # which also refuses what are no axes of x
+        ctx.inverse = None if axes is None else np.argsort([axis % x.ndim for axis in axes])
         return y
 
     @staticmethod
@@ -58,10 +49,8 @@ def transpose(x, axes: Sequence[int] | None = None) -> Tensor:
     return Transpose.apply(x, axes=axes)
 
 
-class BroadcastTo(Function):
+class BroadcastTo(Function, integers=True):
     """y_ij = x_j;  dx_j = sum_i dy_ij, a sum that the engine makes."""
-
-    integers = True
 
     @staticmethod
     def forward(ctx, x, shape):
@@ -77,20 +66,17 @@ def broadcast_to(x, shape: Sequence[int]) -> Tensor:
     return BroadcastTo.apply(x, shape=shape)
 
 
-class Concat(Function):
+class Concat(Function, integers=True):
     """y = (x_1, x_2, ...) end to end along an axis;  each dx_i is its piece of dy."""
-
-    integers = True
 
     @staticmethod
     def forward(ctx, *arrays, axis):
-        y = np.concatenate(arrays, axis)
-        ctx.pieces = _pieces([x.shape[axis] for x in arrays], axis, y.ndim)
-        return y
+        ctx.axis, ctx.ends = axis, np.cumsum([x.shape[axis] for x in arrays[:-1]], dtype=int)
+        return np.concatenate(arrays, axis)
 
     @staticmethod
     def backward(ctx, grad):
-        return tuple(grad[piece] if need else None for piece, need in zip(ctx.pieces, ctx.needs, strict=True))
+        return tuple(np.split(grad, ctx.ends, ctx.axis))
 
 
 def concat(tensors: Sequence, axis: int = 0) -> Tensor:
@@ -98,15 +84,13 @@ def concat(tensors: Sequence, axis: int = 0) -> Tensor:
     return Concat.apply(*tensors, axis=axis)
 
 
-class Split(Function):
+class Split(Function, integers=True):
     """(y_1, y_2, ...) = pieces of x along an axis;  dx = (dy_1, dy_2, ...) end to end."""
-
-    integers = True
 
     @staticmethod
     def forward(ctx, x, sizes, axis):
         ctx.axis = axis
-        return tuple(x[piece] for piece in _pieces(sizes, axis, x.ndim))
+        return tuple(np.split(x, np.cumsum(sizes)[:-1], axis))
 
     @staticmethod
     def backward(ctx, *grads):
@@ -133,35 +117,17 @@ def split(x, sizes_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Ten
     return Split.apply(x, sizes=sizes, axis=axis)
 
 
-class Stack(Function):
-    """y_i = x_i along a new axis;  dx_i = dy_i."""
-
-    integers = True
-
-    @staticmethod
-    def forward(ctx, *arrays, axis):
-        y = np.stack(arrays, axis)
-        ctx.axis = axis % y.ndim
-        return y
-
-    @staticmethod
-    def backward(ctx, grad):
-        before = (slice(None),) * ctx.axis
-        return tuple(grad[(*before, i)] if need else None for i, need in enumerate(ctx.needs))
-
-
 def stack(tensors: Sequence, axis: int = 0) -> Tensor:
     """Tensors of one shape side by side along a new axis, which becomes axis `axis` of the result."""
     shapes = [x.shape for x in tensors]
     if len(set(shapes)) != 1:
         raise ValueError(f"stack() needs tensors of one shape; given shapes {shapes}")
-    return Stack.apply(*tensors, axis=axis)
+    longer = np.expand_dims(np.broadcast_to(0, shapes[0]), axis).shape
+    return concat([reshape(x, longer) for x in tensors], axis)
 
 
-class GetItem(Function):
+class GetItem(Function, integers=True):
     """y_k = x_i(k);  dx_i = the sum of dy_k over all k with i(k) = i."""
-
-    integers = True
 
     @staticmethod
     def forward(ctx, x, index):
@@ -181,16 +147,6 @@ class GetItem(Function):
 def getitem(x, index) -> Tensor:
     """x[index] with numbers, slices, ..., None, boolean masks and integer arrays, as NumPy understands them."""
     return GetItem.apply(x, index=_to_arrays(index))
-
-
-def _pieces(sizes: Sequence[int], axis: int, ndim: int) -> list[tuple[slice, ...]]:
-    """The index of each piece of these sizes, one after another along `axis`."""
-    before = (slice(None),) * (axis % ndim)
-    pieces, start = [], 0
-    for size in sizes:
-        pieces.append((*before, slice(start, start + size)))
-        start += size
-    return pieces
 
 
 def _to_arrays(index):

@@ -104,12 +104,3 @@ def test_sequential():
         theirs.data = torch.tensor(parameter.data.T if parameter.ndim == 2 else parameter.data)
     x = generator.standard_normal((3, 4), dtype=np.float32)
     assert_close(layers(Tensor(x)).data, twin(torch.tensor(x)).detach().numpy(), 1e-5)
-
-
-def test_dropout():
-    """Catches: survivors that are not scaled up, so that the mean shrinks; dropout still active in evaluation."""
-    x = np.ones((200, 200), np.float32)
-    y = ours.Dropout(0.3)(Tensor(x), rng()).data
-    assert set(np.unique(y)) == {0, np.float32(1 / 0.7)}
-    assert abs(y.mean() - 1) < 0.02
-    assert_close(ours.Dropout(0.3)(Tensor(x), None).data, x, 0)
