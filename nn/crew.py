@@ -156,7 +156,8 @@ def _serve(work: Callable, index: int, line: Connection, parent: int, mask: set)
         gc.freeze()  # what is inherited is not looked at again, and so not copied
         for name in os.listdir("/proc/self/fd"):  # else a killed parent's locks and lines would live on in its members
             if int(name) > 2 and int(name) != line.fileno():
-                _close(int(name))
+                with contextlib.suppress(OSError):  # the one by which the directory was listed
+                    os.close(int(name))
         line.send(None)
         with runtime.single_threaded_blas():
             while True:
@@ -170,11 +171,6 @@ def _serve(work: Callable, index: int, line: Connection, parent: int, mask: set)
         pass
     finally:
         os._exit(0)  # without the parent's exit handlers
-
-
-def _close(descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # the one by which the directory was listed
-        os.close(descriptor)
 
 
 def _dismiss(parent: int, members: list[tuple[int, Connection]]) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 
@@ -23,7 +23,16 @@ state = _ThreadState()
 
 
 @contextmanager
-def no_grad() -> Iterator[None]:
+def _setting(name: str, value) -> Iterator[None]:
+    previous = getattr(state, name)
+    setattr(state, name, value)
+    try:
+        yield
+    finally:
+        setattr(state, name, previous)
+
+
+def no_grad() -> AbstractContextManager[None]:
     """Record no graph inside this block (in this thread only): for sampling and evaluation.
 
     >>> from nn import Tensor
@@ -33,42 +42,28 @@ def no_grad() -> Iterator[None]:
     >>> y.requires_grad
     False
     """
-    previous, state.recording = state.recording, False
-    try:
-        yield
-    finally:
-        state.recording = previous
+    return _setting("recording", False)
 
 
-@contextmanager
-def gradients_into(sink: dict[int, np.ndarray]) -> Iterator[None]:
+def gradients_into(sink: dict[int, np.ndarray]) -> AbstractContextManager[None]:
     """Send the gradients of leaves into `sink`, a mapping `id(leaf) -> array`, instead of `leaf.grad`.
 
     The arrays are added to.  A leaf that is not in the mapping counts as a constant, so nothing is computed for it.
     Holds for the calling thread: several threads can differentiate the same parameters at once, each into its own.
     """
-    previous, state.sink = state.sink, sink
-    try:
-        yield
-    finally:
-        state.sink = previous
+    return _setting("sink", sink)
 
 
 class NonFiniteError(FloatingPointError):
     """A NaN or an infinity appeared; the message names the op in which it did so first."""
 
 
-@contextmanager
-def finite_checks() -> Iterator[None]:
+def finite_checks() -> AbstractContextManager[None]:
     """Look at the result of every op, forward and backward, and raise NonFiniteError at the first NaN or infinity.
 
     Slow; used to replay a step that went wrong.
     """
-    previous, state.check_finite = state.check_finite, True
-    try:
-        yield
-    finally:
-        state.check_finite = previous
+    return _setting("check_finite", True)
 
 
 def check_finite(arrays, where: str) -> None:
