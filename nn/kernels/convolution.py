@@ -60,12 +60,11 @@ def convolve(x, weight, bias, stride, padding):
         _winograd(method, x, method.transform_weights(weight), bias, padding, out)
         return out
     if method in ("narrow", "wide"):
-        padded = _padded_for_fours(x, kernel, stride, padding, out_width)
         if method == "narrow":
-            weight = weight.reshape(kernel[0], -1, channels[1]).transpose(2, 0, 1)  # (out, kh, kw*in)
-        kernels = {"narrow": direct.narrow, "wide": direct.wide}
+            weight = weight.reshape(kernel[0], -1, channels[1]).transpose(2, 0, 1).copy()  # (out, kh, kw*in)
         bias = np.zeros(channels[1], x.dtype) if bias is None else bias
-        kernels[method](x, np.ascontiguousarray(weight), bias, stride, padding, padded, out)
+        run = direct.narrow if method == "narrow" else direct.wide
+        run(x, weight, bias, stride, padding, _padded_for_fours(x, kernel, stride, padding, out_width), out)
         return out
     patches = x if method == "matmul" else _patches(x, kernel, stride, padding, out_height, out_width)
     np.matmul(patches.reshape(-1, patches.shape[-1]), weight.reshape(-1, channels[1]), out=out.reshape(-1, channels[1]))
@@ -111,12 +110,11 @@ def weight_gradient(x, grad, kernel, stride, padding):
     if method in (F2, F4):
         _winograd_weight_gradient(method, x, grad, padding, out)
         return out
-    if method == "wide":
+    if method in ("narrow", "wide"):
         padded = _padded_for_fours(x, kernel, stride, padding, grad.shape[2])
-        direct.wide_weight_gradient(x, grad, stride, padding, padded, out)
-        return out
-    if method == "narrow":
-        padded = _padded_for_fours(x, kernel, stride, padding, grad.shape[2])
+        if method == "wide":
+            direct.wide_weight_gradient(x, grad, stride, padding, padded, out)
+            return out
         rows = np.empty((channels[1], kernel[0], kernel[1] * channels[0]), x.dtype)
         direct.narrow_weight_gradient(x, grad, stride, padding, padded, rows)
         return rows.transpose(1, 2, 0).reshape(out.shape)

@@ -126,12 +126,11 @@ class Winograd:
 
         flipped: of the kernel that the input's gradient is convolved with
         """
-        return _transformed.get(weight, (self.m, flipped), self._flip_and_transform if flipped else self._transform)
+        return _transformed.get(weight, (self.m, flipped), lambda w: self._transform(w, flipped))
 
-    def _flip_and_transform(self, weight):
-        return self._transform(np.ascontiguousarray(weight[::-1, ::-1].transpose(0, 1, 3, 2)))
-
-    def _transform(self, weight):
+    def _transform(self, weight, flipped=False):
+        if flipped:
+            weight = np.ascontiguousarray(weight[::-1, ::-1].transpose(0, 1, 3, 2))
         flat, planes = self.planes(*weight.shape[2:], weight.dtype)
         self.weights(weight.reshape(self.r**2, -1), flat, planes[0].size)
         return planes
