@@ -193,14 +193,10 @@ class Hands(NamedTuple):
 
 
 def _parse(form: str) -> tuple[list[tuple[float, float]], list[bool], list[bool]]:
-    points, corner, lift = [], [], []
-    for stroke in form.split("/"):
-        for place, token in enumerate(stroke.split()):
-            x, y = token.rstrip("!").split(",")
-            points.append((int(x) / 100, int(y) / 100))
-            corner.append(token.endswith("!"))
-            lift.append(place == 0)
-    return points, corner, lift
+    """Points, corners and lifts of a form, one of each for every point."""
+    places = [(token, place == 0) for stroke in form.split("/") for place, token in enumerate(stroke.split())]
+    points = [tuple(int(number) / 100 for number in token.rstrip("!").split(",")) for token, _ in places]
+    return points, [token.endswith("!") for token, _ in places], [lift for _, lift in places]
 
 
 @functools.cache

@@ -80,11 +80,9 @@ def _root() -> Path:
 
 
 def _is_private(folder: Path) -> bool:
-    status = os.lstat(folder)
-    if not hasattr(os, "geteuid"):  # Windows, whose permissions do not show in the mode
-        return stat.S_ISDIR(status.st_mode)
-    mine = status.st_uid == os.geteuid()
-    return stat.S_ISDIR(status.st_mode) and mine and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    status, windows = os.lstat(folder), not hasattr(os, "geteuid")  # there permissions do not show in the mode
+    closed = windows or (status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    return stat.S_ISDIR(status.st_mode) and closed
 
 
 def _prune(parent: Path) -> None:

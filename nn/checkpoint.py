@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import stat
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -51,9 +50,7 @@ def save(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: dict) -> 
         with files.replacing(path) as file:
             _write(file, arrays, meta)
     except OSError as error:
-        raise CheckpointError(
-            f"Cannot save {path}: {error.strerror}; what was saved there before is intact."
-        ) from error
+        raise CheckpointError(f"Cannot save {path}: {error.strerror}; what was saved before is intact.") from error
 
 
 def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
@@ -64,7 +61,7 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
     """
     path = Path(path)
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if path.exists() and not path.is_file():
             raise CheckpointError(f"{path} is not a file, so not a checkpoint.")
         with open(path, "rb") as file:
             return _read(file)
@@ -98,9 +95,8 @@ def lock(folder: str | os.PathLike) -> Iterator[None]:
             stack.enter_context(locked(folder))
             files.clear(folder)
         except BlockingIOError:
-            raise CheckpointError(
-                f"Another run is writing into {folder}: wait until it ends, or choose another folder."
-            ) from None
+            busy = f"Another run is writing into {folder}: wait until it ends, or choose another folder."
+            raise CheckpointError(busy) from None
         except OSError as error:
             raise CheckpointError(f"Cannot write into the folder {folder}: {error.strerror or error}.") from error
         yield

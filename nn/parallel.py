@@ -120,14 +120,9 @@ class Threads:
         if self.count < 1:
             raise ValueError(f"the number of threads must be at least 1; given {count}")
         self._pool = ThreadPoolExecutor(self.count, "lane") if self.count > 1 else None
-        if self._pool is not None:
-            self._start()
-
-    def _start(self) -> None:
-        """Start every thread now, so that one that the system refuses costs no work."""
         begin = threading.Event()
         try:
-            for _ in range(self.count):
+            for _ in range(self.count if self._pool else 0):  # start them now, so that a refusal costs no work
                 self._pool.submit(begin.wait)  # no thread is idle, so each takes a new one
         except RuntimeError as error:
             self._pool.shutdown(wait=False)

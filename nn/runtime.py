@@ -176,17 +176,14 @@ def _probe_openblas(library: Path) -> str:
     return chosen
 
 
-@functools.lru_cache(maxsize=1)
-def _cpu_info() -> str:
+@functools.cache
+def _cpu_field(name: str) -> str | None:
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return file.read(8192)  # the first processor's paragraph is enough
+            text = file.read(8192)  # the first processor's paragraph is enough
     except OSError:
-        return ""
-
-
-def _cpu_field(name: str) -> str | None:
-    match = re.search(rf"^{name}\s*:\s*(.*)$", _cpu_info(), re.MULTILINE)
+        return None
+    match = re.search(rf"^{name}\s*:\s*(.*)$", text, re.MULTILINE)
     return match.group(1).strip() if match else None
 
 

@@ -259,12 +259,8 @@ class Function:
 
     def pull_back(self) -> tuple:
         """The gradients with respect to the inputs, given those that were received (none counts as zero)."""
-        if any(grad is None for grad in self._received):
-            self._received = [
-                np.zeros(*output) if grad is None else grad
-                for grad, output in zip(self._received, self._outputs, strict=True)
-            ]
-        result = self.backward(self, *self._received)
+        pairs = zip(self._received, self._outputs, strict=True)
+        result = self.backward(self, *(np.zeros(*output) if grad is None else grad for grad, output in pairs))
         if not isinstance(result, tuple):
             result = (result,)
         if len(result) != len(self.inputs):

@@ -10,18 +10,13 @@ import operator
 from nn.ops import elementwise, matmul, reduce, shape
 from nn.tensor import Tensor
 
-Tensor.__add__ = elementwise.add
-Tensor.__radd__ = lambda self, other: elementwise.add(other, self)
-Tensor.__sub__ = elementwise.sub
-Tensor.__rsub__ = lambda self, other: elementwise.sub(other, self)
-Tensor.__mul__ = elementwise.mul
-Tensor.__rmul__ = lambda self, other: elementwise.mul(other, self)
-Tensor.__truediv__ = elementwise.div
-Tensor.__rtruediv__ = lambda self, other: elementwise.div(other, self)
-Tensor.__pow__ = elementwise.pow
-Tensor.__rpow__ = lambda self, other: elementwise.pow(other, self)
-Tensor.__matmul__ = matmul.matmul
-Tensor.__rmatmul__ = lambda self, other: matmul.matmul(other, self)
+OPERATORS = {
+    "add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul, "truediv": elementwise.div,
+    "pow": elementwise.pow, "matmul": matmul.matmul,
+}  # fmt: skip
+for _name, _op in OPERATORS.items():
+    setattr(Tensor, f"__{_name}__", _op)
+    setattr(Tensor, f"__r{_name}__", lambda self, other, op=_op: op(other, self))
 Tensor.__neg__ = elementwise.neg
 Tensor.__getitem__ = shape.getitem
 

@@ -109,7 +109,8 @@ class Pow(Function, integers=True):
 
     @staticmethod
     def forward(ctx, x, p):
-        y = x * x if _is_number(p, 2) else x**p
+        ctx.square = np.ndim(p) == 0 and p == 2
+        y = x * x if ctx.square else x**p
         ctx.save(x, p, y if ctx.needs[1] else None)
         return y
 
@@ -118,7 +119,7 @@ class Pow(Function, integers=True):
         x, p, y = ctx.saved
         dx = dp = None
         if ctx.needs[0]:
-            if _is_number(p, 2):
+            if ctx.square:
                 dx = grad * x * 2
             elif isinstance(p, np.ndarray):
                 # x^(-1) is infinite at x = 0 and would make 0 * inf = NaN of the zero gradient there
@@ -218,7 +219,3 @@ class Maximum(Function, integers=True):
 def maximum(a, b) -> Tensor:
     """The larger of a and b elementwise; where they are equal each gets half of the gradient."""
     return Maximum.apply(a, b)
-
-
-def _is_number(value, number) -> bool:
-    return np.ndim(value) == 0 and value == number

@@ -211,7 +211,7 @@ def npy(header, body=b""):
         "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 999999999999999999, 999999999999999999), }",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999,), }",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "1, " * 99 + "), }",
         "{'descr': '<f4', 'fortran_order': True, 'shape': (1,), }",
         "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
         "{'descr': '|V4', 'fortran_order': False, 'shape': (1,), }",
