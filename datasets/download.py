@@ -30,7 +30,7 @@ PAUSES = (0.0, 1.0, 2.0)  # seconds before each round of asking the mirrors
 
 
 class _Failure(Exception):
-    """One mirror failed; `again` says whether asking it once more may help."""
+    """A mirror did not deliver; `again` says whether asking it once more may help."""
 
     def __init__(self, reason: str, again: bool):
         super().__init__(reason)
@@ -48,8 +48,8 @@ class _SameSchemes(urllib.request.HTTPRedirectHandler):
 def fetch(target: Path, sha256: str, mirrors: Sequence[str]) -> None:
     """Download `mirror + target.name` to target, from the first mirror that has it with this hash.
 
-    A mirror that breaks off or falls silent is asked again in the next round, and continues where it stopped.
-    DataError when no mirror delivers; then target is untouched.
+    A mirror whose connection breaks, or that sends nothing for STALL seconds, is asked again in the next round and
+    continues where it stopped. DataError when no mirror delivers; then target is untouched.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.parent, wait=True), _part(target.with_name(f".{target.name}.part")) as part:
@@ -98,7 +98,7 @@ def _hash(file):
 
 @contextlib.contextmanager
 def _part(path: Path) -> Iterator[BinaryIO]:
-    """The part file, open; removed afterwards if nothing is in it."""
+    """The part file, open for reading and appending; removed afterwards if it is empty."""
     files.require_plain(path)  # a link would be followed
     try:
         with open(path, "a+b") as part:
@@ -156,7 +156,7 @@ def _chunks(response, part):
 
 @contextlib.contextmanager
 def _network(part):
-    """Whatever can go wrong between two machines, as a _Failure."""
+    """Turns every error of the network into a _Failure."""
     try:
         yield
     except urllib.error.HTTPError as error:

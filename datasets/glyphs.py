@@ -1,11 +1,11 @@
 """How people write the ten digits: control points of pen strokes, as data.
 
-A *variant* is a way to write a digit that has a name in the captions ("a seven with a bar"). It has one or more
-*hands*, ways to write it that have no name: below, paragraphs. A hand has *forms* of the same topology, its lines; a
-pen blends them, so that two forms span a whole family of shapes.
+A *variant* is a way to write a digit that has a name in the captions ("a seven with a bar"). A variant has one or more
+*hands*, ways to write it that have no name; each is a paragraph below. Each line of a paragraph is a *form*. All forms
+of a hand have the same topology, and the pen draws a random weighted mean of them.
 
 A form is a line of points `x,y` in hundredths of the digit's height, y pointing down. A point ending in `!` is a
-corner, where the pen changes direction at once; `/` lifts the pen. Otherwise the pen runs smoothly through the points.
+corner, where the stroke changes direction at once; `/` ends a stroke. Elsewhere the stroke is smooth.
 """
 
 import functools

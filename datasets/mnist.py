@@ -1,8 +1,8 @@
 """MNIST (LeCun et al. 1998) and Fashion-MNIST (Xiao et al. 2017); the caption of an image is the name of its class.
 
 The four IDX files of each are looked for in the folder that `INKLING_DATA` names (in mnist/ and fashion-mnist/, or
-MNIST/raw/ and FashionMNIST/raw/; gzipped or not, any number of images), then in the cache (~/.cache/inkling), and are
-else downloaded into it.
+MNIST/raw/ and FashionMNIST/raw/; gzipped or not, any number of images), then in the cache (~/.cache/inkling). Where
+neither has them they are downloaded into the cache.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""The pen: from the attributes of a digit and a random stream to grey pixels.
+"""The pen: from the attributes of a digit and a random stream to gray pixels.
 
-skeleton   blends the forms of a hand and moves every control point a little
-curve      runs a spline through the points
+skeleton   the control points: a random mean of the forms of a hand, each point moved a little
+curve      a spline through the points
 deform     bends, stretches and slants the curve
-place      fits it to its size, centres its ink, shakes the hand
-ink        lays down antialiased strokes
+place      scales the curve to its size, centres it, adds the tremor of a hand and the varying width of a pen
+ink        draws the curve as antialiased strokes
 
 Each picture has a random stream of its own, splitmix64 (Steele et al. 2014) started from a hash of (seed, index), so
 that picture i never depends on what else is drawn. pen_reference.py has skeleton, curve and ink in plain NumPy.
@@ -18,12 +18,12 @@ kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
 SIDE = 28  # pixels
 DIGIT, VARIANT, STROKE, SLANT, SIZE = range(5)  # columns of an array of attributes
 
-# Ranges of what the words mean. Neighbouring values leave a gap, so that a judge can tell them apart.
+# What the words of a caption mean: ranges, with a gap between neighbouring words, so that they can be told apart.
 EXTENT = np.array([[13.5, 15.5], [18.5, 20.5]])  # small, large: the longer side of the inked box, pixels
 WIDTH = np.array([[[1.1, 1.5], [2.5, 3.1]], [[1.2, 1.9], [3.1, 4.2]]])  # [size][thin, bold]: stroke width, pixels
 SHEAR = np.array([[-0.55, -0.32], [-0.07, 0.09], [0.34, 0.62]])  # left, upright, right: run over rise
 
-# Spreads of what has no word: what makes no two alike.
+# How much else varies, of which captions say nothing.
 POINT_JITTER = 0.022  # of the digit's height
 END_JITTER = 0.025  # additional, where a stroke begins or ends
 WAIST = 0.28  # moves the middle of the digit up or down
@@ -39,7 +39,6 @@ MARGIN = 2.0  # pixels: no ink comes nearer to the border, save by tremor and pr
 
 SAMPLES = 6  # points of the curve per pair of control points
 WAVES = 2
-
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -71,19 +70,20 @@ def normal(stream):
 
 @kernel
 def between(stream, bounds):
+    """Uniform between the two bounds."""
     return bounds[0] + (bounds[1] - bounds[0]) * uniform(stream)
 
 
 @kernel
 def draw_keys(stream, indices, out):
-    """Keys out (n,) uint64 of the pictures indices (n,) uint64 of a stream of pictures."""
+    """Fill out (n,) uint64 with the keys of the pictures `indices` (n,) uint64; stream: a number for seed and split."""
     for i in range(len(indices)):
         out[i] = mix(mix(stream * GOLDEN + GOLDEN) + indices[i])
 
 
 @kernel
 def draw_attributes(keys, hand_count, allowed, out):
-    """Attributes out (n, 5) int64 for the pictures of keys (n,) uint64.
+    """Fill out (n, 5) int64 with the attributes of the pictures with these keys (n,) uint64.
 
     hand_count (digits, variants) is positive where a digit has a variant; allowed (digits, strokes, slants) bool says
     which combinations may appear.
@@ -186,7 +186,7 @@ def deform(stream, path, length, shear):
 
 @kernel
 def place(stream, path, begins, length, extent, width, shift, radius):
-    """Scale path (T, 2) to pixels so that its ink spans extent; centre its ink, shift, shake; fill radius (T,)."""
+    """Scale path (T, 2) to pixels so that its ink spans extent; centre it, shift it, add tremor; fill radius (T,)."""
     low_x, high_x = path[:length, 0].min(), path[:length, 0].max()
     low_y, high_y = path[:length, 1].min(), path[:length, 1].max()
     scale = (extent - width) / max(high_x - low_x, high_y - low_y)
@@ -216,7 +216,7 @@ def place(stream, path, begins, length, extent, width, shift, radius):
 
 @kernel
 def ink(path, begins, radius, length, out):
-    """Cover out (SIDE, SIDE) uint8: a pixel is as dark as its nearest stroke reaches over its centre."""
+    """Draw into out (SIDE, SIDE) uint8: 255 well inside a stroke, 0 outside, a ramp of EDGE pixels between."""
     for t in range(1, length):
         if begins[t]:
             continue
@@ -234,14 +234,14 @@ def ink(path, begins, radius, length, out):
                 s = min(max((px * dx + py * dy) / square, 0.0), 1.0)
                 distance = np.sqrt((px - s * dx) ** 2 + (py - s * dy) ** 2)
                 cover = min(max((r0 + s * dr - distance) / EDGE + 0.5, 0.0), 1.0)
-                grey = np.uint8(255.0 * cover + 0.5)
-                if grey > out[row, column]:
-                    out[row, column] = grey
+                gray = np.uint8(255.0 * cover + 0.5)
+                if gray > out[row, column]:
+                    out[row, column] = gray
 
 
 @kernel
 def draw(keys, attributes, hands, out):
-    """Pictures out (n, SIDE, SIDE) uint8, zero on entry, for keys (n,) uint64 and attributes (n, 5) int64."""
+    """Draw into out (n, SIDE, SIDE) uint8, zero on entry, the pictures of keys (n,) uint64, attributes (n, 5) int64."""
     stream = np.empty(1, np.uint64)
     points = np.empty((hands.points.shape[2], 2))
     length_max = SAMPLES * hands.points.shape[2]

@@ -1,6 +1,6 @@
-"""Three steps of the pen in plain NumPy: `skeleton`, `curve` and `ink`, whose loops in pen.py hide a formula.
+"""Three steps of the pen as formulas on whole arrays: `skeleton`, `curve` and `ink`.
 
-The other two steps, `deform` and `place`, are formulas there already. What is computed agrees up to rounding, so a
+The other two, `deform` and `place`, are formulas in pen.py already. Results agree with the pen's up to rounding, so a
 pixel differs by one gray level at most.
 """
 
