@@ -213,8 +213,7 @@ def tabulate() -> Hands:
     form_max = max(len(forms) for forms in hands)
     point_max = max(len(forms[0][0]) for forms in hands)
     points = np.zeros((len(hands), form_max, point_max, 2))
-    corner = np.zeros((len(hands), point_max), bool)
-    lift = np.zeros((len(hands), point_max), bool)
+    corner, lift = np.zeros((2, len(hands), point_max), bool)
     for hand, forms in enumerate(hands):
         for form, (form_points, form_corner, form_lift) in enumerate(forms):
             if (form_corner, form_lift) != forms[0][1:]:

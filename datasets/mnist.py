@@ -110,12 +110,10 @@ def _find(source, prefix):
                 f"{folder} holds {', '.join(map(repr, seen[:5])) or 'nothing'}{', ...' * (len(seen) > 5)}; expected "
                 f"{source.folder}/{files[0]}(.gz) and {files[1]}(.gz) in the folder that INKLING_DATA names"
             )
-    paths = []
-    for file in (f"{file}.gz" for file in files):
-        path = cache.root() / source.folder / file
-        if not (path.is_file() and download.file_hash(path) == source.sha256[file]):
-            download.fetch(path, source.sha256[file], source.mirrors)
-        paths.append(path)
+    paths = [cache.root() / source.folder / f"{file}.gz" for file in files]
+    for path in paths:
+        if not (path.is_file() and download.file_hash(path) == source.sha256[path.name]):
+            download.fetch(path, source.sha256[path.name], source.mirrors)
     return paths
 
 

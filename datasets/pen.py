@@ -93,15 +93,8 @@ def draw_attributes(keys, hand_count, allowed, out):
     for i in range(len(keys)):
         stream[0] = mix(keys[i] ^ WORDS_STREAM)
         digit = int(uniform(stream) * digits)
-        choices = 0
-        for variant in range(hand_count.shape[1]):
-            choices += hand_count[digit, variant] > 0
-        choice = int(uniform(stream) * choices)
-        for variant in range(hand_count.shape[1]):
-            if hand_count[digit, variant] > 0:
-                if choice == 0:
-                    out[i, VARIANT] = variant
-                choice -= 1
+        variants = np.flatnonzero(hand_count[digit])
+        out[i, VARIANT] = variants[int(uniform(stream) * len(variants))]
         out[i, SIZE] = int(uniform(stream) * len(EXTENT))
         while True:
             stroke = int(uniform(stream) * strokes)
