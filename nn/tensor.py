@@ -46,12 +46,12 @@ class Tensor:
     """
 
     __slots__ = ("data", "grad", "requires_grad", "node", "output_index")
-    __array_ufunc__ = None  # so that `ndarray * Tensor` asks the Tensor
+    __hash__ = object.__hash__  # `==` compares numbers
 
     def __init__(self, data, requires_grad: bool = False):
         if isinstance(data, Tensor):
             raise TypeError("Tensor() was given a Tensor; use it as it is, or .detach() to cut it from its graph")
-        if isinstance(data, list | tuple) and any(isinstance(element, Tensor) for element in data):
+        if _holds_tensors(data):
             raise TypeError("Tensor() was given a list of Tensors; F.stack() joins them and keeps their graph")
         array = np.asarray(data)
         if not isinstance(data, np.ndarray | np.generic) and array.dtype == np.float64:
@@ -75,6 +75,9 @@ class Tensor:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))  # TypeError of a number without axes
 
     def __repr__(self) -> str:
         origin = f", from {type(self.node).__name__}" if self.node is not None else ""
@@ -322,6 +325,10 @@ def _check_broadcast(node: Function, position: int, given: tuple[int, ...], shap
             f"(of {len(node.inputs)}, counted from 0), which has shape {shape}; a gradient has that shape, or one "
             "to which the input broadcasts"
         )
+
+
+def _holds_tensors(data) -> bool:
+    return isinstance(data, list | tuple) and any(isinstance(one, Tensor) or _holds_tensors(one) for one in data)
 
 
 def _result(array: np.ndarray, node: Function | None, index: int) -> Tensor:

@@ -1,11 +1,14 @@
 """The ops, one file per kind; this file gives tensors their operators and methods.
 
 `a * b` is `mul(a, b)` and `x.sum(0)` is `sum(x, 0)`: a method does nothing that the function of its name does not.
-Comparisons give arrays of True and False, which have no graph.
+Comparisons give arrays of True and False, which have no graph.  An array or a number of NumPy's on the left of an
+operator asks by its ufunc; no other ufunc takes tensors, since what it returns would be cut from the graph.
 """
 from __future__ import annotations
 
 import operator
+
+import numpy as np
 
 from nn.ops import elementwise, matmul, reduce, shape
 from nn.tensor import Tensor
@@ -27,11 +30,29 @@ Tensor.mean = reduce.mean
 
 
 def _comparison(compare):
-    return lambda self, other: compare(self.data, other.data if isinstance(other, Tensor) else other)
+    return lambda a, b: compare(*(one.data if isinstance(one, Tensor) else one for one in (a, b)))
 
 
 Tensor.__lt__, Tensor.__le__ = _comparison(operator.lt), _comparison(operator.le)
 Tensor.__gt__, Tensor.__ge__ = _comparison(operator.gt), _comparison(operator.ge)
+Tensor.__eq__, Tensor.__ne__ = _comparison(operator.eq), _comparison(operator.ne)
+
+UFUNCS = {
+    np.add: elementwise.add, np.subtract: elementwise.sub, np.multiply: elementwise.mul, np.divide: elementwise.div,
+    np.power: elementwise.pow, np.matmul: matmul.matmul, np.less: _comparison(operator.lt),
+    np.less_equal: _comparison(operator.le), np.greater: _comparison(operator.gt),
+    np.greater_equal: _comparison(operator.ge), np.equal: _comparison(operator.eq),
+    np.not_equal: _comparison(operator.ne),
+}  # fmt: skip
+
+
+def _ufunc(self, ufunc, method, *inputs, **options):
+    if ufunc in UFUNCS and method == "__call__" and not options:
+        return UFUNCS[ufunc](*inputs)
+    return self.__array_function__(ufunc, (Tensor,), inputs, options)  # raises TypeError
+
+
+Tensor.__array_ufunc__ = _ufunc
 
 
 def _several_or_one(values: tuple):

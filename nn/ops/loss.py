@@ -97,7 +97,7 @@ def cross_entropy(logits, labels) -> Tensor:
     >>> cross_entropy(Tensor([[0.0, 0.0], [0.0, 3.0]]), [0, 1])
     Tensor([0.6931, 0.0486], shape=(2,), float32)
     """
-    labels = labels.data if isinstance(labels, Tensor) else np.asarray(labels)
+    labels = labels.data if isinstance(labels, Tensor) else np.asarray(labels, None if np.size(labels) else int)
     if len(logits.shape) != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"cross_entropy() needs logits (N, K), labels (N,); given {logits.shape}, {labels.shape}")
     if labels.dtype.kind not in "iu":

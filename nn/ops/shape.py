@@ -155,7 +155,7 @@ def _to_arrays(index):
         return tuple(_to_arrays(part) for part in index)
     if isinstance(index, Tensor):
         return index.data
-    return np.asarray(index) if isinstance(index, list) else index
+    return np.asarray(index, dtype=None if index else int) if isinstance(index, list) else index
 
 
 def _may_repeat(index) -> bool:

@@ -223,12 +223,14 @@ def test_a_loss_is_a_number_and_a_tensor_an_array():
     assert np.array([loss, loss]).dtype == np.float64 and np.array([loss, loss]).tolist() == [loss.item()] * 2
     assert np.asarray(x) is x.data is x.numpy() and np.asarray(x, np.float64).dtype == np.float64
     assert not np.shares_memory(np.array(x, copy=True), x.data)
-    for op in (operator.lt, operator.le, operator.gt, operator.ge):
-        for other in (0.5, x.data[0], np.float64(0.5), Tensor(x.data[0])):
+    for op in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne):
+        for other in (0.5, x.data[0, 0], x.data[0], np.float64(0.5), Tensor(x.data[0])):
             plain = other.data if isinstance(other, Tensor) else other
             np.testing.assert_array_equal(op(x, other), op(x.data, plain))
             np.testing.assert_array_equal(op(other, x), op(plain, x.data))
-    assert max([loss, loss + 1]) > loss
+    assert max([loss, loss + 1]) > loss and x in {x: 1}
+    with pytest.raises(TypeError, match="unsized"):
+        list(loss)  # not an empty list
 
 
 @pytest.mark.parametrize("use", [float, int, bool, lambda x: f"{x:.3f}", lambda x: x.item()])
@@ -245,7 +247,8 @@ def test_what_is_no_real_number_is_refused(wrong):
         F.silu(Tensor(wrong))
 
 
-@pytest.mark.parametrize("function", [np.sum, np.mean, lambda x: np.stack([x, x]), lambda x: np.concatenate([x, x])])
+@pytest.mark.parametrize("function", [np.sum, np.mean, lambda x: np.stack([x, x]), lambda x: np.concatenate([x, x]),
+                                      np.isnan, np.sqrt, np.add.reduce, lambda x: np.ones(3).__imul__(x)])  # fmt: skip
 def test_functions_of_numpy_do_not_cut_a_graph_in_silence(function):
     """Catches: np.stack of tensors as an array; "sum() got an unexpected keyword argument 'out'"."""
     with pytest.raises(TypeError, match=r"knows no Tensors.*\.numpy\(\)"):
@@ -255,7 +258,7 @@ def test_functions_of_numpy_do_not_cut_a_graph_in_silence(function):
 def test_a_list_of_tensors_is_not_cut_from_its_graph():
     """Catches: Tensor([loss, loss]), which now that tensors are arrays would forget the graph in silence."""
     loss = F.sum(leaf(3))
-    for cut in (lambda: Tensor([loss, loss]), lambda: leaf(2) + [loss, loss]):
+    for cut in (lambda: Tensor([loss, loss]), lambda: leaf(2) + [loss, loss], lambda: Tensor([[1.0], (loss,)])):
         with pytest.raises(TypeError, match=r"F\.stack"):
             cut()
 

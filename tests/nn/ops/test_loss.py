@@ -44,6 +44,7 @@ def test_cross_entropy():
     logits, labels = rng.standard_normal((4, 5)), np.array([0, 4, 2, 2])
     judge(lambda x: F.cross_entropy(x, labels), [logits], elementary.cross_entropy(logits, labels))
     judge(lambda x: F.cross_entropy(x, np.array([0])), [logits[:1, :1]], np.zeros(1))
+    assert F.cross_entropy(logits[:0], []).shape == (0,)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -77,6 +77,7 @@ def test_the_same_tensor_twice():
         X > 10,
         X[:, 0, 0] > 1,
         np.array([], np.int64),
+        [],
     ],
     ids=str,
 )
