@@ -101,6 +101,9 @@ def _splits(root):
     parts = [next((inside[name] for name in names if name in inside), None) for names in (TRAINING, TESTING)]
     left: list[Path] = []
     if not all(parts):
+        if [parts[0]] == list(inside.values()):  # a data set that came without its test split
+            left += [entry for entry in _visible(root) if entry != parts[0]]
+            root = parts[0]
         classes = _classes(root, left)
         test = {name: files[9::10] for name, files in classes.items()}
         train = {name: [file for place, file in enumerate(files) if place % 10 != 9] for name, files in classes.items()}
@@ -214,7 +217,7 @@ def _found(counts, testing, options):
     shown = ", ".join(f"{name!r} {count:,}" for name, count in list(counts.items())[:20]) + ", ..." * (len(counts) > 20)
     classes = "without classes" if "" in counts else f"by class: {shown}"
     numbers = f"{sum(counts.values()):,} pictures for training and {testing:,} for testing"
-    return f"{numbers}, as {size}x{size} {kind}{time if size != 28 else ''}, {classes}"
+    return f"{numbers}, as {size}x{size} {kind}{time if size > 28 else ''}, {classes}"
 
 
 def _warnings(images, options):

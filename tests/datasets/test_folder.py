@@ -163,6 +163,15 @@ def test_splits_have_many_names(tmp_path, training, testing, classes, capsys):
     assert ("1 item (1 'folder'): 'val'" in capsys.readouterr().err) == (testing == "test")
 
 
+def test_training_pictures_alone_are_no_class(tmp_path, capsys):
+    """Catches a class named "train", or a folder said to hold no pictures, where the test split did not come along."""
+    for place in range(10):
+        paint(tmp_path / "train" / "cat" / f"{place}.png", place)
+    (tmp_path / "labels.csv").write_text("")
+    train, test = (datasets.load(tmp_path, split) for split in ("train", "test"))
+    assert train.classes == ("cat",) and (len(train), len(test)) == (9, 1) and "labels.csv" in capsys.readouterr().err
+
+
 def test_drawings_on_transparency(tmp_path, capsys):
     """Black ink on nothing is black on black, and has to be said; on white paper it is seen, also around it."""
     for place in range(20):
