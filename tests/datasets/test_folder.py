@@ -270,7 +270,7 @@ def test_names_that_no_terminal_can_show(tmp_path, capsys):
     ("files", "split", "words"),
     [
         ([], "train", "holds no pictures"),
-        (["train/cat/good.png"], "train", "holds no pictures .*; it holds 1 item .1 'folder'.: 'train/cat'"),
+        (["animals/cat/good.png"], "train", "holds no pictures .*; it holds 1 item .1 'folder'.: 'animals/cat'"),
         (["c.heic"], "train", "holds no pictures .*; it holds 1 item .1 '.heic'.: 'c.heic'"),
         (["train/good.png", "val/cat/good.png"], "test", "one holds pictures and the other folders"),
         (["notes.txt"], "train", "holds no pictures"),
