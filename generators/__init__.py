@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-from generators import program
+from generators.apps import program
 
 if os.path.basename(sys.argv[0]) in ("inkling", "-m"):  # the command line, which ends this in `cli`
     program.interrupts(signal.default_int_handler, program.stop_at_once)

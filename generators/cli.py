@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable
 
 import generators
-from generators import program
+from generators.apps import program
 from generators.errors import Refusal, UsageError
 
 EXAMPLES = """\

@@ -1,5 +1,6 @@
 """The house's plan: a room imports only from floors below it, and no files import each other, not even by a detour."""
 import ast
+import collections
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,12 @@ def test_a_room_imports_only_from_floors_below(room):
     up = {(name, other) for name, others in GRAPH.items() if name.split(".")[0] == room
           for other in others if other.split(".")[0] not in MAY_IMPORT[room]}  # fmt: skip
     assert not up
+
+
+def test_no_folder_is_crowded():
+    """At most ten files stand in one folder of generators: what one can look over."""
+    counts = collections.Counter(path.parent for path in PATHS if path.parts[0] == "generators")
+    assert {str(folder): count for folder, count in counts.items() if count > 10} == {}
 
 
 def test_no_files_import_each_other():

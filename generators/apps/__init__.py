@@ -1,1 +1,1 @@
-"""What the command line runs: `commands`, one function each, `info`, and `demo`, the page of `make demo`."""
+"""What the command line runs: `program` (where it runs), `commands` (one function each), `info`, and `demo`, a page."""

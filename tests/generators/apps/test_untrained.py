@@ -13,8 +13,8 @@ import pytest
 
 import datasets
 from datasets.captions import HANDWRITING
-from generators import cli, program, registry, runs
-from generators.apps import commands, demo
+from generators import cli, registry, runs
+from generators.apps import commands, demo, program
 from generators.cli import main
 from generators.config import with_text
 from nn import checkpoint

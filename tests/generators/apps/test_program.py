@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import generators
-from generators import program
+from generators.apps import program
 from generators.cli import main
 from nn import checkpoint, crew
 from tests.reliability.fuzz import train_arguments
