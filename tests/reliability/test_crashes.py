@@ -16,7 +16,7 @@ from bench import memory
 from generators import runs
 from nn import checkpoint
 from tests.reliability import faults
-from tests.reliability.fuzz import complaint, inkling, train_arguments
+from tests.reliability.fuzz import FUZZED, complaint, inkling, train_arguments
 
 
 def test_killed_and_resumed_nothing_is_lost(family, tmp_path, long):
@@ -207,12 +207,13 @@ def all_finite(folder):
     return all(np.isfinite(array).all() for array in checkpoint.load(folder / "checkpoint.npz")[0].values())
 
 
+@pytest.mark.parametrize("each", FUZZED)
 @pytest.mark.parametrize("rate", ["1e20", "1e38"])
-def test_a_rate_far_too_high_stops_the_run_and_keeps_the_last_good_checkpoint(family, rate, tmp_path):
+def test_a_rate_far_too_high_stops_the_run_and_keeps_the_last_good_checkpoint(each, rate, tmp_path):
     for steps in (1, 4):
         folder = tmp_path / str(steps)
         settings = ("--set", f"optimiser.rate={rate}", "--set", "optimiser.warmup_steps=0", "--save-every", "1e-9")
-        outcome = inkling(train_arguments(family, folder, steps, *settings))
+        outcome = inkling(train_arguments(each, folder, steps, *settings))
         if outcome.status:
             sentence = outcome.errors.strip().splitlines()[-1]
             assert re.search(r"diverged at step \d+: .{10,}", sentence), sentence

@@ -16,10 +16,10 @@ from nn.kernels.memo import Memo
 from nn.parallel import Threads
 from tests.generators.toys import sets_of
 from tests.reliability.faults import digest
-from tests.reliability.fuzz import inkling, train_arguments
+from tests.reliability.fuzz import FUZZED, inkling, train_arguments
 
 ROOT = Path(generators.__file__).parent.parent
-SHORT = ("gan",)  # with two phases; killed and resumed is the VAE (test_crashes)
+SHORT = FUZZED  # every family: a step of each is made of other parts
 STEPS = 4  # of 3 batches to an epoch, so that one is drawn in the next
 WIDTH = 16  # enough for Winograd's convolution, whose transformed weights all threads share
 
