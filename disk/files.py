@@ -12,11 +12,13 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 _PART = re.compile(r"\.inkling-[0-9a-f]{16}\.part")
+_ABANDONED = 3600  # seconds since the last byte was written to a part: its process is gone
 _KINDS = (
     (stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
     (lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode), "a device"),
@@ -83,19 +85,25 @@ def require_plain(path: str | os.PathLike) -> None:
 
 
 def clear(folder: str | os.PathLike) -> None:
-    """Remove the new files that killed processes left half-written in `folder`, and nothing else."""
+    """Remove the new files that killed processes left half-written in `folder` an hour ago, and nothing else."""
     for entry in os.scandir(folder):
-        if _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-            Path(entry.path).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # finished, or removed by another process
+            if _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                if time.time() - entry.stat().st_mtime > _ABANDONED:
+                    os.unlink(entry.path)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the move itself survive a power cut, where a folder can be opened for that (on Windows none can)."""
+    """Make the move itself survive a power cut, where folders can be opened (not on Windows) and synced (not on all
+    network drives)."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except PermissionError:
         return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # the move has been made; only its durability is unknown
+            raise
     finally:
         os.close(descriptor)

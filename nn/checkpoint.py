@@ -87,7 +87,7 @@ def begins(path: str | os.PathLike) -> bool:
 def lock(folder: str | os.PathLike) -> Iterator[None]:
     """Hold `folder` (made if need be) for one run; a second one gets a CheckpointError at once.
 
-    What a killed process left half-written there is cleared away.
+    What a process that was killed an hour ago left half-written there is cleared away.
     """
     with contextlib.ExitStack() as stack:
         try:

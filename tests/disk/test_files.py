@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import stat
+import time
 
 import pytest
 
@@ -87,16 +88,34 @@ def test_an_error_at_any_call_names_the_file_and_leaves_the_old_one(tmp_path, mo
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["x"]
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch, number):
+    """Catches an error after the move, which callers take for "what was there before is intact"."""
+    fsync = os.fsync
+
+    def refuse_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    files.write(tmp_path / "x", b"new")
+    assert (tmp_path / "x").read_bytes() == b"new"
+
+
 def test_only_names_of_its_own_are_cleared(tmp_path):
-    """Catches a pattern that takes what others have begun, and links."""
+    """Catches a pattern that takes what others have begun, links, and the part of a process that still writes it."""
+    old, alive = time.time() - 3700, ".inkling-3123456789abcdef.part"
     kept = (".notes.part", ".checkpoint.npz.12.part", ".inkling-0123456789abcdeg.part", ".inkling-0123.part",
             "a.inkling-0123456789abcdef.part", ".inkling-0123456789abcdef.part.gz")  # fmt: skip
     for name in (*kept, ".inkling-0123456789abcdef.part"):
         (tmp_path / name).touch()
+        os.utime(tmp_path / name, (old, old))
+    (tmp_path / alive).touch()
     (tmp_path / ".inkling-1123456789abcdef.part").symlink_to(kept[0])
     (tmp_path / ".inkling-2123456789abcdef.part").mkdir()
     files.clear(tmp_path)
-    others = {".inkling-1123456789abcdef.part", ".inkling-2123456789abcdef.part"}
+    others = {alive, ".inkling-1123456789abcdef.part", ".inkling-2123456789abcdef.part"}
     assert set(os.listdir(tmp_path)) == others | set(kept)
 
 

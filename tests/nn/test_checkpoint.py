@@ -348,7 +348,8 @@ def test_a_second_run_in_the_same_folder_is_told(tmp_path):
 
 
 def test_a_killed_run_leaves_no_lock_and_its_litter_is_cleared(tmp_path):
-    (tmp_path / ".inkling-0000000000000001.part").touch()
+    parts = [tmp_path / f".inkling-000000000000000{number}.part" for number in (1, 2)]
+    parts[0].touch()
     script = "import sys; from nn.checkpoint import lock\nwith lock(sys.argv[1]): print('held', flush=True); input()"
     holder = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
@@ -356,7 +357,9 @@ def test_a_killed_run_leaves_no_lock_and_its_litter_is_cleared(tmp_path):
     assert holder.stdout.readline() == b"held\n"
     with pytest.raises(CheckpointError, match="Another run"), lock(tmp_path):
         pass
-    (tmp_path / ".inkling-0000000000000002.part").touch()
+    parts[1].touch()
+    for part in parts:
+        os.utime(part, (1000, 1000))
     holder.kill()
     holder.communicate()
     with lock(tmp_path):

@@ -65,7 +65,10 @@ def kill_and_resume(family: str, folder: Path, kills: int, seed: int = 0) -> Kil
         run = folder / f"killed-{count}"
         while killed < kills and _kill_once(_go_on(family, run, steps), run, chance):
             killed += 1
-            inside += any(run.glob(".inkling-*.part"))
+            parts = [*run.glob(".inkling-*.part")]
+            inside += bool(parts)
+            for part in parts:  # else it is counted for the next kill, too
+                part.unlink()
             if (run / "checkpoint.npz").exists():
                 checkpoint.load(run / "checkpoint.npz")
         _run_to_end(_go_on(family, run, steps))
