@@ -10,11 +10,13 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from disk import cache, files
 
-KEEP = 8  # the most recently used folders of compiled kernels; older ones are removed when a new one is made
+KEEP = 8  # the most recently used folders of compiled kernels; older ones are removed when a new one is made,
+UNUSED = 86400  # if no process has claimed them for so many seconds
 VARIABLE, MARK = "NUMBA_CACHE_DIR", "INKLING_NUMBA_CACHE_DIR"
 
 
@@ -65,8 +67,7 @@ def _claim(name: str) -> Path | None:
     except OSError:
         return None
     if is_new:
-        with contextlib.suppress(OSError):  # another process removes folders too
-            _prune(folder.parent)
+        _prune(folder.parent)
     return folder
 
 
@@ -86,7 +87,13 @@ def _is_private(folder: Path) -> bool:
 
 
 def _prune(parent: Path) -> None:
-    """Remove all but the most recently used folders.  A process that still uses one compiles what it lacks anew."""
-    for folder in sorted(parent.glob("numba-*"), key=lambda folder: folder.stat().st_mtime, reverse=True)[KEEP:]:
-        if _is_private(folder):
+    """Remove folders that nobody has claimed for a day, but the most recently used.  A process that still uses one
+    compiles what it lacks anew."""
+    claimed = {}
+    for folder in parent.glob("numba-*"):
+        with contextlib.suppress(OSError):  # another process removes folders too
+            if _is_private(folder):
+                claimed[folder] = folder.stat().st_mtime
+    for folder in sorted(claimed, key=claimed.__getitem__, reverse=True)[KEEP:]:
+        if time.time() - claimed[folder] > UNUSED:
             shutil.rmtree(folder, ignore_errors=True)

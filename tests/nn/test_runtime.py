@@ -305,9 +305,25 @@ def test_the_folders_used_least_recently_are_removed(chosen):
     elsewhere.mkdir()
     (cache.root() / "numba-link").symlink_to(elsewhere)
     os.utime(elsewhere, (0, 0))
+    for key in order[3:5]:  # of a process that runs
+        os.utime(cache.root() / f"numba-{key}")
     chosen("new")
     left = {folder.name for folder in cache.root().iterdir()}
     assert left == {"notes", "numba-link", "numba-new", *(f"numba-{k}" for k in order[2:])}
+
+
+def test_folders_that_others_use_or_remove_meanwhile(chosen, monkeypatch):
+    """Catches the kernels of a running process removed, and a folder given up as another process removes one."""
+    keys = {f"numba-{number}" for number in range(cachefolder.KEEP + 3)}
+    for key in keys:
+        chosen(key.removeprefix("numba-"))
+    assert {folder.name for folder in cache.root().iterdir()} == keys
+    for key in keys:
+        os.utime(cache.root() / key, (1000, 1000))
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda root, pattern: [root / "numba-gone", *glob(root, pattern)])
+    assert chosen("new") == cache.root() / "numba-new"
+    assert len(os.listdir(cache.root())) == cachefolder.KEEP
 
 
 NO_HOME = """
