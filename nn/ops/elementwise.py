@@ -5,6 +5,8 @@ these gradients have the shape of the output; the engine sums them back.
 """
 from __future__ import annotations
 
+import numbers
+
 import numpy as np
 
 from nn.tensor import Function, Tensor
@@ -191,7 +193,13 @@ class Clip(Function, integers=True):
 
 
 def clip(x, low: float, high: float) -> Tensor:
-    """x limited to [low, high]."""
+    """x limited to [low, high].  Raises TypeError for bounds that are no plain numbers."""
+    for bound in (low, high):
+        if not isinstance(bound, numbers.Real):
+            raise TypeError(
+                f"clip takes two plain numbers, float(low) and float(high); given {bound!r} "
+                "(for one bound alone, the other is math.inf or -math.inf)"
+            )
     return Clip.apply(x, low=low, high=high)
 
 

@@ -82,6 +82,9 @@ def test_clip():
     assert forward(F.clip, [x], low=-1, high=2)[0].tolist() == [-1, -1, 0.3, 2, 2]
     u = np.array([1.0, 2, 3, 4, 5])
     assert backward(F.clip, [x], [u], low=-1, high=2)[0].tolist() == [0, 2, 3, 4, 0]
+    for bounds in ((None, 1), (0.0, None), (np.zeros(5), 1), (0.0, Tensor(1.0))):  # arrays would make it float64
+        with pytest.raises(TypeError, match="two plain numbers"):
+            F.clip(Tensor(x.astype(np.float32)), *bounds)
 
 
 def test_ties():
