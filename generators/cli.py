@@ -27,24 +27,30 @@ Each command explains itself: inkling train --help
 """
 
 
-# Options that one looks for in the wrong command.
+# An option of other commands, and what a command has instead.
 ELSEWHERE = {
-    "--steps": "--steps is for training; of sampling it is --sample-steps",
-    "--sample-steps": "--sample-steps is for sampling; of training it is --steps",
+    ("--steps", "--sample-steps"): "--steps is for training; of sampling it is --sample-steps",
+    ("--steps", "--frames"): "--steps is for training; how many pictures are on the way is --frames",
+    ("--sample-steps", "--steps"): "--sample-steps is for sampling; of training it is --steps",
 }
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
         unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
-        message = ELSEWHERE.get(unknown[1], message) if unknown else message
+        for (option, own), sentence in ELSEWHERE.items():
+            if unknown and unknown[1] == option and own in self._option_string_actions:
+                message = sentence
         raise UsageError(f"{message} (see: {self.prog} --help)")
 
     def parse_known_args(self, args=None, namespace=None):
         for word in sys.argv[1:] if args is None else args:
             if re.fullmatch(r"--[\w-]+=--|-\w--", word):  # argparse drops the value, and each version fails otherwise
                 self.error(f"'--' is no value for an option, in {word!r}")
-        return super().parse_known_args(args, namespace)
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # said by the command itself, which knows its options, rather than by the parser of all commands
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
 
 
 def _number(kind, least: float, most: float = 10**9):
@@ -219,13 +225,13 @@ SAMPLER = {
     "steps": (COUNT, "N", "denoising steps"),
     "guidance": (
         _number(float, -100, 100), "W",
-        "how strictly to obey the caption: 0 not at all, 1 as learned from the data, above 1 more strictly; diffusion "
-        "swells to W in the middle of the noise and asks for 1 at its ends",
+        "how closely the caption is followed: 0 not at all, 1 as learned from the data, above 1 more closely; for "
+        "diffusion the weight rises to W at medium noise and is 1 at both ends",
     ),
     "eta": (_number(float, 0, 1), "E", "fresh noise in each step, from 0 (none) to 1 (ancestral sampling)"),
     "temperature": (
         _number(float, 0, 100), "T",
-        "scale of the noise; below 1 is safer and duller, 0 one picture for each caption",
+        "scale of the noise; below 1 is less varied, 0 one picture for each caption",
     ),
 }  # fmt: skip
 

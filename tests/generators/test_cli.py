@@ -218,6 +218,8 @@ def test_resume(tmp_path, capsys):
         (["sample", "x", "--eta", "2", "--out", "x.png"], "--eta"),
         (["sample", "x", "--steps", "20", "--out", "x.png"], "of sampling it is --sample-steps"),
         (["train", "vae", "--sample-steps=20"], "of training it is --steps"),
+        (["interpolate", "x", "--steps", "3", "--out", "x.gif"], "on the way is --frames (see: inkling interpolate"),
+        (["info", "x", "--steps", "3"], "unrecognized arguments: --steps 3 (see: inkling info --help)"),
         (["train", "--resume"], "--out"),
         (["train", "--resume", "--out", "/nowhere"], "/nowhere"),
         (["sample", "/nowhere", "--out", "x.png"], "/nowhere"),
