@@ -29,7 +29,7 @@ FORMATS = {
     ".pnm": "PPM",
 }  # fmt: skip
 PIXELS = 25_000_000  # a picture that decodes to more is refused by its header: perhaps a decompression bomb
-FEW = 300  # training pictures that a model soon knows by heart
+FEW = 300  # so few training pictures may be memorised
 TRAINING = ("train", "training")  # names of folders, for splits of one's own
 TESTING = ("test", "testing", "val", "valid", "validation")
 
@@ -233,7 +233,7 @@ def _warnings(images, options):
         yield f"many pictures are alike: only {distinct:,} of {count:,} differ"
     if count < FEW:
         mirrors = "" if options.mirror else "; --mirror adds the mirror image of each"
-        yield f"{_count(pixels, 'picture')} for training: a model soon knows so few by heart{mirrors}"
+        yield f"{_count(pixels, 'picture')} for training: the model may memorise so few{mirrors}"
 
 
 def _left_out(root, paths):
