@@ -134,8 +134,8 @@ def _add_train(commands) -> None:
     _threads(train)
     train.add_argument(
         "--resume", action="store_true",
-        help="go on with the run in --out, after Ctrl-C or a crash; with --steps (in all) or --minutes (more) it "
-        "becomes longer than it was planned",
+        help="go on with the run in --out, after Ctrl-C or a crash; --steps (in all) or --minutes (beyond what "
+        "was planned) make it longer",
     )  # fmt: skip
     train.add_argument(
         "--save-every", type=TIME, default=60.0, metavar="SECONDS", help="between checkpoints (default: 60)"

@@ -19,7 +19,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,7 +105,8 @@ def _test_images(plan: Plan, dataset) -> Dataset | None:
     """The first test images of a run's data; None where there are none that are like those it learns from."""
     try:
         test = datasets.load(plan.data, split="test", limit=CAPTIONS, **plan.pictures)
-    except datasets.DataError:  # a folder of few pictures, or data that are no data set by themselves
+    except datasets.DataError as error:  # a folder of few pictures, or data that are no data set by themselves
+        tqdm.write(f"There will be no held-out loss: {error}.")
         return None
     alike = test.images.shape[1:] == dataset.images.shape[1:] and test.vocabulary == dataset.vocabulary
     return test if alike and len(test) else None
@@ -188,11 +189,9 @@ class Run:
         return self.trainer.family
 
     @classmethod
-    def resume(cls, folder: Path, threads: Threads, dataset=None, steps: int | None = None,
-               minutes: float | None = None) -> Run:  # fmt: skip
+    def resume(cls, folder: Path, threads: Threads, dataset=None) -> Run:
         """The run as its checkpoint left it, on the data set that it names unless one is given.
 
-        steps, minutes: the new length of the whole run, or how much longer it is to train; see `_lengthen`.
         Raises CheckpointError, DataError or RunError in one sentence.
         """
         arrays, meta = renamed.load(folder / "checkpoint.npz")
@@ -216,27 +215,27 @@ class Run:
             run.seconds = float(meta["seconds"])
             if not 0 <= run.seconds < 1e10:
                 raise ValueError(f"{run.seconds} seconds of training")
-        if steps or minutes:
-            run._lengthen(steps, minutes)
         _cut_metrics(folder / "metrics.jsonl", run.trainer.step_number)
         return run
 
-    def _lengthen(self, steps: int | None, minutes: float | None) -> None:
-        """Make the run `steps` long, or `minutes` longer; says what that means for the learning rate.
+    def lengthen(self, steps: int | None = None, minutes: float | None = None) -> None:
+        """Plan for `steps` in all, or for `minutes` more, and save that plan; says what it means for the learning rate.
 
-        Raises RunError if it has made as many steps already.
+        Raises RunError if as many steps are planned already: a shorter run would jump to a smaller learning rate.
         """
         done, before, config = self.trainer.step_number, self.plan.steps, self.plan.config
         if steps is None:
             pace = self.seconds / done if done and self.seconds else None
             pace = pace or seconds_per_step(self.plan.family, self.dataset, config, self.threads)
-            steps = done + max(1, round(60 * minutes / pace))
-        if steps <= done:
+            steps = before + max(1, round(60 * minutes / pace))
+        if steps <= before:
             raise RunError(
-                f"{self.folder} has made {done:,} steps already; --steps is the length of the whole run, so give more"
+                f"{self.folder} is planned for {before:,} steps already, of which it has made {done:,}; --steps is the "
+                "length of the whole run, so give more, or leave it out to go on as planned"
             )
         self.plan = dataclasses.replace(self.plan, steps=steps)
         self.trainer.total_steps = steps
+        self.save()  # a kill before the next save would else leave the old length
         then, now = (cosine_decay(done, total, config.optimiser.final) for total in (before, steps))
         tqdm.write(f"The run is {steps:,} steps long now, not {before:,}. The learning rate falls along a cosine over "
                    f"the whole length, so it goes on at {now:.0%} of its highest, not at {then:.0%}. The bits will not "
@@ -348,14 +347,29 @@ class Run:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
-    """The folder, made for a run; where it was new and no checkpoint has come into it, it is gone again."""
-    was_there = folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        if not was_there and not (folder / "checkpoint.npz").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    """Hold the folder, made for a run; if no checkpoint has come into it, what was made here is gone again.
+
+    Of two starts at once one makes the folder and one gets its lock; who does not get it leaves the folder alone.
+    """
+    made = []
+    for path in (folder, *folder.parents):
+        if path.exists():
+            break
+        made.append(path)
+    for path in reversed(made.copy()):
+        try:
+            path.mkdir()
+        except FileExistsError:  # by now somebody else has made it
+            made.remove(path)
+    with checkpoint.lock(folder):
+        try:
+            yield
+        finally:
+            if folder in made and not (folder / "checkpoint.npz").exists():
+                shutil.rmtree(folder, ignore_errors=True)  # before another start can get the lock
+                with suppress(OSError):  # one that is not empty, nor are those above it
+                    for path in made[1:]:
+                        path.rmdir()
 
 
 def start(folder: Path, plan: Plan, dataset, threads: Threads) -> Run:

@@ -38,9 +38,11 @@ def train(options: Namespace) -> int:
         folder = _folder_to_resume(options)
         print(f"Reading {folder} and its data ...", flush=True)
         with checkpoint.lock(folder):
-            run = runs.Run.resume(folder, threads, None, options.steps, options.minutes)
+            run = runs.Run.resume(folder, threads)
             if options.family and resolve(options.family) != run.plan.family:
                 raise UsageError(f"{folder} holds a {run.plan.family}, not a {options.family}")
+            if options.steps or options.minutes:
+                run.lengthen(options.steps, options.minutes)
             return _finish(run, options)
     if not options.family:
         raise UsageError(f"train what? One of {', '.join(FAMILIES)}")
@@ -59,7 +61,7 @@ def train(options: Namespace) -> int:
     if options.steps is None:
         print(f"Measuring the speed, to fit the run into {minutes:g} minutes ...", flush=True)
     plan = runs.plan_run(name, data, dataset, config, seed, threads, options.steps, minutes, options.limit, how)
-    with runs.new_folder(folder), checkpoint.lock(folder):
+    with runs.new_folder(folder):
         return _finish(runs.start(folder, plan, dataset, threads), options)
 
 

@@ -20,6 +20,7 @@ import generators
 from generators import cli, registry
 from generators.apps import commands, demo
 from generators.cli import main
+from nn import checkpoint
 
 SMALL = ["--set", "width=8", "--set", "latent=3", "--set", "features=8", "--set", "batch_size=16"]
 
@@ -194,7 +195,8 @@ def test_resume(tmp_path, capsys):
     assert main(["train", "--resume", "--out", folder, "--steps", "3"]) == 0
     for planned in (("--set", "width=16"), ("--seed", "0"), ("--data", "digits"), ("--limit", "9")):
         assert planned[0] in refused(capsys, "train", "--resume", "--out", folder, *planned)
-    assert "holds a vae" in refused(capsys, "train", "gan", "--resume", "--out", folder)
+    assert "holds a vae" in refused(capsys, "train", "gan", "--resume", "--out", folder, "--steps", "9")
+    assert checkpoint.load(tmp_path / "it's $x/checkpoint.npz")[1]["plan"]["steps"] == 3  # not 9
     assert "--resume" in refused(capsys, "train", "vae", "--limit", "64", "--out", folder)
 
 

@@ -2,6 +2,8 @@
 import json
 import os
 import signal
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -103,21 +105,29 @@ def test_the_held_out_loss_is_that_of_test_images_and_changes_nothing(tmp_path, 
     assert len(runs.losses(tmp_path / "x")["held out read loss"][0]) == 5
 
 
-def test_a_finished_run_can_be_lengthened(tmp_path, capsys):
-    """Catches a length that the plan forgets, a rate that stays at zero, and minutes taken for all of the time."""
-    finish(start(tmp_path / "x", steps=4))
-    with pytest.raises(RunError, match="has made 4 steps"):
-        Run.resume(tmp_path / "x", pool(), steps=4)
-    run = Run.resume(tmp_path / "x", pool(), steps=8)
-    assert "goes on at 50% of its highest, not at 0%" in capsys.readouterr().out
-    metrics = finish(run)
-    assert [m["step"] for m in metrics] == [4, 5, 6, 7] and metrics[0]["read_rate"] == pytest.approx(0.01 * 0.5)
-    assert metrics[-1]["read_rate"] < metrics[0]["read_rate"]
-    again = Run.resume(tmp_path / "x", pool())
-    assert again.plan.steps == again.trainer.step_number == 8
-    arrays, meta = checkpoint.load(tmp_path / "x/checkpoint.npz")
-    checkpoint.save(tmp_path / "x/checkpoint.npz", arrays, meta | {"seconds": 16.0})
-    assert Run.resume(tmp_path / "x", pool(), minutes=0.5).plan.steps == 8 + 15
+@pytest.mark.parametrize("made", [4, 2])
+def test_a_run_can_be_lengthened_but_not_shortened(tmp_path, capsys, made):
+    """Catches a length that a kill before the next save loses, minutes that count from where an interrupted run
+    stopped, a length that is shorter than the plan, and a rate that stays at zero."""
+    steps = start(tmp_path / "x", steps=4).go(quiet=True, save_every=1e-9)
+    for _ in range(made + 1):  # the step after the last is never saved
+        next(steps, None)
+    steps.close()
+    for few in (made, 3, 4):
+        with pytest.raises(RunError, match=f"planned for 4 steps already, of which it has made {made};"):
+            Run.resume(tmp_path / "x", pool()).lengthen(steps=few)
+    run = Run.resume(tmp_path / "x", pool())
+    run.lengthen(steps=8)
+    now, then = (50, 0) if made == 4 else (85, 50)
+    assert f"goes on at {now}% of its highest, not at {then}%" in capsys.readouterr().out
+    again = Run.resume(tmp_path / "x", pool())  # as if this one had been killed
+    assert (again.plan.steps, again.trainer.total_steps, again.trainer.step_number) == (8, 8, made)
+    metrics = finish(again)
+    assert [m["step"] for m in metrics] == list(range(made, 8))
+    assert metrics[-1]["read_rate"] < metrics[0]["read_rate"] == pytest.approx(0.01 * now / 100, abs=1e-4)
+    again.trainer.step_number, again.seconds = made, 2.0 * made
+    again.lengthen(minutes=0.5)
+    assert again.plan.steps == 8 + 15
 
 
 def test_without_a_terminal_a_line_now_and_then(tmp_path, monkeypatch, capsys):
@@ -242,6 +252,33 @@ def test_other_images_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load", lambda *a, **k: other)
     with pytest.raises(RunError, match="not the one"):
         Run.resume(tmp_path / "x", pool())
+
+
+@pytest.mark.parametrize("maker_wins", [True, False])
+def test_of_two_starts_at_once_the_loser_leaves_the_folder_alone(tmp_path, monkeypatch, maker_wins):
+    """Catches a loser that removes the winner's folder, since that was not there when it looked, or since it made it;
+    and a failed start that leaves what it made, or removes what was there."""
+    folder = tmp_path / "new/run"
+    if not maker_wins:
+        folder.mkdir(parents=True)
+    with runs.new_folder(folder):
+        (folder / "samples").mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "exists", lambda path: path == tmp_path)  # as the loser sees it
+            if not maker_wins:
+                patch.setattr(Path, "mkdir", lambda path, *a, **k: None)  # and makes it
+            with pytest.raises(CheckpointError, match="Another run"), runs.new_folder(folder):
+                pass
+        assert (folder / "samples").is_dir()
+    assert tmp_path.exists() and (tmp_path / "new").exists() != maker_wins
+
+
+def test_data_without_test_images_are_told_of(tmp_path, monkeypatch, capsys):
+    """Catches a chart without its second line, and nobody knows why."""
+    monkeypatch.setattr(datasets, "load", Mock(side_effect=[toy_data(), datasets.DataError("no 3")]))
+    run = start(tmp_path / "x", steps=2)
+    assert not any("held_out" in name for metrics in finish(run) for name in metrics)
+    assert capsys.readouterr().out.count("no held-out loss: no 3.") == 1
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
