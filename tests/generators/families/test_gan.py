@@ -9,7 +9,9 @@ from datasets.captions import Names
 from generators.config import ConfigError, with_text
 from generators.families.gan import GAN, GANConfig
 from generators.families.regression import Regression
+from generators.families.vaegan import VAEGAN
 from generators.family import OptimiserConfig, Shard
+from generators.parts.critic import critic_loss
 from generators.training import Trainer
 from nn import functional as F
 from nn.modules import Linear, Sequential
@@ -53,9 +55,9 @@ def test_each_phase_moves_its_own_networks(only):
         assert set(moved(old, module)) == {(module in tested) == (only == 0)}
 
 
-def shard(false=True):
+def shard(false=True, kind=GAN):
     indices = np.arange(16)
-    model = build(GAN, DATA, **SMALL)
+    model = build(kind, DATA, **SMALL)
     for p in model.parameters():  # so that no block is the identity
         p.data += 0.1 * np.random.default_rng(p.size).standard_normal(p.shape).astype(np.float32)
     captions = DATA.captions(indices)
@@ -85,6 +87,23 @@ def test_gamma_weighs_the_penalty():
     heavier, _ = model.discriminator_loss(part, np.random.default_rng(0))
     assert metrics["penalty"] > 0
     assert heavier.item() - loss.item() == pytest.approx(metrics["penalty"], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [GAN, VAEGAN])
+def test_the_discriminator_learns_from_part_of_a_batch(kind):
+    """Catches a sum that is divided by the part's size, real pictures on another scale than painted ones, settings or
+    false captions that do not arrive, and a gradient that reaches the painter."""
+    model, part = shard(kind=kind)
+    part, rng = replace(part, batch_size=48), np.random.default_rng(0)
+    loss, metrics = model.discriminator_loss(part, np.random.default_rng(0))
+    fake = (model.generate(part.tokens, rng) if kind is GAN else model.painted(part, rng)).data
+    real, settings = part.images * 2 - 1, (model.config.gamma, model.config.penalty_step)
+    right, sums = critic_loss(model.discriminator, real, fake, part.tokens, part.false_tokens, rng, *settings)
+    assert loss.item() == pytest.approx(right.item() / 48, rel=1e-5)
+    assert metrics == pytest.approx({name: value / 48 for name, value in sums.items()}, rel=1e-5)
+    loss.backward()
+    learning = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert learning == {"discriminator"} and all(np.abs(p.grad).max() > 0 for p in model.discriminator.parameters())
 
 
 def test_the_generator_learns_from_what_the_discriminator_says_of_this_caption():
