@@ -14,32 +14,32 @@ import sys
 
 from generators.apps import program
 
-if os.path.basename(sys.argv[0]) in ("inkling", "-m"):  # the command line, which ends this in `cli`
-    program.interrupts(signal.default_int_handler, program.stop_at_once)
-
-import nn  # noqa: E402  before NumPy: it prepares the process
+_module = sys.orig_argv[-len(sys.argv) :][:1] if sys.argv[0] == "-m" else []  # that `python -m` is importing
+if os.path.basename(sys.argv[0]) == "inkling" or _module in (["generators"], ["-mgenerators"]):
+    program.interrupts(signal.default_int_handler, program.stop_at_once)  # the command line, which ends this in `cli`
 
 __version__ = "0.1.0"
 __all__ = ["FAMILIES", "able", "build", "load"]
 
 
-def foreign_datasets() -> str | None:
-    """A sentence if what would be imported as `datasets` is not ours alone: another project's package has that name."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(nn.__file__)))
-    found = importlib.util.find_spec("datasets")  # not imported: it may be large, or broken
-    if found is None or found.origin is None:
-        return f"Inkling's package 'datasets' is gone from {root}; install Inkling again, in an environment of its own"
-    theirs = os.path.dirname(os.path.dirname(os.path.abspath(found.origin)))
-    if theirs != root:
-        return (
-            f"the package 'datasets' in {theirs} hides Inkling's own in {root}; "
-            "uninstall it, or run Inkling in an environment of its own"
-        )
-    if any(importlib.metadata.distributions(name="datasets", path=[root])):
-        return (
-            f"another project's package 'datasets' is installed in {root}, too, where it and Inkling's overwrite each "
-            "other; uninstall both, then install Inkling in an environment of its own"
-        )
+def foreign() -> str | None:
+    """A sentence if a package that we import is not ours alone: another project's package has the same name."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for name in ("disk", "nn", "datasets", "generators"):
+        found = importlib.util.find_spec(name)  # not imported: it may be large, or broken
+        if found is None or found.origin is None:
+            return f"Inkling's package {name!r} is gone from {root}; install it again, in an environment of its own"
+        theirs = os.path.dirname(os.path.dirname(os.path.abspath(found.origin)))
+        if theirs != root:
+            return (
+                f"the package {name!r} in {theirs} hides Inkling's own in {root}; "
+                "uninstall it, or run Inkling in an environment of its own"
+            )
+        if any(importlib.metadata.distributions(name=name, path=[root])):
+            return (
+                f"another project's package {name!r} is installed in {root}, too, where it and Inkling's overwrite "
+                "each other; uninstall both, then install Inkling in an environment of its own"
+            )
     return None
 
 
@@ -47,8 +47,12 @@ def __getattr__(name: str):
     """The public names, from `registry`.  Raises ImportError, in one sentence, where it could not be imported."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if foreign := foreign_datasets():
-        raise ImportError(foreign)
+    if sentence := foreign():
+        raise ImportError(sentence)
     from generators import registry
 
     return getattr(registry, name)
+
+
+if not foreign():  # otherwise `cli` and `__getattr__` say so
+    import nn  # noqa: F401  before NumPy: it prepares the process

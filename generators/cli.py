@@ -287,7 +287,7 @@ def _add_demo(commands) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 2 after one sentence about what was wrong with the input."""
-    status, message = 2, generators.foreign_datasets()
+    status, message = 2, generators.foreign()
     if message is None:
         try:
             with program.streams(), warnings.catch_warnings():

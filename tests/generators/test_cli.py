@@ -271,18 +271,18 @@ def test_help_teaches(capsys, command):
 
 
 @pytest.mark.parametrize("way", [["-m", "generators", "info", "x"], ["-c", "import generators; generators.load('x')"]])
+@pytest.mark.parametrize("name", ["datasets", "disk", "nn"])
 @pytest.mark.parametrize(("case", "words"), [("ahead", "hides"), ("merged", "overwrite each"), ("lost", "of its own")])
-def test_another_package_named_datasets(tmp_path, way, case, words):
+def test_another_package_of_our_name(tmp_path, way, case, words, name):
     """From the command line and from Python.  Catches a check that comes only after the import which it is there to
     forestall, and one that takes for ours a folder into which two projects were installed."""
-    for name in ("nn", "disk", "generators"):
-        (tmp_path / name).symlink_to(Path(cli.__file__).parents[1] / name)
+    for ours in {"nn", "disk", "datasets", "generators"} - (set() if case == "merged" else {name}):
+        (tmp_path / ours).symlink_to(Path(cli.__file__).parents[1] / ours)
     if case == "merged":
-        (tmp_path / "datasets").symlink_to(Path(cli.__file__).parents[1] / "datasets")
-        (tmp_path / "datasets-4.0.0.dist-info").mkdir()
-        (tmp_path / "datasets-4.0.0.dist-info" / "METADATA").write_text("Name: datasets\nVersion: 4.0.0\n")
+        (tmp_path / f"{name}-4.0.0.dist-info").mkdir()
+        (tmp_path / f"{name}-4.0.0.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 4.0.0\n")
     else:
-        other = tmp_path / ("theirs" if case == "ahead" else ".") / "datasets"
+        other = tmp_path / ("theirs" if case == "ahead" else ".") / name
         other.mkdir(parents=True)
         code = "raise ImportError('not to be imported')"
         (other / ("__init__.py" if case == "ahead" else "left.py")).write_text(code)
@@ -291,7 +291,8 @@ def test_another_package_named_datasets(tmp_path, way, case, words):
         [sys.executable, *way], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
     )  # fmt: skip
     sentence = done.stderr.splitlines()[-1]
-    assert words in sentence and str(tmp_path) in sentence and "not to be imported" not in done.stderr
+    assert words in sentence and f"package {name!r}" in sentence and str(tmp_path) in sentence
+    assert "not to be imported" not in done.stderr
     assert (done.returncode, done.stderr.count("\n")) == (2, 1) if way[0] == "-m" else "ImportError" in sentence
 
 

@@ -36,9 +36,21 @@ class Slow:  # the import of one module takes long enough to be met
             sleep(60)
 
 sys.meta_path.insert(0, Slow)
-sys.argv[0] = "-m"  # as Python has it while it imports for `python -m generators`
+sys.argv[0] = "inkling"
 from generators.cli import main
 main(["sample", "nowhere", "--out", "x.png"])
+"""
+
+HANDLER = """
+import os, signal, sys
+
+class Watch:  # says what answers Ctrl-C when this module is imported
+    def find_spec(name, path=None, target=None):
+        if name == "nn.runtime":
+            print(signal.getsignal(signal.SIGINT).__name__, flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, Watch)
 """
 
 
@@ -92,6 +104,18 @@ def test_ctrl_c_while_importing_is_one_line(module):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "inkling: stopped\n")
+
+
+@pytest.mark.parametrize(("package", "ours"), [("generators", True), ("theirs", False)])
+def test_ctrl_c_is_ours_only_in_our_program(tmp_path, package, ours):
+    """Catches a handler that ends somebody else's `python -m theirs`, whose package imports ours, without its
+    `finally`; and one that is not installed for `python -m generators`."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").write_text("import generators")
+    (tmp_path / "sitecustomize.py").write_text(HANDLER)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = run([sys.executable, "-m", package, "info"], env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE)
+    assert done.stdout == ("stop_at_once\n" if ours else "default_int_handler\n"), done.stderr
 
 
 def test_what_is_printed_cannot_command_a_terminal(capsys):
