@@ -116,11 +116,23 @@ class Family(Module):
         """
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng must be a random generator, such as np.random.default_rng(0); given {rng!r:.60}")
-        captions = [captions] if isinstance(captions, str) else list(captions)
+        return self.understood([captions] if isinstance(captions, str) else captions)
+
+    def understood(self, captions: Sequence[str], *images: np.ndarray) -> list[str]:
+        """The captions as a list; images: arrays (N, H, W, C) which they describe, each caption its own image.
+
+        Raises as `asked` does, TypeError for a caption outside a list, and ValueError for images of another shape or
+        another number.
+        """
+        captions = self.vocabulary.listed(captions)
         for caption in captions:
-            if not isinstance(caption, str):
-                raise TypeError(f"a caption must be a text, such as 'a bold seven'; given {caption!r:.60}")
             self.vocabulary.language.check(caption)
+        for described in images:
+            if np.shape(described) != (expected := (len(captions), *self.image_shape)):
+                raise ValueError(
+                    f"images must be of the model's shape, and one for each caption: {expected}; "
+                    f"given {np.shape(described)}"
+                )
         return captions
 
     def attend(self, dataset):

@@ -4,7 +4,8 @@
     decode(z, captions, threads=None, **options) -> images (N, H, W, C) in [0, 1]
 
 An image's noise under its own caption gives the image back (`reconstruct`); a way between two noises is one between two
-images (`interpolate`); under another caption the same noise is the image edited (`edit`).
+images (`interpolate`); under another caption the same noise is the image edited (`edit`).  All three refuse images
+and captions as `Family.understood` does.
 """
 from __future__ import annotations
 
@@ -20,12 +21,14 @@ class AutoEncode:
         self, images: np.ndarray, captions: list[str], threads: Threads | None = None, **options
     ) -> np.ndarray:
         """The images (N, H, W, C) after the way into noise and back; options: of both, such as diffusion's steps."""
+        captions = self.understood(captions, images)
         return self.decode(self.encode(images, captions, threads, **options), captions, threads, **options)
 
     def interpolate(
         self, first: np.ndarray, second: np.ndarray, captions: list[str], steps: int, threads: Threads | None = None
     ) -> np.ndarray:
         """From each first image to its second, both under its caption, in `steps` pictures: (steps, N, H, W, C)."""
+        captions = self.understood(captions, first, second)
         start, end = self.encode(first, captions, threads), self.encode(second, captions, threads)
         path = np.concatenate([self.between(start, end, fraction) for fraction in np.linspace(0, 1, steps).tolist()])
         return self.decode(path, captions * steps, threads).reshape(steps, *first.shape)
@@ -42,6 +45,7 @@ class AutoEncode:
         emphasis: `guidance`, for families that have one (`edit_options`).  Under it an image would not come back as it
             was, so where the captions say the same it stays as it is.
         """
+        captions, wanted = self.understood(captions, images), self.understood(wanted, images)
         reading, painting = self.edit_options(**emphasis)
         edited = self.decode(self.encode(images, captions, threads, **reading), wanted, threads, **painting)
         if not painting:

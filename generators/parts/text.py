@@ -13,6 +13,8 @@ The embedding is trained together with the network that uses it.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from datasets import captions as languages
@@ -35,15 +37,22 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words) + 1
 
+    def listed(self, captions: Sequence[str]) -> list[str]:
+        """The captions as a list.  Raises TypeError for a single text, and for a caption that is none."""
+        if isinstance(captions, str):  # which would be read letter by letter
+            raise TypeError(f"captions must be a list of texts, one for each image; given {captions!r:.60}")
+        for caption in (captions := list(captions)):
+            if not isinstance(caption, str):
+                raise TypeError(f"a caption must be a text, such as 'a bold seven'; given {caption!r:.60}")
+        return captions
+
     def encode(self, captions: list[str]) -> np.ndarray:
         """Captions -> tokens (N, L) int64, L the number of words of the longest (at least 1), padded with 0.
 
         Raises CaptionError naming an unknown word and the nearest known ones.  Captions of known words that mean
         nothing together are encoded; `language.check` refuses them.
         """
-        if isinstance(captions, str):  # which would be read letter by letter
-            raise TypeError(f"captions must be a list of texts, one for each image; given {captions!r:.60}")
-        rows = [[self._ids[word] for word in self.language.words(caption)] for caption in captions]
+        rows = [[self._ids[word] for word in self.language.words(caption)] for caption in self.listed(captions)]
         length = max([1, *map(len, rows)])
         tokens = np.zeros((len(rows), length), np.int64)
         for row, ids in zip(tokens, rows, strict=True):

@@ -1,4 +1,5 @@
 """What every family's sampler makes of what it is asked in Python, and how a model introduces itself."""
+import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -52,13 +53,34 @@ def test_what_cannot_be_painted_is_refused_in_a_sentence(model, captions, rng, e
             method(captions, rng)
 
 
-def test_captions_of_images_are_a_list(model):
-    """Catches a caption that is read letter by letter."""
-    images = np.zeros((1, 28, 28, 1), np.float32)
-    for verb, captions in (("reconstruct", ("two",)), ("edit", ("two", ["seven"])), ("edit", (["two"], "seven"))):
-        if registry.can(model, verb):
-            with pytest.raises(TypeError, match="must be a list of texts, one for each image; given '"):
-                getattr(model, verb)(images, *captions)
+IMAGES, LISTED = np.zeros((1, 28, 28, 1), np.float32), "a list of texts, one for each image; given '"
+EXPECTED = r"one for each caption: \({}, 28, 28, 1\); given \({}\)$"
+
+
+@pytest.mark.parametrize(
+    ("images", "captions", "error", "words"),
+    [
+        (IMAGES, "two", TypeError, LISTED),
+        (IMAGES, [7], TypeError, "given 7$"),
+        (IMAGES, ["bold thin"], CaptionError, "two things about the stroke"),
+        (IMAGES[0], ["two"], ValueError, EXPECTED.format(1, "28, 28, 1")),
+        (IMAGES[..., 0], ["two"], ValueError, EXPECTED.format(1, "1, 28, 28")),
+        (IMAGES, ["two", "two"], ValueError, EXPECTED.format(2, "1, 28, 28, 1")),
+    ],
+)  # fmt: skip
+def test_images_and_captions_that_do_not_fit_are_refused_in_a_sentence(model, images, captions, error, words):
+    """Catches a caption that is read letter by letter, and any of several arguments that nobody looks at."""
+    right = {"first": IMAGES, "second": IMAGES, "images": IMAGES, "captions": ["two"], "wanted": ["two"], "steps": 2}
+    for verb in ("reconstruct", "interpolate", "edit"):
+        if not hasattr(model, "encode"):
+            continue
+        method = getattr(model, verb)
+        needed = {name: right[name] for name in right if name in inspect.signature(method).parameters}
+        bad = captions if images is IMAGES else images
+        for name, value in needed.items():
+            if name != "steps" and isinstance(value, list) == isinstance(bad, list | str):
+                with pytest.raises(error, match=words):
+                    method(**{**needed, name: bad})
 
 
 def test_a_model_says_what_it_is(model):
