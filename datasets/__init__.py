@@ -22,10 +22,11 @@ NAMED = {
 
 
 def load(name: str | Path, split: str = "train", limit: int | None = None, **options) -> Dataset:
-    """A data set by its name in `NAMED`, or a folder of images; at most `limit` images of a split.
+    """A data set by its name in `NAMED`, or a folder of pictures; of a split at most the first `limit` ones.
 
     Splits are "train" and "test"; digits also have "unseen". `options` are those of a folder: size, color, mirror,
-    paper (`folder.Options`). DataError if there is no such data set or it is broken.
+    paper (`folder.Options`); with mirror there are two images of each training picture. DataError if there is no
+    such data set or it is broken.
     """
     if limit is not None and limit < 1:
         raise DataError(f"the limit is {limit}; it must be at least 1")

@@ -108,7 +108,7 @@ def _add_train(commands) -> None:
     train.add_argument(
         "--data", help=f"{', '.join(datasets.NAMED)}, or a folder of images (default: digits, which is built in)"
     )
-    train.add_argument("--limit", type=COUNT, metavar="N", help="train on the first N images only")
+    train.add_argument("--limit", type=COUNT, metavar="N", help="train on the first N pictures only")
     train.add_argument(
         "--size", type=COUNT, metavar="N",
         help="of a folder: fit its pictures into N x N pixels, a multiple of 4 (default: 28); the time of a step grows "
@@ -116,8 +116,9 @@ def _add_train(commands) -> None:
     )  # fmt: skip
     train.add_argument("--color", action="store_true", default=None, help="of a folder: in colour (default: gray)")
     train.add_argument(
-        "--mirror", action="store_true", default=None, help="of a folder: add the mirror image of each picture"
-    )
+        "--mirror", action="store_true", default=None,
+        help="of a folder: add the mirror image of each picture, so with --limit N there are 2N images",
+    )  # fmt: skip
     train.add_argument(
         "--paper", choices=("black", "white"),
         help="of a folder: what is behind transparent parts and around pictures (default: black)",
@@ -258,9 +259,9 @@ def _add_evaluate(commands) -> None:
     evaluate.add_argument("--data", help="of a file of samples: the data set that they are to be like")
     evaluate.add_argument("--judge", metavar="FOLDER", help="a trained classifier (default: runs/classifier-DATA)")
     evaluate.add_argument(
-        "-n", type=_number(int, 1, 100_000), default=10_000, metavar="N", help="samples to draw (default: 10000)"
+        "-n", type=_number(int, 1, 100_000), metavar="N", help="samples to draw of a model (default: 10000)"
     )
-    evaluate.add_argument("--seed", type=SEED, default=0)
+    evaluate.add_argument("--seed", type=SEED, help="of a model: another seed, other samples (default: 0)")
     _sampler(evaluate)
     evaluate.add_argument(
         "--no-score", action="store_true", help="leave out the accuracy score, for which two classifiers are trained"

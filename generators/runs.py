@@ -63,7 +63,7 @@ class Plan:
     steps: int
     config: FamilyConfig
     fingerprint: int  # of the images and labels: training goes on only with the same ones
-    limit: int | None = None  # use only the first so many training images
+    limit: int | None = None  # use only the first so many training pictures; mirrored, each is two images
     pictures: dict = field(default_factory=dict)  # how those of a folder are read: what folder.Options takes
 
     def to_json(self) -> dict:

@@ -29,6 +29,7 @@ from generators.showing import pictures
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 
+SAMPLER = "sampler_"  # before what options of samplers are called, once parsed
 PICTURES = ("size", "color", "mirror", "paper")  # options of `train` that say how a folder is read
 
 
@@ -209,6 +210,7 @@ def evaluate(options: Namespace) -> int:
             samples = evaluation.read_samples(options.run)
         if samples is not None:
             return _evaluate_file(options, *samples)
+    options.n, options.seed = options.n or 10_000, options.seed or 0
     family, meta = open_run(options.run)
     if not can(family, "sample"):
         raise UsageError(f"{options.run} holds a {family.name}, which makes no images to evaluate")
@@ -221,7 +223,8 @@ def evaluate(options: Namespace) -> int:
     test = _load_for(meta, "test")
     if options.n > len(test):
         print(f"There are {len(test):,} test images, so as many samples are drawn, not {options.n:,}.")
-    reference = _reference(options, judge, meta, test, min(options.n, len(test)))
+    unseen = datasets.load("digits", "unseen") if data_name(meta) == "digits" else None
+    reference = _reference(options, judge, meta, test, min(options.n, len(test)), unseen)
     with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
         figures = evaluation.evaluate(family, reference, options.seed, extras, score=not options.no_score)
     return _tell(options, family.name, figures, reference)
@@ -231,6 +234,13 @@ def _evaluate_file(options: Namespace, images: np.ndarray, captions: list[str] |
     """Samples that another tool has made: the figures for which the images, and perhaps captions, are enough."""
     if options.data is None:
         raise UsageError(f"{options.run} holds samples; add --data, the data set that they are to be like")
+    of_models = {"-n": options.n, "--seed": options.seed, "--no-score": options.no_score or None}
+    of_models |= {_written(name): value for name, value in vars(options).items() if name.startswith(SAMPLER)}
+    if given := [name for name, value in of_models.items() if value is not None]:
+        raise UsageError(
+            f"{options.run} holds samples that are drawn already, and no accuracy score is computed of them; "
+            f"leave out {', '.join(given)}"
+        )
     judge, meta = _judge(options, options.data, images.shape[1:]), {"plan": {"data": options.data}}
     reference = _reference(options, judge, meta, _load_for(meta, "test"), len(images))
     with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
@@ -238,7 +248,7 @@ def _evaluate_file(options: Namespace, images: np.ndarray, captions: list[str] |
     return _tell(options, "samples", figures, reference)
 
 
-def _reference(options: Namespace, judge: Classifier, meta: dict, test, count: int) -> Reference:
+def _reference(options: Namespace, judge: Classifier, meta: dict, test, count: int, unseen=None) -> Reference:
     """What `count` samples are compared with."""
     data, training = data_name(meta), _load_for(meta, "train")
     if tuple(judge.config.values[0]) != tuple(test.classes) or (judge.config.names == ("class",) and test.attributes):
@@ -248,9 +258,9 @@ def _reference(options: Namespace, judge: Classifier, meta: dict, test, count: i
     if count <= judge.config.features:
         print(f"{count:,} samples are no more than the judge's {judge.config.features} dimensions, too few to know "
               "how they are spread: FID then says little. Take ten times as many.")  # fmt: skip
-    limit = meta["plan"].get("limit")
-    unseen = datasets.load(data, "unseen") if data == "digits" else None
-    seen = limit if type(limit) is int and limit > 0 else None
+    limit, how = meta["plan"].get("limit"), meta["plan"].get("pictures")
+    mirrored = isinstance(how, dict) and how.get("mirror") is True  # then two images of each picture
+    seen = limit * (1 + mirrored) if type(limit) is int and limit > 0 else None
     return Reference(judge, training, test, unseen, options.pool, count, seen, progress)
 
 
@@ -410,13 +420,19 @@ def _test_images(options: Namespace, model: Family, meta: dict) -> tuple[np.ndar
 
 def _sampler_options(options: Namespace, model: Family) -> dict:
     """Those options of samplers that were given.  Raises UsageError for one that the family does not have."""
-    prefix, known = "sampler_", FAMILIES[model.name].sampling
-    given = {name.removeprefix(prefix): value for name, value in vars(options).items()
-             if name.startswith(prefix) and value is not None}  # fmt: skip
-    if strange := [name for name in given if name not in known]:
-        written = "--sample-steps" if strange[0] == "steps" else f"--{strange[0]}"
-        raise UsageError(f"{written} means nothing to a {model.name}, which paints without such a choice; leave it out")
+    given = {name.removeprefix(SAMPLER): value for name, value in vars(options).items()
+             if name.startswith(SAMPLER) and value is not None}  # fmt: skip
+    if strange := [name for name in given if name not in FAMILIES[model.name].sampling]:
+        raise UsageError(
+            f"{_written(strange[0])} means nothing to a {model.name}, which paints without such a choice; leave it out"
+        )
     return given
+
+
+def _written(option: str) -> str:
+    """How an option of samplers is written: argparse's name for it, or the families'."""
+    name = option.removeprefix(SAMPLER)
+    return "--sample-steps" if name == "steps" else f"--{name}"
 
 
 @contextmanager

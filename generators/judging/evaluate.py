@@ -11,12 +11,16 @@ few real images: FID grows as sets shrink.
     figures = evaluate(family, reference, seed=0)
 """
 
+import lzma
+import struct
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -206,27 +210,39 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, list[str] | None] | None
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-        if "images.npy" not in sizes:
-            return None
-        if sum(sizes.values()) > LARGEST_FILE:
-            raise MetricError(f"{path} holds more than {LARGEST_FILE >> 30} GB of arrays")
-        with np.load(path, allow_pickle=False) as file:
-            images, captions = file["images"], file.get("captions")
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-        raise error if isinstance(error, FileNotFoundError | MetricError) else MetricError(
-            f"{path} cannot be read as arrays: {error}"
-        ) from error
+            if "images.npy" not in sizes:
+                return None
+            if sum(sizes.values()) > LARGEST_FILE:
+                raise MetricError(f"{path} holds more than {LARGEST_FILE >> 30} GB of arrays")
+            images, captions = (
+                _read_array(archive, name) if name in sizes else None for name in ("images.npy", "captions.npy")
+            )
+    except (FileNotFoundError, MetricError):
+        raise
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError,
+            struct.error, OverflowError, LookupError, OSError, zlib.error, lzma.LZMAError, SyntaxError, TokenError,
+            MemoryError) as error:  # fmt: skip
+        # all that zipfile, the compressions and NumPy are known to raise on bytes that are no arrays
+        raise MetricError(f"{path} cannot be read as arrays: {error}; write it anew with numpy.savez") from error
     if images.ndim == 3:
         images = images[..., None]
     numbers = images.dtype == np.uint8 or images.dtype.kind == "f" and np.isfinite(images).all()
-    if images.ndim != 4 or not numbers or images.dtype.kind == "f" and not 0 <= images.min() <= images.max() <= 1:
+    whole = images.ndim == 4 and images.size and numbers
+    if not whole or images.dtype.kind == "f" and not 0 <= images.min() <= images.max() <= 1:
         raise MetricError(
-            f"`images` of {path} must be bytes, or numbers from 0 to 1, of shape (N, H, W) or (N, H, W, C); "
-            f"given {images.dtype} of shape {images.shape}"
+            f"`images` of {path} must be bytes, or numbers from 0 to 1, of shape (N, H, W) or (N, H, W, C), none of "
+            f"them 0; given {images.dtype} of shape {images.shape}"
         )
     if captions is not None and captions.shape != (len(images),):
         raise MetricError(f"{path} has {len(images)} images, and captions of shape {captions.shape}")
     return to_uint8(images), None if captions is None else [str(caption) for caption in captions]
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as member:
+        array = np.lib.format.read_array(member, allow_pickle=False)
+        member.read()  # to the end, where its checksum is looked at
+    return array
 
 
 def captions_of(dataset: Dataset, count: int) -> tuple[list[str], np.ndarray]:

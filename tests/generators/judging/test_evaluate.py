@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -242,6 +243,62 @@ def test_samples_of_another_tool_are_judged(tmp_path, reference, monkeypatch, ca
         status, sentence = judged(**wrong)
         assert status == 2 and words in sentence and len(sentence.splitlines()) == 1, (words, sentence)
     assert cli.main(["evaluate", str(tmp_path / "x.npz")]) == 2 and "add --data" in capsys.readouterr().err
+    for options in (["-n=9"], ["--seed=0"], ["--no-score"], ["--sample-steps=5", "--guidance=2"], ["--eta=0"],
+                    ["--temperature=0"]):  # fmt: skip
+        assert cli.main(["evaluate", str(tmp_path / "x.npz"), "--data", "squares", *options]) == 2
+        named = ", ".join(option.split("=")[0] for option in options)
+        assert capsys.readouterr().err.endswith(f"leave out {named}\n")
+
+
+def test_samples_for_digits_are_judged_without_unseen_ones(reference, monkeypatch):
+    """Catches seconds spent on drawing digits that nothing of a file of samples is compared with."""
+    splits = {"train": reference.training, "test": reference.test}
+    monkeypatch.setattr(commands.datasets, "load", lambda name, split, limit=None: splits[split])
+    monkeypatch.setattr(commands, "open_run", lambda run: (reference.judge, {}))
+    told = []
+    monkeypatch.setattr(commands, "_tell", lambda options, name, figures, reference: told.append(figures))
+    options = cli.parser().parse_args(["evaluate", "x.npz", "--data", "digits", "--judge", "."])
+    commands.with_threads(options)
+    commands._evaluate_file(options, reference.test.images, None)
+    assert told[0]["samples"] == len(reference.test) and "match_unseen_ceiling" not in told[0]
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_file_of_samples_with_any_byte_flipped_is_read_or_refused(tmp_path, packed):
+    """Catches what zipfile, a decompression or NumPy raises on such bytes: an unknown compression, a password."""
+    path, images = tmp_path / "x.npz", np.random.default_rng(0).integers(0, 256, (2, 8, 8), np.uint8)
+    with zipfile.ZipFile(path, "w", packed) as archive, archive.open("images.npy", "w") as member:
+        np.lib.format.write_array(member, images)
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        for bits in (0x01, 0xFF):
+            damaged = bytearray(whole)
+            damaged[place] ^= bits
+            path.write_bytes(damaged)
+            try:
+                found = evaluate.read_samples(path)
+                assert found is None or (found[0][..., 0] == images).all()
+            except metrics.MetricError as error:
+                assert str(path) in str(error) and len(str(error).splitlines()) == 1
+                refused += 1
+    assert refused > len(whole)
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((0, 8, 8), np.uint8), ((0, 8, 8), float), ((2, 0, 8, 1), np.uint8)])
+def test_no_images_are_no_samples(tmp_path, shape, kind):
+    np.savez(tmp_path / "x.npz", images=np.zeros(shape, kind))
+    with pytest.raises(metrics.MetricError, match="none of them 0"):
+        evaluate.read_samples(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(("how", "seen"), [({"mirror": True}, 24), ({"mirror": False}, 12), ({}, 12), ("x", 12)])
+def test_of_mirrored_pictures_both_images_were_seen(reference, monkeypatch, how, seen):
+    """Catches copies of the second half of the images that a run with --mirror and --limit learnt from."""
+    monkeypatch.setattr(commands.datasets, "load", lambda name, split, limit=None: reference.training)
+    options = cli.parser().parse_args(["evaluate", "run"])
+    commands.with_threads(options)
+    meta = {"plan": {"data": "squares", "limit": 12, "pictures": how}}
+    assert len(commands._reference(options, reference.judge, meta, reference.test, 80).seen) == seen
 
 
 def test_evaluate_says_what_is_missing(tmp_path, judge, capsys):
