@@ -104,6 +104,9 @@ def _splits(root):
         if [parts[0]] == list(inside.values()):  # a data set that came without its test split
             left += [entry for entry in _visible(root) if entry != parts[0]]
             root = parts[0]
+        elif [parts[1]] == list(inside.values()) and not _pictures(root, [])[0]:
+            raise DataError(f"the folder {str(root)!r} has pictures for testing alone, in {parts[1].name!r}; "
+                            "put those for training beside it, in 'train', or name that folder itself")  # fmt: skip
         classes = _classes(root, left)
         test = {name: files[9::10] for name, files in classes.items()}
         train = {name: [file for place, file in enumerate(files) if place % 10 != 9] for name, files in classes.items()}

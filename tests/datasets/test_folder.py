@@ -172,6 +172,20 @@ def test_training_pictures_alone_are_no_class(tmp_path, capsys):
     assert train.classes == ("cat",) and (len(train), len(test)) == (9, 1) and "labels.csv" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("picture", ["val/1.png", "Test/cat/1.png"])
+def test_testing_pictures_alone_are_no_data_set(tmp_path, picture):
+    """Catches a class named "val", and a folder said to hold no pictures."""
+    paint(tmp_path / picture, 1)
+    with pytest.raises(DataError, match=f"testing alone, in '{picture.split('/')[0]}'; .* 'train'"):
+        datasets.load(tmp_path)
+
+
+def test_pictures_beside_an_empty_folder_for_testing_are_a_data_set(tmp_path):
+    (tmp_path / "test").mkdir()
+    paint(tmp_path / "1.png", 1)
+    assert len(datasets.load(tmp_path)) == 1
+
+
 def test_drawings_on_transparency(tmp_path, capsys):
     """Black ink on nothing is black on black, and has to be said; on white paper it is seen, also around it."""
     for place in range(20):
