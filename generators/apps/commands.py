@@ -122,8 +122,9 @@ def interpolate(options: Namespace) -> int:
         images, ends, labels = _test_images(options, model, meta)
         with_threads(options, model)
         # Under the empty caption: one sentence could not be true of both ends.
-        captions, names = [""] * n, [f"{one} to {other}" for one, other in zip(ends[:n], ends[n:], strict=True)]
-        frames = model.interpolate(images[:n], images[n:], captions, options.frames, threads=options.pool)
+        captions, names = [""] * n, [f"{one} to {other}" for one, other in zip(ends[::2], ends[1::2], strict=True)]
+        labels = labels[::2]
+        frames = model.interpolate(images[::2], images[1::2], captions, options.frames, threads=options.pool)
     else:
         if options.data:
             raise UsageError(f"a {model.name} cannot read images; leave out --data, and it walks between random noises")
@@ -136,7 +137,7 @@ def interpolate(options: Namespace) -> int:
     strips = {f"{i + 1}. {name}": frames[:, i] for i, name in enumerate(names)}  # two may have the same name
     there_and_back = [*frames, *frames[-2:0:-1]]
     return _write(
-        options, np.concatenate(frames), captions * len(frames), np.tile(labels[:n], len(frames)),
+        options, np.concatenate(frames), captions * len(frames), np.tile(labels, len(frames)),
         f"{n} walks of {len(frames)} pictures", picture=lambda: pictures.rows(strips),
         film=lambda: pictures.gif_bytes([pictures.grid(frame, columns=n) for frame in there_and_back]),
     )  # fmt: skip
@@ -414,7 +415,7 @@ def _test_images(options: Namespace, model: Family, meta: dict) -> tuple[np.ndar
         raise UsageError(f"the images are {dataset.images.shape[1:]}, but the model was trained on {model.image_shape}")
     if options.n > len(dataset):
         raise UsageError(f"there are {len(dataset)} test images; asked for {options.n}")
-    chosen = derive_rng(options.seed, "test images").choice(len(dataset), options.n, replace=False)
+    chosen = derive_rng(options.seed, "test images").permutation(len(dataset))[: options.n]  # the first for any n
     return dataset.images[chosen].astype(np.float32) / 255, dataset.captions(chosen), dataset.labels[chosen]
 
 

@@ -123,7 +123,9 @@ class GAN(Family):
         captions = self.asked(captions, rng)
         if not self.config.noise:
             raise ValueError("this gan has no noise, and one picture for each caption, so there is no way to walk")
-        start, end = rng.standard_normal((2, len(captions), self.config.noise), dtype=np.float32)
+        shape = (len(captions), self.config.noise)
+        start = rng.standard_normal(shape, dtype=np.float32)  # as `sample` has it
+        end = rng.spawn(1)[0].standard_normal(shape, dtype=np.float32)  # the first are the same for any number of them
         angles = np.linspace(0, np.pi / 2, steps, dtype=np.float32)[:, None, None]
         path = np.concatenate(np.cos(angles) * start + np.sin(angles) * end)
         return self.paint(path, captions * steps, threads).reshape(steps, len(captions), *self.image_shape)
