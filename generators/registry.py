@@ -30,11 +30,17 @@ class Row:
     where: str  # module:class
     summary: str
     tiny: Mapping  # settings of a model that trains in a moment, for tests
-    can: tuple[str, ...] = ("sample",)  # commands; a method of the same name does it
+    can: tuple[str, ...] = ("sample",)  # methods
     also: tuple[str, ...] = ()  # other names
     role: str = "variation"  # of a "method"; the others are "baseline" and "judge"
     sampling: Mapping[str, str] = field(default_factory=dict)  # options of `sample`, with the default in words
     editing: Mapping[str, str] = field(default_factory=dict)  # likewise of `inkling edit`
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands that call the methods: of the same name, but a model that has no way from an image to its noise
+        wanders between random noises where others interpolate between images."""
+        return tuple("interpolate" if method == "wander" else method for method in self.can)
 
 
 THROUGH_NOISE = ("sample", "reconstruct", "interpolate", "edit")
@@ -65,7 +71,7 @@ FAMILIES = {
     ),
     "gan": Row(
         "generators.families.gan:GAN", "a generator and a discriminator", {"width": 8, "noise": 4, "features": 8},
-        ("sample", "interpolate"), role="method",
+        ("sample", "wander"), role="method",
     ),
     "vaegan": Row(
         "generators.families.vaegan:VAEGAN", "a VAE with a critic", {"width": 8, "latent": 4, "features": 8},
@@ -94,8 +100,9 @@ def resolve(name: str) -> str:
 
 
 def able(verb: str, *roles: str) -> list[str]:
-    """The families that can do this (`Row.can`), of these roles or of any."""
-    return [name for name, row in FAMILIES.items() if verb in row.can and (not roles or row.role in roles)]
+    """The families that have this method or serve this command, of these roles or of any."""
+    rows = ((name, row) for name, row in FAMILIES.items() if not roles or row.role in roles)
+    return [name for name, row in rows if verb in row.can + row.commands]
 
 
 def can(model: Family, verb: str) -> bool:

@@ -115,7 +115,7 @@ def reconstruct(options: Namespace) -> int:
 def interpolate(options: Namespace) -> int:
     model, meta = _open(options, "interpolate")
     n = options.n
-    if can(model, "reconstruct"):
+    if not can(model, "wander"):
         if options.caption:
             raise UsageError(f"a {model.name} walks between test images, under no caption; leave out --caption")
         options.n = 2 * n
@@ -133,7 +133,7 @@ def interpolate(options: Namespace) -> int:
         with_threads(options, model)
         with refusals():
             rng = derive_rng(options.seed, "samples", 0)  # as `draw` has it
-            frames = model.interpolate(captions, rng, options.frames, threads=options.pool)
+            frames = model.wander(captions, rng, options.frames, threads=options.pool)
     strips = {f"{i + 1}. {name}": frames[:, i] for i, name in enumerate(names)}  # two may have the same name
     there_and_back = [*frames, *frames[-2:0:-1]]
     return _write(

@@ -20,7 +20,7 @@ def lines(run: str) -> list[str]:
     seconds = meta.get("seconds")
     facts = {
         "model": f"{row.summary}, {model!r}",
-        "can": ", ".join(row.can) or "judge",
+        "can": ", ".join(row.commands) or "judge",
         "words": ", ".join(model.vocabulary.words) or "none, only the empty caption",
         "data": plan.get("data"),
         "limit": plan.get("limit") and f"the first {plan['limit']} images",

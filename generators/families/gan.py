@@ -112,7 +112,7 @@ class GAN(Family):
         captions = self.asked(captions, rng)
         return self.paint(rng.standard_normal((len(captions), self.config.noise), dtype=np.float32), captions, threads)
 
-    def interpolate(
+    def wander(
         self, captions: list[str], rng: np.random.Generator, steps: int, threads: Threads | None = None
     ) -> np.ndarray:
         """From one new image of each caption to another in `steps` pictures, (steps, N, H, W, C), z moving along an

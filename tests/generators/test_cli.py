@@ -328,6 +328,13 @@ def test_the_table_says_what_a_family_can(name):
         assert float(row.editing["amount"]) == kind.direction_amount
 
 
+def test_the_commands_of_a_family_are_commands():
+    """Catches a method without a command of its name, offered as one, and a family whose command refuses it."""
+    known = {name for action in cli.parser()._subparsers._group_actions for name in action.choices}
+    assert all(set(row.commands) <= known for row in registry.FAMILIES.values())
+    assert set(registry.able("interpolate")) == {*registry.able("reconstruct"), *registry.able("wander")}
+
+
 def test_other_names_of_a_family(tmp_path, capsys):
     """Catches a folder, or a checkpoint, under a name that is not the family's own."""
     assert registry.resolve("flow") == "realnvp" and registry.resolve("diffusion") == registry.resolve("ddpm") == "ddpm"

@@ -23,7 +23,11 @@ def model(request):
 
 
 def methods(model):
-    return [getattr(model, verb) for verb in ("sample", "denoise") if registry.can(model, verb)]
+    """What paints from captions and an rng."""
+    painting = [getattr(model, verb) for verb in ("sample", "denoise") if registry.can(model, verb)]
+    if registry.can(model, "wander"):
+        painting.append(lambda captions, rng, *threads: model.wander(captions, rng, 2, *threads))
+    return painting
 
 
 def test_one_caption_may_come_alone(model):

@@ -180,7 +180,7 @@ def test_a_walk_goes_from_what_sample_paints_to_something_new(monkeypatch):
     model, captions, walked = build(GAN, DATA, **SMALL), ["seven", "bold two"] * 100, []
     paint = model.paint
     monkeypatch.setattr(model, "paint", lambda z, *rest: walked.append(z) or paint(z, *rest))
-    frames = model.interpolate(captions, np.random.default_rng(0), 5)
+    frames = model.wander(captions, np.random.default_rng(0), 5)
     lengths = np.sqrt((walked[0].reshape(5, -1) ** 2).mean(axis=1))
     np.testing.assert_allclose(frames[0], model.sample(captions, np.random.default_rng(0)), atol=1e-6)
     np.testing.assert_allclose(lengths, 1, atol=0.1)
@@ -188,7 +188,7 @@ def test_a_walk_goes_from_what_sample_paints_to_something_new(monkeypatch):
     halfway = paint(walked[0].reshape(5, 200, -1)[2], captions)
     np.testing.assert_allclose(frames[2], halfway, atol=1e-6)
     with pytest.raises(ValueError, match="no noise"):
-        build(GAN, DATA, **{**SMALL, "noise": 0}).interpolate(captions, np.random.default_rng(0), 5)
+        build(GAN, DATA, **{**SMALL, "noise": 0}).wander(captions, np.random.default_rng(0), 5)
 
 
 def test_without_noise_one_caption_is_one_picture():
