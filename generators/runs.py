@@ -260,6 +260,9 @@ class Run:
                     phase.loss(shard, derive_rng(self.plan.seed, f"held out {phase.name}", index))[0].item()
                     for index, shard in enumerate(self._held_out)
                 )
+        if not all(abs(loss) < LARGEST for loss in losses.values()):  # so no NaN either
+            step = self.trainer.step_number
+            raise Diverged(f"training diverged at step {step}: the loss of test images is beyond all bounds")
         return losses
 
     def save(self) -> None:
