@@ -49,6 +49,8 @@ class Transformer(Module):
     def __init__(self, config: DiTConfig, shape: tuple[int, int, int], rng: np.random.Generator):
         self.patch = config.patch
         pixels, width = config.patch**2 * shape[2], config.width
+        if width % config.heads:
+            raise ValueError(f"a dit's width must be a multiple of its heads, {config.heads}; given {width}")
         self.time = TimeEncoder(config.features, rng)
         self.input = Linear(pixels, width, rng)
         self.place = Parameter(init.normal((shape[0] * shape[1] // config.patch**2, width), rng))
