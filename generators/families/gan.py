@@ -11,35 +11,30 @@ why the noise z can even be left out (`noise=0`): the generator then has one pic
 
 The game, its losses and its sources are in `parts/critic.py`; `python -m bench modes` counts the modes that it finds.
 
-Read on: `Generator`, `GAN.discriminator_loss`, `GAN.generator_loss`, and `critic_loss`, which they call.
+Read on: `Generator`, `GAN.generator_loss`, and in `parts/critic.py` `WithCritic.discriminator_loss`.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from generators.config import number
-from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
-from generators.parts.critic import Discriminator, critic_loss, painter_loss
+from generators.family import Family, Phase, Shard
+from generators.parts.critic import CriticConfig, Discriminator, WithCritic, painter_loss
 from generators.parts.painter import Painter
 from generators.parts.patches import check_size
 from generators.parts.text import WordSum
 from nn import functional as F
 from nn.parallel import Threads, map_shards
-from nn.tensor import Tensor, no_grad
+from nn.tensor import Tensor
 
 
 @dataclass(frozen=True)
-class GANConfig(FamilyConfig):
+class GANConfig(CriticConfig):
     width: int = number(32, least=8, multiple=8)  # channels at half size; twice as many at a quarter; of both networks
     noise: int = number(64)  # numbers in z; 0 leaves the noise out
     features: int = number(64, least=1)  # numbers in a caption's embedding
-    gamma: float = number(0.05)  # weight of the gradient penalties
-    penalty_step: float = number(0.05, least=1e-4)  # s of the finite difference; pictures go from -1 to 1
-    optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3, betas=(0.0, 0.99), clip_norm=10.0, final=0.05)
-    )
 
 
 class Generator(Painter):
@@ -53,7 +48,7 @@ class Generator(Painter):
         return F.tanh(super().__call__(F.concat([caption, Tensor(z)], axis=1), caption))
 
 
-class GAN(Family):
+class GAN(WithCritic, Family):
     """A generator and a discriminator, updated in turn."""
 
     name = "gan"
@@ -76,24 +71,14 @@ class GAN(Family):
             Phase("generator", painter, self.generator_loss, self.config.optimiser),
         ]
 
-    def generate(self, tokens: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """Images from -1 to 1 for the captions, each from fresh noise."""
-        z = rng.standard_normal((len(tokens), self.config.noise), dtype=np.float32)
-        return self.generator(self.text(tokens), z)
-
-    def discriminator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """L_D, on fresh pictures of the shard's captions."""
-        config, real = self.config, shard.images * 2 - 1
-        with no_grad():
-            fake = self.generate(shard.tokens, rng).data
-        loss, sums = critic_loss(
-            self.discriminator, real, fake, shard.tokens, shard.false_tokens, rng, config.gamma, config.penalty_step
-        )
-        return loss * (1 / shard.batch_size), {name: value / shard.batch_size for name, value in sums.items()}
+    def painted(self, shard: Shard, rng: np.random.Generator) -> Tensor:
+        """Images from -1 to 1 for the shard's captions, each from fresh noise."""
+        z = rng.standard_normal((len(shard.tokens), self.config.noise), dtype=np.float32)
+        return self.generator(self.text(shard.tokens), z)
 
     def generator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """L_G, on fresh pictures of the shard's captions."""
-        fake = self.generate(shard.tokens, rng)
+        fake = self.painted(shard, rng)
         return painter_loss(self.discriminator, shard.images * 2 - 1, fake, shard.tokens) * (1 / shard.batch_size), {}
 
     # --- generating --------------------------------------------------------------------------------------------

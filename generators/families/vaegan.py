@@ -22,27 +22,22 @@ Read on: `VAEGAN.loss`; `vae.AutoEncoder` for what can be done with z, `parts/cr
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from generators.config import number
 from generators.families.vae import AutoEncoder, AutoEncoderConfig, reparameterise
-from generators.family import OptimiserConfig, Phase, Shard
-from generators.parts.critic import Discriminator, critic_loss, painter_loss
+from generators.family import Phase, Shard
+from generators.parts.critic import CriticConfig, Discriminator, WithCritic, painter_loss
 from nn import functional as F
-from nn.tensor import Tensor, no_grad
+from nn.tensor import Tensor
 
 
 @dataclass(frozen=True)
-class VAEGANConfig(AutoEncoderConfig):
+class VAEGANConfig(CriticConfig, AutoEncoderConfig):
     latent: int = number(64, least=1)  # numbers in z: as many as a GAN's noise has, for the critic wants details, too
     weight: float = number(0.01)  # of closeness and KL, in nats per image, beside the critic
-    gamma: float = number(0.05)  # weight of the critic's gradient penalties
-    penalty_step: float = number(0.05, least=1e-4)  # s of their finite difference; pictures go from -1 to 1
-    optimiser: OptimiserConfig = field(  # that of a GAN
-        default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3, betas=(0.0, 0.99), clip_norm=10.0, final=0.05)
-    )
 
 
 def half_of(shard: Shard) -> int:
@@ -50,7 +45,7 @@ def half_of(shard: Shard) -> int:
     return (len(shard.images) + 1) // 2
 
 
-class VAEGAN(AutoEncoder):
+class VAEGAN(WithCritic, AutoEncoder):
     """An auto-encoder and a discriminator, updated in turn.  It samples, reconstructs and edits as the VAE does."""
 
     name = "vaegan"
@@ -90,16 +85,6 @@ class VAEGAN(AutoEncoder):
         mean, log_var = self.encoder(shard.images[:half], caption[:half])
         z = reparameterise(mean, log_var, self.random(half, rng))
         return self.paint(F.concat([z, Tensor(self.random(len(caption) - half, rng))], axis=0), caption)
-
-    def discriminator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The critic's: L_D of `parts/critic.py`."""
-        config, real = self.config, shard.images * 2 - 1
-        with no_grad():
-            fake = self.painted(shard, rng).data
-        loss, sums = critic_loss(
-            self.discriminator, real, fake, shard.tokens, shard.false_tokens, rng, config.gamma, config.penalty_step
-        )
-        return loss * (1 / shard.batch_size), {name: value / shard.batch_size for name, value in sums.items()}
 
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """L: close to the image from the z that was read off it, and real to the critic, from that z or another."""

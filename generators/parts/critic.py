@@ -34,15 +34,29 @@ proven.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from generators.config import number
+from generators.family import FamilyConfig, OptimiserConfig, Shard
 from generators.parts.patches import squeeze
 from generators.parts.text import WordSum
 from nn import functional as F
 from nn import init
 from nn.modules import Conv2d, Linear, Module
 from nn.tensor import Tensor, no_grad
+
+
+@dataclass(frozen=True)
+class CriticConfig(FamilyConfig):
+    """What the config of a family with a critic has besides."""
+
+    gamma: float = number(0.05)  # weight of the critic's gradient penalties
+    penalty_step: float = number(0.05, least=1e-4)  # s of their finite difference; pictures go from -1 to 1
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3, betas=(0.0, 0.99), clip_norm=10.0, final=0.05)
+    )
 
 
 class PlainBlock(Module):
@@ -151,3 +165,17 @@ def painter_loss(critic: Discriminator, real: np.ndarray, fake: Tensor, tokens: 
     with no_grad():
         on_real = critic.score(critic.look(Tensor(real)), tokens)
     return F.sum(relativistic_generator_loss(on_real, on_fake))
+
+
+class WithCritic:
+    """Mixin for families with a `discriminator` and `painted(shard, rng)`, images (n, H, W, C) from -1 to 1 for it."""
+
+    def discriminator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """L_D, on freshly painted pictures."""
+        config, real = self.config, shard.images * 2 - 1
+        with no_grad():
+            fake = self.painted(shard, rng).data
+        loss, sums = critic_loss(
+            self.discriminator, real, fake, shard.tokens, shard.false_tokens, rng, config.gamma, config.penalty_step
+        )
+        return loss * (1 / shard.batch_size), {name: value / shard.batch_size for name, value in sums.items()}

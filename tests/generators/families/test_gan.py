@@ -96,7 +96,7 @@ def test_the_discriminator_learns_from_part_of_a_batch(kind):
     model, part = shard(kind=kind)
     part, rng = replace(part, batch_size=48), np.random.default_rng(0)
     loss, metrics = model.discriminator_loss(part, np.random.default_rng(0))
-    fake = (model.generate(part.tokens, rng) if kind is GAN else model.painted(part, rng)).data
+    fake = model.painted(part, rng).data
     real, settings = part.images * 2 - 1, (model.config.gamma, model.config.penalty_step)
     right, sums = critic_loss(model.discriminator, real, fake, part.tokens, part.false_tokens, rng, *settings)
     assert loss.item() == pytest.approx(right.item() / 48, rel=1e-5)
@@ -111,7 +111,7 @@ def test_the_generator_learns_from_what_the_discriminator_says_of_this_caption()
     divided by the size of the whole batch; a score through which no gradient flows."""
     model, part = shard()
     loss, _ = model.generator_loss(replace(part, batch_size=48), np.random.default_rng(0))
-    fake = model.generate(part.tokens, np.random.default_rng(0)).data
+    fake = model.painted(part, np.random.default_rng(0)).data
 
     def score(images, tokens=part.tokens):
         return model.discriminator.score(model.discriminator.look(Tensor(images)), tokens).data.astype(float)
@@ -220,8 +220,11 @@ class Ring(GAN):
         self.generator = Sequential(Linear(8, w, rng), F.leaky_relu, Linear(w, w, rng), F.leaky_relu, Linear(w, 2, rng))
         self.discriminator = Eyes(Linear(2, w, rng), F.leaky_relu, Linear(w, w, rng), F.leaky_relu, Linear(w, 1, rng))
 
-    def generate(self, tokens, rng):
-        return self.generator(Tensor(rng.standard_normal((len(tokens), 8), np.float32)))
+    def painted(self, shard, rng):
+        return self.points(len(shard.tokens), rng)
+
+    def points(self, count, rng):
+        return self.generator(Tensor(rng.standard_normal((count, 8), np.float32)))
 
 
 class RingPoints:
@@ -254,7 +257,7 @@ def test_a_ring_of_eight_is_found_whole():
     for _ in range(800):
         trainer.step()
     with trainer.averaged_weights():
-        points = trainer.family.generate(np.zeros((2000, 1), np.int64), np.random.default_rng(1)).data * 0.5 + 0.5
+        points = trainer.family.points(2000, np.random.default_rng(1)).data * 0.5 + 0.5
     distances = np.linalg.norm(points[:, None] - RingPoints.centres, axis=2)
     near = distances.min(axis=1) < 0.12  # the centres are 0.31 apart
     shares = np.bincount(distances.argmin(axis=1)[near], minlength=8) / len(points)
