@@ -36,4 +36,7 @@ def load(name: str | Path, split: str = "train", limit: int | None = None, **opt
         return NAMED[name](split, limit)
     if str(name) and Path(name).is_dir():
         return folder.load(name, split, limit, folder.Options(**options))
-    raise DataError(f"no data set {str(name)!r}; choose {', '.join(NAMED)}, or name a folder of pictures")
+    raise DataError(
+        f"no data set {str(name)!r}; choose {', '.join(NAMED)}, or name a folder of pictures "
+        f"(there is none at {Path(name).absolute()})"
+    )
