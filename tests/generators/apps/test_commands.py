@@ -181,7 +181,7 @@ def test_edits_are_written_beside_the_changed_captions(inkling, family, data):
     by_hand = pictures.to_uint8(inkling.model(family, data).edit(images, before, after, **strictly))[..., 0]
     np.testing.assert_allclose(edited.astype(int), by_hand, atol=1)
     changed = np.array([says(old) != says(new) for old, new in zip(before, after, strict=True)])
-    assert differ(edited, rebuilt)[changed].mean() > 0.5  # not all: after two steps a picture may hardly hear a word
+    assert np.sum(~differ(edited, rebuilt)[changed]) <= 1  # after two steps a picture may hardly hear a word
 
 
 # --- the film of diffusion ---
