@@ -172,16 +172,19 @@ def _add_pictures(commands) -> None:
         commands, "denoise", "film how noise becomes an image, step by step",
         'inkling denoise runs/ddpm --caption "seven" --out film.gif',
     )  # fmt: skip
+    from generators import pretrained  # only now: it needs nn, and `main` has made sure that it is ours
+
+    along = ", ".join(name for name in pretrained.names() if name != "classifier")
     for command, count in ((sample, 16), (reconstruct, 10), (interpolate, 6), (edit, 10), (denoise, 4)):
-        command.add_argument("run", help="the folder of a trained model")
+        command.add_argument("run", help=f"the folder of a trained model, or one that comes along: {along}")
         command.add_argument(
             "-n", type=_number(int, 1, 500 if command is denoise else 100_000), default=count, metavar="N",
             help=f"how many images (default: {count})",
         )
         command.add_argument(
-            "-o", "--out", required=True, metavar="FILE",
+            "-o", "--out", required=command is not sample, metavar="FILE",
             help="ending .png or .jpg: a picture; .gif: a film; .npz: the arrays; a new folder, ending in /: single "
-            "pictures",
+            "pictures" + (" (default: RUN.png)" if command is sample else ""),
         )
         command.add_argument("--seed", type=SEED, default=0, help="another seed, other pictures (default: 0)")
         _threads(command)
@@ -277,11 +280,14 @@ def _add_info(commands) -> None:
 
 def _add_demo(commands) -> None:
     demo = _command(
-        commands, "demo", "train every family briefly on the built-in digits and show them on one page",
+        commands, "demo", "show every family on one page, then train each briefly on this machine",
         "inkling demo --out out/demo",
     )  # fmt: skip
     demo.add_argument("-o", "--out", default="out/demo", metavar="FOLDER", help="default: out/demo")
-    demo.add_argument("--minutes", type=TIME, default=8.0, help="for all families together (default: 8)")
+    demo.add_argument(
+        "--minutes", type=_number(float, 0, 10_000), default=7.5,
+        help="of training, for all families together (default: 7.5); 0: only the page of the weights that come along",
+    )  # fmt: skip
     demo.add_argument("--seed", type=SEED, default=0)
     _threads(demo)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from generators import renamed
+from generators import pretrained, renamed
 from generators.config import ConfigError, from_json
 from generators.errors import UsageError
 from generators.family import Family, FamilyConfig
@@ -91,12 +91,17 @@ MOST_NUMBERS = 30_000_000  # in a model that is to be trained
 
 def resolve(name: str) -> str:
     """A family's name in `FAMILIES`, from that or another of its names.  Raises UsageError if there is none."""
-    names = {other: own for own, row in FAMILIES.items() for other in (own, *row.also)}
+    names = _own_names()
     if name not in names:
         near = difflib.get_close_matches(name.lower(), names, 1)
         meant = f" (did you mean {near[0]!r}?)" if near else ""
         raise UsageError(f"there is no family {name!r}{meant}; known are {', '.join(names)}")
     return names[name]
+
+
+def _own_names() -> dict[str, str]:
+    """Each name of a family -> the one in `FAMILIES`."""
+    return {other: own for own, row in FAMILIES.items() for other in (own, *row.also)}
 
 
 def able(verb: str, *roles: str) -> list[str]:
@@ -132,8 +137,9 @@ def _construct(kind: type[Family], config: FamilyConfig, rng: np.random.Generato
 
 
 def load(run: str | Path) -> Family:
-    """The model of a run's folder (or of a checkpoint file), with its averaged weights, ready to sample.
+    """The model of a run's folder, of a checkpoint file, or one that comes along by its name ("vae", "flow").
 
+    It has its averaged weights and is ready to sample. A folder of that name comes first.
     Raises CheckpointError, in one sentence, if there is no checkpoint or it is not one of ours.
     """
     return open_run(run)[0]
@@ -144,6 +150,13 @@ def open_run(run: str | Path) -> tuple[Family, dict]:
     path = Path(run)
     if path.is_dir():
         path = path / "checkpoint.npz"
+    elif not path.exists():
+        path = pretrained.find(_own_names().get(str(run), str(run)))
+        if path is None:
+            along = ", ".join(pretrained.names())
+            raise CheckpointError(
+                f"There is no checkpoint {run}: train one first, check the path, or take one that comes along: {along}"
+            )
     arrays, meta = renamed.load(path)
     plan = meta.get("plan")
     return restore(arrays, meta, path), {**meta, "plan": plan if isinstance(plan, dict) else {}}

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import datasets
 from disk import files
-from generators import runs
+from generators import pretrained, runs
 from generators.config import with_text
 from generators.errors import UsageError
 from generators.families.editing import Directions
@@ -93,6 +93,7 @@ def _finish(run: runs.Run, options: Namespace) -> int:
 
 
 def sample(options: Namespace) -> int:
+    options.out = options.out or f"{Path(options.run).name}.png"
     model, meta = _open(options, "sample")
     captions, labels = _captions(options, model, meta)
     extras = _sampler_options(options, model)
@@ -315,7 +316,9 @@ def _open(options: Namespace, verb: str) -> tuple[Family, dict]:
 def _judge(options: Namespace, data: str, shape: tuple[int, ...]) -> Classifier:
     """The trained classifier that judges images of this shape (H, W, C)."""
     folder = options.judge or f"runs/classifier-{Path(data).name}"
-    if not Path(folder).exists():
+    if not options.judge and data == "digits" and not Path(folder).exists():
+        folder = "classifier"  # the one that comes along
+    if not Path(folder).exists() and not pretrained.find(folder):
         advice = shlex.join(["inkling", "train", "classifier", "--data", data, "--out", str(folder)])
         raise UsageError(f"there is no judge in {folder}; train one first: {advice}")
     judge, _ = open_run(folder)

@@ -78,6 +78,10 @@ class Page:
         self.title, self.lead, self.footer = title, lead, footer
         self._sections: list[tuple[str, list[str]]] = [("", [])]
 
+    @property
+    def title_of_last_section(self) -> str:
+        return self._sections[-1][0]
+
     def section(self, title: str, text: str = "") -> None:
         """Begin a section; `text` is prose, its paragraphs parted by blank lines."""
         self._sections.append((title, []))

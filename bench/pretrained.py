@@ -1,0 +1,128 @@
+"""Pack trained runs as the weights that come along, and measure them: `python -m bench pretrained RUNS`.
+
+    inkling train vae --data digits --steps 10000 --out RUNS/vae        # and so for each
+    inkling train gan --data digits --steps 3500 --set noise=0 --out RUNS/gan-no-noise
+    python -m bench pretrained RUNS
+
+RUNS holds a folder for each model, by the name that it is to have; what is not there is left as it is. Writes
+`generators/pretrained/NAME.npz`, its figures beside it (`figures.json`, which the tests hold the weights to) and
+`docs/pretrained.md`. The figures are the judge's, of the very files that are written, in half precision.
+"""
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+import datasets
+from disk import files
+from generators import pretrained, registry
+from generators.apps.tour import CAPTIONS, OPTIONS
+from generators.config import to_json
+from generators.family import Family
+from generators.judging.classifier import Classifier, accuracy
+from generators.judging.evaluate import captions_of
+from generators.runs import default_config
+from nn.parallel import Threads, derive_rng
+
+DRAWS = 30  # pictures of each of the page's captions
+FULL = 500  # pictures under full captions of the test images
+PAGE = Path("docs/pretrained.md")
+FIGURES = pretrained.FOLDER / "figures.json"
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser("python -m bench pretrained", description=__doc__.split("\n\n")[0])
+    parser.add_argument("runs", type=Path, metavar="RUNS", help="the folder that holds the runs, by name")
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args(arguments)
+    threads = Threads(options.threads)
+    found = sorted(path.parent for path in options.runs.glob("*/checkpoint.npz"))
+    if not found:
+        parser.error(f"{options.runs} holds no runs")
+    figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    test = datasets.load("digits", "test", limit=2000)
+    for run in sorted(found, key=lambda run: run.name != "classifier"):  # the judge first: it measures the others
+        pretrained.pack(run, pretrained.FOLDER / f"{run.name}.npz")
+        figures[run.name] = measure(run.name, test, threads)
+        print(run.name, figures[run.name], flush=True)
+    files.write(FIGURES, (json.dumps(figures, indent=2, sort_keys=True) + "\n").encode())
+    files.write(PAGE, page(figures, len(test)).encode())
+    return 0
+
+
+@functools.cache
+def _training():
+    return datasets.load("digits", "train")
+
+
+def measure(name: str, test, threads: Threads) -> dict:
+    """How the model was made, and what the judge reads in its pictures."""
+    path = pretrained.find(name)
+    model, meta = registry.open_run(path)
+    judge = registry.load("classifier")
+    plan, default = meta["plan"], default_config(meta["family"], _training())
+    usual = to_json(default)
+    settings = " ".join(f"--set {key}={value}" for key, value in plan["config"].items()
+                        if json.dumps(value) != json.dumps(usual[key]))  # fmt: skip
+    made = {
+        "command": f"inkling train {meta['family']} --data {plan['data']} --seed {plan['seed']} "
+                   f"--steps {plan['steps']} {settings}".strip(),
+        "steps": plan["steps"], "batch": plan["config"]["batch_size"],
+        "machine": "{processor}, {cores} cores, BLAS for {blas_core}".format(**meta["machine"]),
+        "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }  # fmt: skip
+    if isinstance(model, Classifier):
+        return made | {f"reads_{what}": share for what, share in accuracy(model, test, threads).items()}
+    captions = [caption for caption in CAPTIONS for _ in range(DRAWS)]
+    page = read(judge, model, captions, derive_rng(0, "page captions"), threads, **OPTIONS.get(name, {}))
+    full, _ = captions_of(test, FULL)
+    of_full = read(judge, model, full, derive_rng(0, "full captions"), threads)
+    return made | {"page_digit": page["digit"], "full_digit": of_full["digit"], "full_all": of_full["all"]}
+
+
+def read(
+    judge: Classifier, model: Family, captions: list[str], rng: np.random.Generator, threads: Threads, **options
+) -> dict[str, float]:
+    """Shares of pictures, one for each caption, that the judge reads as asked: the digit; all that the caption says."""
+    values = judge.judge(model.sample(captions, rng, threads=threads, **options), threads).values
+    asked = judge.asked(captions)
+    right = np.all([(asked[name] < 0) | (values[name] == asked[name]) for name in asked], axis=0)
+    return {"digit": float(np.mean(values["digit"] == asked["digit"])), "all": float(right.mean())}
+
+
+def standard_error(share: float, count: int) -> float:
+    """Of a share of so many independent draws."""
+    return math.sqrt(max(share * (1 - share), 1 / count) / count)
+
+
+def page(figures: dict, tests: int) -> str:
+    """`docs/pretrained.md`."""
+    judge = figures["classifier"]
+    lines = [
+        "# The weights that come along", "",
+        "`inkling sample vae`, `generators.load('vae')` and the first part of `make demo` use these: the default of",
+        "each family on the built-in digits, its averaged weights in half precision. Made, measured and written by",
+        "", "```", "python -m bench pretrained RUNS", "```", "",
+        f"The judge is the classifier among them; of {tests:,} test images it reads the digit of "
+        f"{judge['reads_digit']:.2%} and everything of {judge['reads_all']:.1%}.", "",
+        f"- *page*: {DRAWS} draws of each of the demo's {len(CAPTIONS)} captions, with the options of the demo",
+        "  (`OPTIONS` in `generators/apps/tour.py`), whose digit is read as asked; the standard error is at most "
+        f"{standard_error(0.5, DRAWS * len(CAPTIONS)):.1%}.",
+        f"- *full*: one draw for each of {FULL} test images' full captions: the digit, and all that the caption says;",
+        f"  standard error at most {standard_error(0.5, FULL):.1%}.", "",
+        "| name | steps | batch | page | full: digit | full: all | kB | SHA-256, first twelve |",
+        "|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, row in figures.items():
+        painted = [f"{row[key]:.1%}" for key in ("page_digit", "full_digit", "full_all") if key in row] or ["–"] * 3
+        size, digest = f"{row['bytes'] / 1000:,.0f}", f"`{row['sha256'][:12]}`"
+        lines.append(f"| `{name}` | {row['steps']:,} | {row['batch']} | {' | '.join([*painted, size, digest])} |")
+    lines += ["", "How each was trained, and on what:", "", "```"]
+    lines += [f"{row['command']}    # {row['machine']}" for row in figures.values()]
+    return "\n".join([*lines, "```", ""])

@@ -1,0 +1,114 @@
+"""The weights that come along: each is loaded, paints, and is held to the figures measured when it was packed."""
+import json
+
+import numpy as np
+import pytest
+
+import generators
+from bench.pretrained import FIGURES, read, standard_error
+from datasets import digits
+from generators import pretrained, registry
+from generators.apps.tour import CAPTIONS, OPTIONS, READERS
+from generators.judging.classifier import accuracy
+from nn import checkpoint
+from nn.parallel import Threads, derive_rng
+
+FEW = {"steps": 10}  # denoising steps: ten paint nearly as well as fifty
+DRAWS = 8  # of each of the page's captions
+NAMES = [name for name in pretrained.names() if name not in ("classifier", "regression")]
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return generators.load("classifier")
+
+
+@pytest.fixture(scope="module")
+def figures():
+    return json.loads(FIGURES.read_text())
+
+
+@pytest.fixture(scope="module")
+def test_set():
+    return digits.load("test", limit=500)
+
+
+def painted(judge, name, captions, **options):
+    model = generators.load(name)
+    few = FEW if name in ("ddpm", "dit") else {}
+    options |= few | OPTIONS.get(name, {})
+    return read(judge, model, captions, derive_rng(1, "held to its figures"), Threads(), **options)
+
+
+def test_every_file_has_its_figures_and_none_is_large(figures):
+    assert sorted(figures) == pretrained.names()
+    sizes = {name: pretrained.find(name).stat().st_size for name in pretrained.names()}
+    assert sizes == {name: row["bytes"] for name, row in figures.items()}
+    assert sum(sizes.values()) <= 25_000_000
+
+
+def test_the_judge_reads_real_digits_as_it_did(judge, figures, test_set):
+    share = accuracy(judge, test_set)["digit"]
+    was = figures["classifier"]["reads_digit"]
+    assert share > was - 3 * standard_error(was, len(test_set)) - 1e-9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_painter_is_as_good_as_its_figure(name, judge, figures):
+    """Catches: weights of another network; a sampler, temperature or guidance that went wrong."""
+    captions = CAPTIONS * DRAWS
+    share, was = painted(judge, name, captions)["digit"], figures[name]["page_digit"]
+    assert share > was - 3 * standard_error(was, len(captions)) - 1e-9, f"{share:.3f}; it was {was:.3f}"
+
+
+def test_the_same_caption_is_painted_in_different_ways(judge):
+    """But by a model without noise, for which one caption is one picture."""
+    for name in NAMES:
+        model, few = generators.load(name), FEW if name in ("ddpm", "dit") else {}
+        images = model.sample(["seven"] * 4, np.random.default_rng(0), **few)
+        apart = np.abs(images[0] - images[1:]).mean(axis=(1, 2, 3)).min()
+        assert (apart > 0.01) == (name != "gan-no-noise"), f"{name}: {apart}"
+
+
+@pytest.mark.skipif("ddpm" not in pretrained.names(), reason="no diffusion comes along")
+def test_guidance_is_what_makes_diffusion_obey(judge):
+    """A guidance of 0 ignores the caption, so a tenth of the digits is right by chance."""
+    assert painted(judge, "ddpm", CAPTIONS * 6, guidance=0.0)["digit"] < 0.35
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name in pretrained.names()])
+def test_an_edit_changes_what_it_should_and_keeps_the_digit(name, judge, test_set):
+    language = test_set.language
+    thin = [i for i in range(len(test_set)) if test_set.describe(i)["stroke"] == "thin"
+            and not language.held_out(test_set.describe(i) | {"stroke": "bold"})][:16]  # fmt: skip
+    captions = test_set.captions(thin)
+    wanted = [language.change(caption, "bold") for caption in captions]
+    images = test_set.images[thin].astype(np.float32) / 255
+    edited = generators.load(name).edit(images, captions, wanted)
+    values = judge.judge(edited).values
+    assert np.mean(values["stroke"] == judge.asked(["bold"])["stroke"]) >= 0.75
+    assert np.mean(values["digit"] == test_set.labels[thin]) >= 0.75
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name in pretrained.names()])
+def test_a_picture_comes_back_from_its_noise(name, test_set):
+    """The flow exactly; the others far closer than another picture would be."""
+    images, captions = test_set.images[:8].astype(np.float32) / 255, test_set.captions(range(8))
+    back = generators.load(name).reconstruct(images, captions)
+    if name == "realnvp":
+        assert np.array_equal(back, images)
+    assert np.mean((back - images) ** 2) < 0.3 * np.mean((np.roll(images, 1, axis=0) - images) ** 2)
+
+
+def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vae").mkdir()
+    with pytest.raises(checkpoint.CheckpointError, match="checkpoint.npz"):
+        registry.open_run("vae")
+
+
+def test_weights_too_large_for_half_precision_are_refused(tmp_path):
+    checkpoint.save(tmp_path / "checkpoint.npz", {"ema/w": np.array([1e6], np.float32)}, {})
+    with pytest.raises(checkpoint.CheckpointError, match="half precision"):
+        pretrained.pack(tmp_path, tmp_path / "small.npz")
+    assert not (tmp_path / "small.npz").exists()
