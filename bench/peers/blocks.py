@@ -64,6 +64,10 @@ class Recorder(np.random.Generator):
     def standard_normal(self, *arguments, **options):
         return self._keep(super().standard_normal(*arguments, **options))
 
+    def spawn(self, n_children):
+        """Plain generators: what they draw is each picture's own fresh noise, and the twins paint without any."""
+        return [np.random.Generator(bits) for bits in self.bit_generator.spawn(n_children)]
+
     def _keep(self, value):
         self.drawn.append(value)
         return value
