@@ -193,14 +193,19 @@ class Clip(Function, integers=True):
 
 
 def clip(x, low: float, high: float) -> Tensor:
-    """x limited to [low, high].  Raises TypeError for bounds that are no plain numbers."""
-    for bound in (low, high):
-        if not isinstance(bound, numbers.Real):
-            raise TypeError(
-                f"clip takes two plain numbers, float(low) and float(high); given {bound!r} "
-                "(for one bound alone, the other is math.inf or -math.inf)"
-            )
-    return Clip.apply(x, low=low, high=high)
+    """x limited to [low, high].  Raises TypeError for bounds that are not single numbers."""
+    return Clip.apply(x, low=_bound(low), high=_bound(high))
+
+
+def _bound(given):
+    """A number of Python's, so that the dtype of x stays."""
+    number = given.item() if isinstance(given, np.ndarray | np.generic) and given.ndim == 0 else given
+    if not isinstance(number, numbers.Real):
+        raise TypeError(
+            f"clip takes two plain numbers, float(low) and float(high); given {given!r} "
+            "(for one bound alone, the other is math.inf or -math.inf)"
+        )
+    return number if isinstance(number, numbers.Integral) else float(number)
 
 
 class Maximum(Function, integers=True):
