@@ -89,7 +89,7 @@ def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
         return tour.page
 
     page = paint(along)
-    print(f"{_minutes(began)}: open {(out / 'index.html').resolve()} in a browser.", flush=True)
+    print(f"Whole after {_time_since(began)}: open {(out / 'index.html').resolve()} in a browser.", flush=True)
     if not minutes:
         return 0
     trained: dict[str, Trained] = {}
@@ -108,12 +108,13 @@ def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
         grown = copy.deepcopy(page)
         add_training(grown, out, trained, seed, threads)
         grown.write(out / "index.html")
-    print(f"{_minutes(began)}: see the last section of {out / 'index.html'}.", flush=True)
+    print(f"Done after {_time_since(began)}: see the last section of {out / 'index.html'}.", flush=True)
     return 0
 
 
-def _minutes(began: float) -> str:
-    return f"{(time.monotonic() - began) / 60:.1f} minutes"
+def _time_since(began: float) -> str:
+    seconds = time.monotonic() - began
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
 
 
 def _about(along: dict[str, Family]) -> str:
