@@ -63,7 +63,7 @@ class Trained:
     plan: runs.Plan
     losses: dict[str, tuple[np.ndarray, np.ndarray]]
     minutes: float
-    default_seconds: float  # of a step of the family's default, as the weights that come along were trained
+    default_seconds: float  # of a step of the family's default, as weights that come along were trained; 0 without any
 
 
 def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
@@ -132,7 +132,8 @@ def _train(entry: Entry, folder: Path, dataset, minutes: float, seed: int, threa
     """One model, in about so many minutes with all that is measured for it; None if it was stopped."""
     began = time.monotonic()
     default = runs.default_config(entry.family, dataset)
-    default_seconds = runs.seconds_per_step(entry.family, dataset, default, threads)
+    compared = pretrained.find(entry.name) is not None
+    default_seconds = runs.seconds_per_step(entry.family, dataset, default, threads) if compared else 0.0
     folder.mkdir(parents=True, exist_ok=True)
     with checkpoint.lock(folder):
         if (folder / "checkpoint.npz").exists():
