@@ -1,6 +1,6 @@
 """The command line: `inkling`, or `python -m generators`.
 
-Parses, checks, and hands over to `commands.py`.  Whatever is wrong with the input ends in one sentence and exit
+Parses, checks, and hands over to `apps/`.  Whatever is wrong with the input ends in one sentence and exit
 status 2, without a traceback; a traceback is a bug of ours.
 """
 
@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import generators
 from generators.apps import program
@@ -311,6 +311,13 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
+def function_of(command: str) -> Callable[[argparse.Namespace], int | None]:
+    """What does the work of a command, given its options."""
+    from generators.apps import commands, measuring  # only now, since they import all the rest
+
+    return getattr(measuring if command in ("evaluate", "info") else commands, command)
+
+
 def _run(arguments: list[str] | None) -> tuple[int, str | None]:
     """The exit status of a command, and the sentence to say about it, if any."""
     from datasets import CaptionError, DataError
@@ -326,11 +333,10 @@ def _run(arguments: list[str] | None) -> tuple[int, str | None]:
             return 0, None
         if uncompiled := runtime.uncompiled():
             raise UsageError(uncompiled)
-        from generators.apps import commands
-
+        command = function_of(options.command)
         program.interrupts(program.stop_at_once, signal.default_int_handler)
         with program.compiling_announced():
-            return getattr(commands, options.command)(options) or 0, None
+            return command(options) or 0, None
     except (Refusal, DataError, CaptionError, CheckpointError, PictureError) as error:
         message = str(error)
     except OSError as error:

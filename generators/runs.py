@@ -36,7 +36,7 @@ from generators.config import from_json, to_json
 from generators.errors import RunError
 from generators.family import Family, FamilyConfig, Shard
 from generators.registry import build, can, family
-from generators.showing import pictures
+from generators.showing import log, pictures
 from generators.showing.charts import line_chart
 from generators.training import Diverged, Trainer, cut, part_of, train
 from nn import checkpoint, init, runtime
@@ -46,7 +46,6 @@ from nn.parallel import Threads, derive_rng
 from nn.tensor import no_grad
 
 SAMPLES = 16  # pictures in a sample grid
-LARGEST = 1e100  # of a metric: beyond it a chart has no scale
 SAMPLE_GRIDS = 8  # grids painted over a run
 HELD_OUT = 50  # times over a run that the loss of test images is computed
 CAPTIONS = 500  # of test images, kept in the checkpoint for sampling where the data are not
@@ -215,7 +214,7 @@ class Run:
             run.seconds = float(meta["seconds"])
             if not 0 <= run.seconds < 1e10:
                 raise ValueError(f"{run.seconds} seconds of training")
-        _cut_metrics(folder / "metrics.jsonl", run.trainer.step_number)
+        log.cut(folder, run.trainer.step_number)
         return run
 
     def lengthen(self, steps: int | None = None, minutes: float | None = None) -> None:
@@ -260,7 +259,7 @@ class Run:
                     phase.loss(shard, derive_rng(self.plan.seed, f"held out {phase.name}", index))[0].item()
                     for index, shard in enumerate(self._held_out)
                 )
-        if not all(abs(loss) < LARGEST for loss in losses.values()):  # so no NaN either
+        if not all(abs(loss) < log.LARGEST for loss in losses.values()):  # so no NaN either
             step = self.trainer.step_number
             raise Diverged(f"training diverged at step {step}: the loss of test images is beyond all bounds")
         return losses
@@ -314,7 +313,7 @@ class Run:
                 if metrics["step"] % max(1, self.plan.steps // HELD_OUT) == 0:
                     metrics |= self.held_out()
                 shown |= metrics
-                files.append(self.folder / "metrics.jsonl", json.dumps(metrics).encode() + b"\n")
+                files.append(self.folder / log.NAME, json.dumps(metrics).encode() + b"\n")
                 bar.update()
                 bar.set_postfix_str(_summary(shown), refresh=False)
                 yield metrics
@@ -339,7 +338,7 @@ class Run:
 
     def _draw_losses(self) -> None:
         """`loss.svg`: the losses of all steps so far, if their file is still there."""
-        if found := losses(self.folder):
+        if found := log.losses(self.folder):
             files.write(self.folder / "loss.svg", line_chart(found, x_label="step").encode())
 
     def _bar(self, quiet: bool) -> tqdm:
@@ -379,7 +378,7 @@ def start(folder: Path, plan: Plan, dataset, threads: Threads) -> Run:
     """A new run in `folder`, with a checkpoint at step 0.  Raises RunError if the folder holds a run already."""
     refuse_to_overwrite(folder)
     run = Run(folder, plan, dataset, threads)
-    files.write(folder / "metrics.jsonl", b"")
+    files.write(folder / log.NAME, b"")
     run.save()
     return run
 
@@ -388,47 +387,6 @@ def refuse_to_overwrite(folder: Path) -> None:
     """Raise RunError if there is a run in the folder."""
     if (folder / "checkpoint.npz").exists():
         raise RunError(f"{folder} holds a run already; go on with it with --resume, or choose another --out")
-
-
-def read_metrics(folder: Path) -> dict[str, np.ndarray]:
-    """The columns of `metrics.jsonl`: name -> array over the steps.  RunError if a run would not write such a line."""
-    rows, wrong = _metrics(folder / "metrics.jsonl")
-    if wrong:
-        raise RunError(f"{folder / 'metrics.jsonl'}: {wrong}; remove the file, or that line and all after it")
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
-
-
-def _metrics(path: Path) -> tuple[list[dict[str, float]], str]:
-    """The lines of a log up to the first that a run would not write, and what is wrong with that one, if any."""
-    files.require_plain(path)  # a pipe would never end
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        whole = isinstance(row, dict) and type(row.get("step")) is int and row["step"] >= 0
-        if not whole or not all(type(v) in (int, float) and abs(v) < LARGEST for v in row.values()):  # so no NaN either
-            return rows, f"line {number} is {line!r:.60}, not the numbers of one step"
-        rows.append(row)
-    return rows, ""
-
-
-def losses(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of a run: name -> steps and values, as `charts.line_chart` takes them."""
-    metrics, found = read_metrics(folder), {}
-    for name in metrics:
-        if name.endswith("loss"):
-            there = np.isfinite(metrics[name])  # the held-out loss is not computed in each step
-            found[name.replace("_", " ")] = metrics["step"][there], metrics[name][there]
-    return found
-
-
-def _cut_metrics(path: Path, step: int) -> None:
-    """Drop the lines of steps from `step` on, and all from the first that a kill left half-written."""
-    rows, _ = _metrics(path) if path.exists() else ([], "")
-    files.write(path, "".join(json.dumps(row) + "\n" for row in rows if row["step"] < step).encode())
 
 
 def _summary(metrics: dict[str, float]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
@@ -14,16 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 import datasets
-from disk import files
-from generators import pretrained, runs
+from generators import runs
 from generators.config import with_text
 from generators.errors import UsageError
 from generators.families.editing import Directions
 from generators.family import Family
-from generators.judging import evaluate as evaluation
-from generators.judging import metrics
-from generators.judging.classifier import Classifier
-from generators.judging.evaluate import Reference, captions_of, draw, summary
+from generators.judging.evaluate import captions_of, draw
 from generators.registry import FAMILIES, able, can, open_run, resolve
 from generators.showing import pictures
 from nn import checkpoint
@@ -96,7 +91,7 @@ def sample(options: Namespace) -> int:
     options.out = options.out or f"{Path(options.run).name}.png"
     model, meta = _open(options, "sample")
     captions, labels = _captions(options, model, meta)
-    extras = _sampler_options(options, model)
+    extras = sampler_options(options, model)
     with_threads(options, model)
     with refusals():
         images = draw(model, captions, options.seed, options.pool, extras, progress)
@@ -157,11 +152,11 @@ def edit(options: Namespace) -> int:
     change = model.vocabulary.language.change
     wanted = [change(c, options.caption[i % len(options.caption)]) for i, c in enumerate(captions)]
     with_threads(options, model)
-    extras = _sampler_options(options, model)
+    extras = sampler_options(options, model)
     directions, edited = None, {}
     if options.by != "caption":
         progress = partial(tqdm, desc="measuring the direction", unit="block", leave=False, disable=None)
-        training = _load_for(meta, "train", 10_000)
+        training = load_for(meta, "train", 10_000)
         directions = Directions(model, training, options.pool, progress=progress)
     if options.by != "direction":
         edited["by caption"] = model.edit(images, captions, wanted, threads=options.pool, **extras)
@@ -183,7 +178,7 @@ def denoise(options: Namespace) -> int:
     model, meta = _open(options, "denoise")
     captions, labels = _captions(options, model, meta)
     with_threads(options, model)
-    extras = _sampler_options(options, model)
+    extras = sampler_options(options, model)
     with refusals():
         frames, clean = model.denoise(
             captions, derive_rng(options.seed, "samples", 0), threads=options.pool, **extras  # as `draw` has it
@@ -200,88 +195,6 @@ def denoise(options: Namespace) -> int:
         strips[f"the image it sees ({i + 1})"] = clean[shown, i]
     what = f"{len(captions)} images from noise on, in {len(frames)} pictures"
     return _write(options, frames[-1], captions, labels, what, picture=lambda: pictures.rows(strips), film=film)
-
-
-def evaluate(options: Namespace) -> int:
-    """The figures as a table, and as JSON where asked."""
-    if options.json:
-        pictures.check_target(options.json)
-    with_threads(options)
-    if Path(options.run).suffix == ".npz":
-        with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
-            samples = evaluation.read_samples(options.run)
-        if samples is not None:
-            return _evaluate_file(options, *samples)
-    options.n, options.seed = options.n or 10_000, options.seed or 0
-    family, meta = open_run(options.run)
-    if not can(family, "sample"):
-        raise UsageError(f"{options.run} holds a {family.name}, which makes no images to evaluate")
-    if options.data not in (None, data_name(meta)):
-        raise UsageError(f"{options.run} learnt from {data_name(meta)}, and is compared with that; leave out --data")
-    extras = _sampler_options(options, family)
-    judge = _judge(options, data_name(meta), family.image_shape)
-    with refusals():  # now rather than when all data are there
-        family.sample([""], derive_rng(options.seed, "rehearsal"), options.pool, **extras)
-    test = _load_for(meta, "test")
-    if options.n > len(test):
-        print(f"There are {len(test):,} test images, so as many samples are drawn, not {options.n:,}.")
-    unseen = datasets.load("digits", "unseen") if data_name(meta) == "digits" else None
-    reference = _reference(options, judge, meta, test, min(options.n, len(test)), unseen)
-    with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
-        figures = evaluation.evaluate(family, reference, options.seed, extras, score=not options.no_score)
-    return _tell(options, family.name, figures, reference)
-
-
-def _evaluate_file(options: Namespace, images: np.ndarray, captions: list[str] | None) -> int:
-    """Samples that another tool has made: the figures for which the images, and perhaps captions, are enough."""
-    if options.data is None:
-        raise UsageError(f"{options.run} holds samples; add --data, the data set that they are to be like")
-    of_models = {"-n": options.n, "--seed": options.seed, "--no-score": options.no_score or None}
-    of_models |= {_written(name): value for name, value in vars(options).items() if name.startswith(SAMPLER)}
-    if given := [name for name, value in of_models.items() if value is not None]:
-        raise UsageError(
-            f"{options.run} holds samples that are drawn already, and no accuracy score is computed of them; "
-            f"leave out {', '.join(given)}"
-        )
-    judge, meta = _judge(options, options.data, images.shape[1:]), {"plan": {"data": options.data}}
-    reference = _reference(options, judge, meta, _load_for(meta, "test"), len(images))
-    with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
-        figures = evaluation.of_images(images, captions, reference) | reference.figures
-    return _tell(options, "samples", figures, reference)
-
-
-def _reference(options: Namespace, judge: Classifier, meta: dict, test, count: int, unseen=None) -> Reference:
-    """What `count` samples are compared with."""
-    data, training = data_name(meta), _load_for(meta, "train")
-    if tuple(judge.config.values[0]) != tuple(test.classes) or (judge.config.names == ("class",) and test.attributes):
-        raise UsageError(f"the judge reads other things than {data} shows; train one on {data}")
-    if len(test.classes) < 2:
-        print("All images are of one class, so the judge has learnt nothing: its features are random ones.")
-    if count <= judge.config.features:
-        print(f"{count:,} samples are no more than the judge's {judge.config.features} dimensions, too few to know "
-              "how they are spread: FID then says little. Take ten times as many.")  # fmt: skip
-    limit, how = meta["plan"].get("limit"), meta["plan"].get("pictures")
-    mirrored = isinstance(how, dict) and how.get("mirror") is True  # then two images of each picture
-    seen = limit * (1 + mirrored) if type(limit) is int and limit > 0 else None
-    return Reference(judge, training, test, unseen, options.pool, count, seen, progress)
-
-
-def _tell(options: Namespace, name: str, figures: dict, reference: Reference) -> int:
-    lines = [("", name, "real images"), *summary(figures)]
-    width = max(len(title) for title, *_ in lines)
-    for title, value, real in lines:
-        print(f"{title:<{width}}  {value:>12}  {real:>12}")
-    print(f"\n{reference.about_the_judge()} Pure noise has an FID of {figures['fid_noise']:,.0f}.")
-    if options.json:
-        files.write(options.json, (json.dumps(figures, indent=2) + "\n").encode())
-    return 0
-
-
-def info(options: Namespace) -> int:
-    from generators.apps import info as about
-
-    print("\n".join(about.lines(options.run)))
-    return 0
 
 
 def demo(options: Namespace) -> int:
@@ -311,22 +224,6 @@ def _open(options: Namespace, verb: str) -> tuple[Family, dict]:
         raise UsageError(f"{options.run} holds a {model.name}, which cannot {verb}; {', '.join(able(verb))} can")
     pictures.kind_of(options.out)
     return model, meta
-
-
-def _judge(options: Namespace, data: str, shape: tuple[int, ...]) -> Classifier:
-    """The trained classifier that judges images of this shape (H, W, C)."""
-    folder = options.judge or f"runs/classifier-{Path(data).name}"
-    if not options.judge and data == "digits" and not Path(folder).exists():
-        folder = "classifier"  # the one that comes along
-    if not Path(folder).exists() and not pretrained.find(folder):
-        advice = shlex.join(["inkling", "train", "classifier", "--data", data, "--out", str(folder)])
-        raise UsageError(f"there is no judge in {folder}; train one first: {advice}")
-    judge, _ = open_run(folder)
-    if not isinstance(judge, Classifier):
-        raise UsageError(f"{folder} holds a {judge.name}, not a classifier, so it cannot judge")
-    if judge.image_shape != tuple(shape):
-        raise UsageError(f"the judge in {folder} reads images of {judge.image_shape}, not {tuple(shape)}")
-    return judge
 
 
 def _folder_to_resume(options: Namespace) -> Path:
@@ -367,7 +264,7 @@ def _load(data: str, split: str, limit: int | None, how: dict):
     return datasets.load(data, split, limit, **how)
 
 
-def _load_for(meta: dict, split: str, limit: int | None = None, data: str | None = None):
+def load_for(meta: dict, split: str, limit: int | None = None, data: str | None = None):
     """The data set of a checkpoint's run, or another, with pictures read as the run read them."""
     data, how = data or data_name(meta), meta["plan"].get("pictures")
     how = {name: how[name] for name in PICTURES if name in how} if isinstance(how, dict) and Path(data).is_dir() else {}
@@ -394,7 +291,7 @@ def _captions(options: Namespace, model: Family, meta: dict) -> tuple[list[str],
     kept, labels = _kept_captions(meta)
     if options.n > len(kept):  # all that are in the data, if those are there
         try:
-            return captions_of(_load_for(meta, "test", options.n), options.n)
+            return captions_of(load_for(meta, "test", options.n), options.n)
         except datasets.DataError:
             if not kept:
                 raise
@@ -413,7 +310,7 @@ def _kept_captions(meta: dict) -> tuple[list[str], np.ndarray]:
 
 def _test_images(options: Namespace, model: Family, meta: dict) -> tuple[np.ndarray, list[str], np.ndarray]:
     """n test images as float32 in [0, 1], with their fullest captions and labels."""
-    dataset = _load_for(meta, "test", data=options.data)
+    dataset = load_for(meta, "test", data=options.data)
     if dataset.images.shape[1:] != model.image_shape:
         raise UsageError(f"the images are {dataset.images.shape[1:]}, but the model was trained on {model.image_shape}")
     if options.n > len(dataset):
@@ -422,18 +319,18 @@ def _test_images(options: Namespace, model: Family, meta: dict) -> tuple[np.ndar
     return dataset.images[chosen].astype(np.float32) / 255, dataset.captions(chosen), dataset.labels[chosen]
 
 
-def _sampler_options(options: Namespace, model: Family) -> dict:
+def sampler_options(options: Namespace, model: Family) -> dict:
     """Those options of samplers that were given.  Raises UsageError for one that the family does not have."""
     given = {name.removeprefix(SAMPLER): value for name, value in vars(options).items()
              if name.startswith(SAMPLER) and value is not None}  # fmt: skip
     if strange := [name for name in given if name not in FAMILIES[model.name].sampling]:
         raise UsageError(
-            f"{_written(strange[0])} means nothing to a {model.name}, which paints without such a choice; leave it out"
+            f"{written(strange[0])} means nothing to a {model.name}, which paints without such a choice; leave it out"
         )
     return given
 
 
-def _written(option: str) -> str:
+def written(option: str) -> str:
     """How an option of samplers is written: argparse's name for it, or the families'."""
     name = option.removeprefix(SAMPLER)
     return "--sample-steps" if name == "steps" else f"--{name}"

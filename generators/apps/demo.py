@@ -20,7 +20,7 @@ from generators import pretrained, registry, runs
 from generators.apps.tour import CAPTIONS, LABELS, OPTIONS, Tour
 from generators.config import with_text
 from generators.family import Family
-from generators.showing import pictures
+from generators.showing import log, pictures
 from generators.showing.charts import line_chart
 from generators.showing.page import Page
 from nn import checkpoint
@@ -150,7 +150,7 @@ def _train(entry: Entry, folder: Path, dataset, minutes: float, seed: int, threa
         if run.trainer.step_number < run.plan.steps:
             return None
         run.model.load_state(run.trainer.averaged_state())
-        return Trained(run.model, run.plan, runs.losses(folder), run.seconds / 60, default_seconds)
+        return Trained(run.model, run.plan, log.losses(folder), run.seconds / 60, default_seconds)
 
 
 def add_training(page: Page, out: Path, trained: dict[str, Trained], seed: int, threads: Threads) -> None:

@@ -12,6 +12,7 @@ import datasets
 from generators import registry, runs
 from generators.errors import RunError
 from generators.runs import Plan, Run
+from generators.showing import log as read_log
 from nn import checkpoint
 from nn.checkpoint import CheckpointError
 from tests.generators.toys import Toy, pool, toy_data
@@ -41,7 +42,7 @@ def test_a_run_leaves_a_checkpoint_metrics_and_samples(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "x/metrics.jsonl").read_text().splitlines()]
     assert lines == metrics
     assert len(list((tmp_path / "x/samples").glob("*.png"))) == 10
-    drawn = runs.losses(tmp_path / "x")
+    drawn = read_log.losses(tmp_path / "x")
     names = {"read loss", "write loss", "held out read loss", "held out write loss"}
     assert drawn.keys() == names and all(len(x) == len(y) == 10 for x, y in drawn.values())
     assert "<polyline" in (tmp_path / "x/loss.svg").read_text()
@@ -102,7 +103,7 @@ def test_the_held_out_loss_is_that_of_test_images_and_changes_nothing(tmp_path, 
     assert all((test[shard.indices] == np.rint(shard.images * 255)).all() for shard in seen)
     monkeypatch.setattr(runs, "HELD_OUT", 5)
     assert [("held_out_read_loss" in metrics) for metrics in finish(run)] == [True, False] * 5
-    assert len(runs.losses(tmp_path / "x")["held out read loss"][0]) == 5
+    assert len(read_log.losses(tmp_path / "x")["held out read loss"][0]) == 5
 
 
 @pytest.mark.parametrize("made", [4, 2])
@@ -180,7 +181,7 @@ def test_a_log_that_no_run_wrote(tmp_path, line):
     good = log.read_text().splitlines()
     log.write_text("\n".join([*good[:4], line, *good[4:]]) + "\n")
     with pytest.raises(RunError, match="metrics.jsonl: line 5 is .* remove") as error:
-        runs.losses(tmp_path / "x")
+        read_log.losses(tmp_path / "x")
     assert len(str(error.value)) < 400
     Run.resume(tmp_path / "x", pool())
     assert log.read_text().splitlines() == good[:4]

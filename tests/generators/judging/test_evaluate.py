@@ -10,7 +10,7 @@ import pytest
 from datasets.captions import HANDWRITING as language
 from datasets.captions import Names
 from generators import cli, registry
-from generators.apps import commands
+from generators.apps import measuring
 from generators.config import from_json, to_json
 from generators.families.vae import VAEConfig
 from generators.judging import classifier, evaluate, metrics
@@ -161,7 +161,7 @@ def test_others_can_judge_the_very_samples(tmp_path, reference, monkeypatch):
     checkpoint.save(tmp_path / "checkpoint.npz", {f"ema/{name}": a for name, a in model.state().items()}, meta)
     splits = {"test": test, "train": reference.training}
     load = lambda name, split, limit=None: classifier.cut(splits[split], 0, limit or len(splits[split]))  # noqa: E731
-    monkeypatch.setattr(commands.datasets, "load", load)
+    monkeypatch.setattr(measuring.datasets, "load", load)
     monkeypatch.setattr(evaluate, "CHUNK", 48)
     out = tmp_path / "x.npz"
     assert cli.main(["sample", str(tmp_path), "-n", "120", "--seed", "3", "--out", str(out)]) == 0
@@ -216,9 +216,9 @@ def test_captions_are_judged_by_what_they_say(judge, threads):
 
 def test_samples_of_another_tool_are_judged(tmp_path, reference, monkeypatch, capsys):
     """Catches figures of a file that differ from those of the model that painted it, and files taken on trust."""
-    monkeypatch.setattr(commands, "open_run", lambda run: (reference.judge, {}))
+    monkeypatch.setattr(measuring, "open_run", lambda run: (reference.judge, {}))
     splits = {"train": reference.training, "test": reference.test}
-    monkeypatch.setattr(commands.datasets, "load", lambda name, split, limit=None: splits[split])
+    monkeypatch.setattr(measuring.datasets, "load", lambda name, split, limit=None: splits[split])
     captions, _ = evaluate.captions_of(reference.test, 120)
     painted = evaluate.draw(Copier(reference.training), captions, 0)
     expected = evaluate.evaluate(Copier(reference.training), reference, score=False)
@@ -253,13 +253,13 @@ def test_samples_of_another_tool_are_judged(tmp_path, reference, monkeypatch, ca
 def test_samples_for_digits_are_judged_without_unseen_ones(reference, monkeypatch):
     """Catches seconds spent on drawing digits that nothing of a file of samples is compared with."""
     splits = {"train": reference.training, "test": reference.test}
-    monkeypatch.setattr(commands.datasets, "load", lambda name, split, limit=None: splits[split])
-    monkeypatch.setattr(commands, "open_run", lambda run: (reference.judge, {}))
+    monkeypatch.setattr(measuring.datasets, "load", lambda name, split, limit=None: splits[split])
+    monkeypatch.setattr(measuring, "open_run", lambda run: (reference.judge, {}))
     told = []
-    monkeypatch.setattr(commands, "_tell", lambda options, name, figures, reference: told.append(figures))
+    monkeypatch.setattr(measuring, "_tell", lambda options, name, figures, reference: told.append(figures))
     options = cli.parser().parse_args(["evaluate", "x.npz", "--data", "digits", "--judge", "."])
-    commands.with_threads(options)
-    commands._evaluate_file(options, reference.test.images, None)
+    measuring.with_threads(options)
+    measuring._evaluate_file(options, reference.test.images, None)
     assert told[0]["samples"] == len(reference.test) and "match_unseen_ceiling" not in told[0]
 
 
@@ -294,11 +294,11 @@ def test_no_images_are_no_samples(tmp_path, shape, kind):
 @pytest.mark.parametrize(("how", "seen"), [({"mirror": True}, 24), ({"mirror": False}, 12), ({}, 12), ("x", 12)])
 def test_of_mirrored_pictures_both_images_were_seen(reference, monkeypatch, how, seen):
     """Catches copies of the second half of the images that a run with --mirror and --limit learnt from."""
-    monkeypatch.setattr(commands.datasets, "load", lambda name, split, limit=None: reference.training)
+    monkeypatch.setattr(measuring.datasets, "load", lambda name, split, limit=None: reference.training)
     options = cli.parser().parse_args(["evaluate", "run"])
-    commands.with_threads(options)
+    measuring.with_threads(options)
     meta = {"plan": {"data": "squares", "limit": 12, "pictures": how}}
-    assert len(commands._reference(options, reference.judge, meta, reference.test, 80).seen) == seen
+    assert len(measuring._reference(options, reference.judge, meta, reference.test, 80).seen) == seen
 
 
 def test_evaluate_says_what_is_missing(tmp_path, judge, capsys):
@@ -320,9 +320,9 @@ def test_evaluate_passes_options_on_and_says_when_samples_are_too_few(tmp_path, 
     row = registry.Row("", "a copier", {}, sampling={"steps": "50", "guidance": "1"})
     monkeypatch.setitem(registry.FAMILIES, "copier", row)
     of_run = {"name": (Copier(reference.training), {"plan": {"data": "digits", "limit": 100}})}
-    monkeypatch.setattr(commands, "open_run", lambda run: of_run.get(run, (reference.judge, {})))
+    monkeypatch.setattr(measuring, "open_run", lambda run: of_run.get(run, (reference.judge, {})))
     splits = {"train": reference.training, "test": reference.test, "unseen": None}
-    monkeypatch.setattr(commands.datasets, "load", lambda name, split, limit=None: splits[split])
+    monkeypatch.setattr(measuring.datasets, "load", lambda name, split, limit=None: splits[split])
     monkeypatch.setattr(Copier, "image_shape", reference.judge.image_shape, raising=False)
     paint, asked, scores = Copier.sample, [], []
 

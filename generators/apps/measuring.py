@@ -1,0 +1,161 @@
+"""`inkling evaluate` and `inkling info`: what is measured of a model, and what is known of a run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+
+import datasets
+from disk import files
+from generators import pretrained
+from generators.apps.commands import (
+    SAMPLER,
+    data_name,
+    load_for,
+    progress,
+    refusals,
+    sampler_options,
+    with_threads,
+    written,
+)  # fmt: skip
+from generators.errors import UsageError
+from generators.judging import evaluate as evaluation
+from generators.judging import metrics
+from generators.judging.classifier import Classifier
+from generators.judging.evaluate import Reference, summary
+from generators.registry import FAMILIES, can, open_run
+from generators.showing import log, pictures
+from nn.parallel import derive_rng
+
+FIGURES = "figures.json"  # where `inkling evaluate --json` may leave its figures
+
+
+def evaluate(options: Namespace) -> int:
+    """The figures as a table, and as JSON where asked."""
+    if options.json:
+        pictures.check_target(options.json)
+    with_threads(options)
+    if Path(options.run).suffix == ".npz":
+        with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
+            samples = evaluation.read_samples(options.run)
+        if samples is not None:
+            return _evaluate_file(options, *samples)
+    options.n, options.seed = options.n or 10_000, options.seed or 0
+    family, meta = open_run(options.run)
+    if not can(family, "sample"):
+        raise UsageError(f"{options.run} holds a {family.name}, which makes no images to evaluate")
+    if options.data not in (None, data_name(meta)):
+        raise UsageError(f"{options.run} learnt from {data_name(meta)}, and is compared with that; leave out --data")
+    extras = sampler_options(options, family)
+    judge = _judge(options, data_name(meta), family.image_shape)
+    with refusals():  # now rather than when all data are there
+        family.sample([""], derive_rng(options.seed, "rehearsal"), options.pool, **extras)
+    test = load_for(meta, "test")
+    if options.n > len(test):
+        print(f"There are {len(test):,} test images, so as many samples are drawn, not {options.n:,}.")
+    unseen = datasets.load("digits", "unseen") if data_name(meta) == "digits" else None
+    reference = _reference(options, judge, meta, test, min(options.n, len(test)), unseen)
+    with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
+        figures = evaluation.evaluate(family, reference, options.seed, extras, score=not options.no_score)
+    return _tell(options, family.name, figures, reference)
+
+
+def _evaluate_file(options: Namespace, images: np.ndarray, captions: list[str] | None) -> int:
+    """Samples that another tool has made: the figures for which the images, and perhaps captions, are enough."""
+    if options.data is None:
+        raise UsageError(f"{options.run} holds samples; add --data, the data set that they are to be like")
+    of_models = {"-n": options.n, "--seed": options.seed, "--no-score": options.no_score or None}
+    of_models |= {written(name): value for name, value in vars(options).items() if name.startswith(SAMPLER)}
+    if given := [name for name, value in of_models.items() if value is not None]:
+        raise UsageError(
+            f"{options.run} holds samples that are drawn already, and no accuracy score is computed of them; "
+            f"leave out {', '.join(given)}"
+        )
+    judge, meta = _judge(options, options.data, images.shape[1:]), {"plan": {"data": options.data}}
+    reference = _reference(options, judge, meta, load_for(meta, "test"), len(images))
+    with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
+        figures = evaluation.of_images(images, captions, reference) | reference.figures
+    return _tell(options, "samples", figures, reference)
+
+
+def _reference(options: Namespace, judge: Classifier, meta: dict, test, count: int, unseen=None) -> Reference:
+    """What `count` samples are compared with."""
+    data, training = data_name(meta), load_for(meta, "train")
+    if tuple(judge.config.values[0]) != tuple(test.classes) or (judge.config.names == ("class",) and test.attributes):
+        raise UsageError(f"the judge reads other things than {data} shows; train one on {data}")
+    if len(test.classes) < 2:
+        print("All images are of one class, so the judge has learnt nothing: its features are random ones.")
+    if count <= judge.config.features:
+        print(f"{count:,} samples are no more than the judge's {judge.config.features} dimensions, too few to know "
+              "how they are spread: FID then says little. Take ten times as many.")  # fmt: skip
+    limit, how = meta["plan"].get("limit"), meta["plan"].get("pictures")
+    mirrored = isinstance(how, dict) and how.get("mirror") is True  # then two images of each picture
+    seen = limit * (1 + mirrored) if type(limit) is int and limit > 0 else None
+    return Reference(judge, training, test, unseen, options.pool, count, seen, progress)
+
+
+def _tell(options: Namespace, name: str, figures: dict, reference: Reference) -> int:
+    lines = [("", name, "real images"), *summary(figures)]
+    width = max(len(title) for title, *_ in lines)
+    for title, value, real in lines:
+        print(f"{title:<{width}}  {value:>12}  {real:>12}")
+    print(f"\n{reference.about_the_judge()} Pure noise has an FID of {figures['fid_noise']:,.0f}.")
+    if options.json:
+        files.write(options.json, (json.dumps(figures, indent=2) + "\n").encode())
+    return 0
+
+
+def _judge(options: Namespace, data: str, shape: tuple[int, ...]) -> Classifier:
+    """The trained classifier that judges images of this shape (H, W, C)."""
+    folder = options.judge or f"runs/classifier-{Path(data).name}"
+    if not options.judge and data == "digits" and not Path(folder).exists():
+        folder = "classifier"  # the one that comes along
+    if not Path(folder).exists() and not pretrained.find(folder):
+        advice = shlex.join(["inkling", "train", "classifier", "--data", data, "--out", str(folder)])
+        raise UsageError(f"there is no judge in {folder}; train one first: {advice}")
+    judge, _ = open_run(folder)
+    if not isinstance(judge, Classifier):
+        raise UsageError(f"{folder} holds a {judge.name}, not a classifier, so it cannot judge")
+    if judge.image_shape != tuple(shape):
+        raise UsageError(f"the judge in {folder} reads images of {judge.image_shape}, not {tuple(shape)}")
+    return judge
+
+
+def info(options: Namespace) -> int:
+    """One line for each thing that is known."""
+    print("\n".join(known_of(options.run)))
+    return 0
+
+
+def known_of(run: str) -> list[str]:
+    """One line for each thing that is known.  Raises CheckpointError as `open_run`, RunError for a damaged log."""
+    model, meta = open_run(run)
+    folder, row = Path(run), FAMILIES[model.name]
+    plan = meta["plan"]
+    file = folder / "checkpoint.npz" if folder.is_dir() else folder
+    seconds = meta.get("seconds")
+    facts = {
+        "model": f"{row.summary}, {model!r}",
+        "can": ", ".join(row.commands) or "judge",
+        "words": ", ".join(model.vocabulary.words) or "none, only the empty caption",
+        "data": plan.get("data"),
+        "limit": plan.get("limit") and f"the first {plan['limit']} images",
+        "steps": f"{meta.get('step')} of {plan.get('steps')}, of {model.config.batch_size} images each",
+        "time": f"{seconds / 60:.1f} minutes" if isinstance(seconds, int | float) else None,
+        "seed": plan.get("seed"),
+        "size": f"{file.stat().st_size / 1e6:.1f} MB",
+    }
+    if folder.is_dir() and (folder / "metrics.jsonl").exists():
+        facts |= {name: f"{values[-1]:.4g}" for name, (_, values) in log.losses(folder).items()}
+    if (folder / FIGURES).exists():
+        try:
+            facts |= {name: f"{value} (real: {real})" if real else value
+                      for name, value, real in summary(json.loads((folder / FIGURES).read_text()))}  # fmt: skip
+        except (ValueError, LookupError, TypeError, AttributeError):
+            facts[FIGURES] = "not what `inkling evaluate --json` writes"
+    width = max(map(len, facts))
+    return [f"{name:<{width}}  {fact}" for name, fact in facts.items() if fact is not None]
