@@ -23,52 +23,10 @@ import numpy as np
 from PIL import Image
 
 from disk import files
-from generators.showing.charts import COLOURS, line_chart
+from generators.showing.charts import line_chart
 from generators.showing.pictures import PictureError, png_bytes, to_uint8
 
-STYLE = """
-:root { color-scheme: light dark; --paper: #fbfaf7; --ink: #1d1c1a; --quiet: #6d6a64; --rule: #dedad2;
-  --blend: multiply; --turn: invert(1); SERIES }
-@media (prefers-color-scheme: dark) { :root { --paper: #131312; --ink: #e9e6df; --quiet: #98948b; --rule: #34322e;
-  --blend: screen; --turn: none; --series-0: #7fa8e6; --series-1: #e8956f; --series-2: #7fc08c; --series-3: #c195dc;
-  --series-4: #d9bd55; --series-5: #a4b0b8; } }
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
-body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.6;
-  font: 1.0625rem/1.6 "Iowan Old Style", "Palatino Linotype", Palatino, "Book Antiqua", Georgia, serif; }
-main { max-width: 60rem; margin: 0 auto; padding: clamp(2.5rem, 9vw, 7rem) clamp(1.25rem, 5vw, 3rem) 5rem; }
-h1 { font-size: clamp(2.4rem, 7vw, 4rem); font-weight: 400; letter-spacing: -.02em; line-height: 1.05; margin: 0; }
-h2 { font-size: 1.65rem; font-weight: 400; letter-spacing: -.01em; line-height: 1.2; margin: 0 0 .75rem; }
-p { max-width: 38rem; margin: 0 0 1rem; text-wrap: pretty; }
-.lead { font-size: 1.25rem; line-height: 1.5; color: var(--quiet); margin: 1.25rem 0 0; }
-nav { margin: 2.5rem 0 0; font: .875rem/1.9 system-ui, sans-serif; }
-nav a { color: var(--quiet); text-decoration: none; margin-right: 1.4em; white-space: nowrap; }
-nav a:hover, nav a:focus-visible { color: var(--ink); text-decoration: underline; text-underline-offset: .25em; }
-section { margin-top: clamp(3.5rem, 8vw, 5.5rem); padding-top: 1.75rem; border-top: 1px solid var(--rule); }
-code { font: .88em ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
-figure { margin: 2rem 0; }
-figcaption, td, th { font: .875rem/1.5 system-ui, sans-serif; }
-figcaption { color: var(--quiet); max-width: 38rem; margin-top: .75rem; }
-img, svg { display: block; max-width: 100%; height: auto; }
-svg { width: 100%; max-width: 45rem; }
-.picture { overflow-x: auto; }
-.picture img { border-radius: 3px; max-width: max(100%, 36rem); }
-.pixels { image-rendering: pixelated; width: 100%; }
-.ink { filter: var(--turn); mix-blend-mode: var(--blend); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.25rem, 1fr)); gap: 1rem .75rem;
-  list-style: none; margin: 0; padding: 0; }
-.tiles span { display: block; text-align: center; font: .75rem/1.35 system-ui, sans-serif; color: var(--quiet);
-  margin-top: .3rem; text-wrap: balance; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .45rem 1.75rem .45rem 0; border-bottom: 1px solid var(--rule);
-  vertical-align: baseline; }
-th { font-weight: 400; color: var(--quiet); }
-.number { text-align: right; }
-.number, td:first-child { white-space: nowrap; }
-footer { margin-top: 5rem; color: var(--quiet); font: .8125rem/1.5 system-ui, sans-serif; }
-@media print { section { break-inside: avoid; } }
-""".replace("SERIES", " ".join(f"--series-{number}: {colour};" for number, colour in enumerate(COLOURS)))
+STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
 
 class Page:
