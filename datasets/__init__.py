@@ -1,4 +1,4 @@
-"""Images with captions: built-in handwriting, MNIST, Fashion-MNIST, or a folder of your own.
+"""Images with captions: built-in handwriting, MNIST, Fashion-MNIST, or a folder of your own; films of moving digits.
 
     dataset = datasets.load("digits")
     dataset.captions([0, 1])        # ['a thin four ...', ...]
@@ -7,7 +7,7 @@
 from functools import partial
 from pathlib import Path
 
-from datasets import captions, digits, folder, mnist
+from datasets import captions, digits, folder, mnist, moving
 from datasets.batches import Batch, Batches
 from datasets.dataset import Dataset
 from datasets.errors import CaptionError, DataError
@@ -17,6 +17,7 @@ __all__ = ["NAMED", "Batch", "Batches", "CaptionError", "DataError", "Dataset", 
 # Data sets that have a name: name -> load(split, limit). Every list of them is made from this one.
 NAMED = {
     "digits": digits.load,
+    "moving": moving.load,
     **{name: partial(mnist.load, name) for name in mnist.SOURCES},
 }
 
@@ -24,9 +25,9 @@ NAMED = {
 def load(name: str | Path, split: str = "train", limit: int | None = None, **options) -> Dataset:
     """A data set by its name in `NAMED`, or a folder of pictures; of a split at most the first `limit` ones.
 
-    Splits are "train" and "test"; digits also have "unseen". `options` are those of a folder: size, color, mirror,
-    paper (`folder.Options`); with mirror there are two images of each training picture. DataError if there is no
-    such data set or it is broken.
+    Splits are "train" and "test"; digits, also moving ones, have "unseen", too. `options` are those of a folder: size,
+    color, mirror, paper (`folder.Options`); with mirror there are two images of each training picture. DataError if
+    there is no such data set or it is broken.
     """
     if limit is not None and limit < 1:
         raise DataError(f"the limit is {limit}; it must be at least 1")

@@ -1,7 +1,8 @@
 """The languages of captions: what the captions of a data set can say, and what they mean.
 
     Names        a caption is the name of a class: "boot", "red panda"                MNIST, Fashion-MNIST, folders
-    Sentences    it says some of several attributes: "a bold seven, slanting right"   HANDWRITING, the built-in digits
+    Sentences    it says some of several attributes: "a bold seven, slanting right"   HANDWRITING, the built-in digits,
+                                                                                      and MOTION, those that move
 
 A sentence says any of its attributes, in any order. What it leaves out is open, so "seven" is true of every seven and
 the empty caption of everything. Training draws four kinds, in the proportions of MIX:
@@ -120,8 +121,8 @@ class Sentences(Language):
     """A caption says some attributes, the first of which is the noun. Codes (n, k) index the values of all.
 
     front      the attributes that a full caption says before the noun; the others follow it
-    spoken     (attribute, value) -> how it is said, where it is not said as it is called
-    owned      attribute -> (noun -> the values that it can have), for those that depend on the noun
+    spoken     (attribute, value) -> how it is said, where it is not said as it is called; the value "" never is
+    owned      attribute -> (owner, (the owner's value -> the values that it can have)) where it depends on another
     rare       noun -> the values of other attributes that never meet it, all together, in training; the same values
                for all nouns but one would leave no false caption
     """
@@ -135,6 +136,7 @@ class Sentences(Language):
             tuple(phrase.split()): (name, attributes[name][code])
             for name, phrases in zip(self._names, self._phrases, strict=True)
             for code, phrase in enumerate(phrases)
+            if phrase
         }
         self._longest = max(map(len, self._meaning))
         self._fillers = ("a", "an", self._noun)
@@ -174,11 +176,11 @@ class Sentences(Language):
                 both = f"{said[name]!r} and {value!r}"
                 raise CaptionError(f"the caption {_quote(text)} says two things about the {name}: {both}")
             position += len(phrase)
-        noun = said.get(self._noun)
-        for name, values_of in self.owned.items():
-            if noun and name in said and said[name] not in values_of[noun]:
-                it_can_be = " or ".join(map(repr, values_of[noun]))
-                wrong = f"a {noun} is never {said[name]!r}, as in the caption {_quote(text)}"
+        for name, (owner, values_of) in self.owned.items():
+            if owner in said and name in said and said[name] not in (allowed := values_of[said[owner]]):
+                what = f"a {said[owner]}" if owner == self._noun else f"what is {said[owner]!r}"
+                it_can_be = " or ".join(map(repr, filter(None, allowed))) or "nothing of the kind"
+                wrong = f"{what} is never {said[name]!r}, as in the caption {_quote(text)}"
                 raise CaptionError(f"{wrong}; it can be {it_can_be}")
         return tuple(said.items())
 
@@ -198,15 +200,15 @@ class Sentences(Language):
     def change(self, text: str, wanted: str) -> str:
         """The caption `text` with what `wanted` says in the place of what it said of the same attributes.
 
-        A caption that says it already comes back word for word. What depends on the noun goes with it unless the new
-        noun can have it too. CaptionError as from `parse`.
+        A caption that says it already comes back word for word. What depends on another thing goes with it unless the
+        new one can have it too. CaptionError as from `parse`.
         """
         before = self.parse(text)
         said = before | self.parse(wanted)
         if said == before:
             return text
-        for name, values_of in self.owned.items():
-            if said.get(name) not in values_of.get(said.get(self._noun), self.attributes[name]):
+        for name, (owner, values_of) in self.owned.items():
+            if said.get(name) not in values_of.get(said.get(owner), self.attributes[name]):
                 said.pop(name, None)
         return self._compose(said)
 
@@ -259,21 +261,23 @@ class Sentences(Language):
             lie = list(row)
             noun_or_any, which, value = rng.random(3).tolist()
             name = 0 if 0 in said and noun_or_any < 0.5 else _pick(said, which)
-            options = self._choices(name, row[0]) if 0 in said else range(len(self._phrases[name]))
-            lie[name] = _pick([option for option in options if option != row[name]], value)
-            if name == 0:
-                for owned in map(self._names.index, self.owned):
-                    lie[owned] = _pick(self._choices(owned, lie[0]), which)
+            phrases, options = self._phrases[name], self._choices(name, row, said)
+            lie[name] = _pick([code for code in options if code != row[name] and phrases[code]], value)
+            for owned, (owner, _) in self.owned.items():
+                if owner == self._names[name]:
+                    owned = self._names.index(owned)
+                    lie[owned] = _pick(self._choices(owned, lie, [name]), which)
             pairs = zip(self.attributes.items(), lie, strict=True)
             if 0 not in said or not self.held_out({name: values[code] for (name, values), code in pairs}):
                 return lie
 
-    def _choices(self, name, noun):
-        """The codes that an attribute can have beside this noun."""
+    def _choices(self, name, row, said):
+        """The codes that an attribute can have beside the others of row, as far as they are said."""
         values = self.attributes[self._names[name]]
-        if self._names[name] not in self.owned:
+        owner, values_of = self.owned.get(self._names[name], (None, {}))
+        if owner is None or (place := self._names.index(owner)) not in said:
             return range(len(values))
-        return [values.index(value) for value in self.owned[self._names[name]][self.attributes[self._noun][noun]]]
+        return [values.index(value) for value in values_of[self.attributes[owner][row[place]]]]
 
     def _partials(self, n, rng):
         """For n partial captions: what is said, as bits, the order, and which attributes like to stand first."""
@@ -293,9 +297,9 @@ class Sentences(Language):
             phrase = self._phrases[name][row[name]]
             if name == 0:
                 noun = phrase
-            elif front[name] and " " not in phrase:
+            elif front[name] and phrase and " " not in phrase and not phrase.endswith("ly"):  # a noun has no adverbs
                 before.append(phrase)
-            else:
+            elif phrase:
                 after.append(phrase)
         head = " ".join([*before, noun])
         head = ("an " if head[0] in "aeiou" and not head.startswith("one") else "a ") + head
@@ -335,10 +339,36 @@ HANDWRITING = Sentences(
     },
     front=("stroke", "variant", "digit"),
     spoken={("slant", "left"): "slanting left", ("slant", "right"): "slanting right"},
-    owned={"variant": VARIANTS_OF},
+    owned={"variant": ("digit", VARIANTS_OF)},
     rare={digit: {"stroke": stroke, "slant": slant} for digit, (stroke, slant) in HELD_OUT.items()},
 )
-LANGUAGES = {language.name: language for language in (HANDWRITING,)}
+
+DIRECTIONS = ("left", "right", "up", "down", "up and left", "up and right", "down and left", "down and right", "still")
+# The direction in which this digit never moves in training.
+NEVER_MOVES = {
+    "zero": "right", "one": "up", "two": "left", "three": "down and right", "four": "up and right",
+    "five": "down", "six": "up and left", "seven": "down and left", "eight": "left", "nine": "right",
+}  # fmt: skip
+
+# What stands still has no speed and meets no wall.
+MOTION = Sentences(
+    name="moving",
+    attributes={
+        "digit": DIGITS,
+        "stroke": ("thin", "bold"),
+        "direction": DIRECTIONS,
+        "speed": ("slowly", "fast", ""),
+        "walls": ("bouncing", "wrapping", ""),
+    },
+    front=("stroke", "digit"),
+    spoken={("direction", way): f"moving {way}" for way in DIRECTIONS[:-1]},
+    owned={
+        name: ("direction", {way: ("",) if way == "still" else values for way in DIRECTIONS})
+        for name, values in {"speed": ("slowly", "fast"), "walls": ("bouncing", "wrapping")}.items()
+    },
+    rare={digit: {"direction": way} for digit, way in NEVER_MOVES.items()},
+)
+LANGUAGES = {language.name: language for language in (HANDWRITING, MOTION)}
 
 
 def language(name: str, vocabulary: Sequence[str]) -> Language:

@@ -11,7 +11,7 @@ from datasets.captions import Language
 class Dataset:
     """Images and what can be said about them.
 
-    images       uint8 (N, H, W, C): ink 255 on black 0
+    images       uint8 (N, H, W, C), or films (N, T, H, W, C): ink 255 on black 0
     labels       int64 (N,): index into classes
     classes      the caption of each class; "" where there are no classes (a flat folder)
     language     what its captions can say
@@ -29,8 +29,8 @@ class Dataset:
         return len(self.images)
 
     def __repr__(self) -> str:
-        n, height, width, channels = self.images.shape
-        return f"Dataset({self.name!r}, {n} images of {height}x{width}x{channels}, {len(self.classes)} classes)"
+        what, size = "films" if len(self.images.shape) == 5 else "images", "x".join(map(str, self.images.shape[1:]))
+        return f"Dataset({self.name!r}, {len(self)} {what} of {size}, {len(self.classes)} classes)"
 
     @property
     def vocabulary(self) -> tuple[str, ...]:

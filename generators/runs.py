@@ -33,7 +33,7 @@ from datasets.folder import Options
 from disk import files
 from generators import renamed
 from generators.config import from_json, to_json
-from generators.errors import RunError
+from generators.errors import RunError, UsageError
 from generators.family import Family, FamilyConfig, Shard
 from generators.registry import build, can, family
 from generators.showing import log, pictures
@@ -112,8 +112,9 @@ def _test_images(plan: Plan, dataset) -> Dataset | None:
 
 
 def fingerprint(dataset) -> int:
-    """A checksum of a data set's images and labels."""
-    return zlib.crc32(dataset.labels.tobytes(), zlib.crc32(np.ascontiguousarray(dataset.images).tobytes()))
+    """A checksum of a data set's images and labels; of images that are drawn when indexed, of the first."""
+    images = dataset.images if isinstance(dataset.images, np.ndarray) else dataset.images[:100]
+    return zlib.crc32(dataset.labels.tobytes(), zlib.crc32(np.ascontiguousarray(images).tobytes()))
 
 
 def default_config(name: str, dataset) -> FamilyConfig:
@@ -124,11 +125,18 @@ def default_config(name: str, dataset) -> FamilyConfig:
 
 
 def plain_config(name: str, dataset) -> FamilyConfig:
-    """The same without what suits the images: their sizes and words alone."""
-    size, channels = dataset.images.shape[1], dataset.images.shape[3]
-    return family(name).Config(
-        vocabulary=dataset.vocabulary, language=dataset.language.name, image_size=size, channels=channels
-    )
+    """The same without what suits the images: their sizes and words alone.
+
+    Raises UsageError for films where the family learns from images, and the other way round.
+    """
+    *frames, size, _, channels = dataset.images.shape[1:]
+    kind = family(name).Config
+    of_films = any(one.name == "frames" for one in dataclasses.fields(kind))
+    if of_films != bool(frames):
+        wants, given = ("films", "images") if of_films else ("images", "films")
+        raise UsageError(f"{name} learns from {wants}, and {dataset.name} has {given}; choose other --data or family")
+    sizes = {"image_size": size, "channels": channels} | ({"frames": frames[0]} if frames else {})
+    return kind(vocabulary=dataset.vocabulary, language=dataset.language.name, **sizes)
 
 
 def plan_run(

@@ -107,7 +107,7 @@ def test_a_wrong_inkling_data(data, monkeypatch):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (("cifar",), "'cifar'; choose digits, mnist, fashion"),
+        (("cifar",), "'cifar'; choose digits, moving, mnist, fashion"),
         (("mnist", "validation"), "'validation'; choose one of train, test"),
         (("digits", "train", 0), "limit is 0"),
     ],

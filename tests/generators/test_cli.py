@@ -209,6 +209,7 @@ def test_resume(tmp_path, capsys):
         (["train", "vae", "--seed", "-1"], "--seed"),
         (["train", "vae", "--threads", "none"], "--threads"),
         (["train", "vae", "--data", "/nowhere/at/all", "--steps", "1"], "/nowhere/at/all"),
+        (["train", "vae", "--data", "moving", "--limit", "200", "--steps", "1"], "images, and moving has films"),
         (["train", "vae", "--limit", "5", "--steps", "1", "--set", "batch_size=6"], "batch_size"),
         (["sample", "x", "--caption=--", "--out", "x.png"], "'--' is no value"),
         (["sample", "x", "-n--", "--out", "x.png"], "'--' is no value"),
