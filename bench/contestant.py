@@ -117,11 +117,12 @@ class Ours:
         import numpy as np
 
         from bench.ops import WEIGHTS
-        from generators.family import FamilyConfig
         from nn import crew
+        from nn.parallel import SHARD, even_shards
         from nn.tensor import Parameter
 
-        function, size, count = self.function(op), FamilyConfig.shard_size, len(arrays[0])
+        function, count = self.function(op), len(arrays[0])
+        size = even_shards(count, SHARD, self.count)
         weights = WEIGHTS.get(op, ())  # the others are cut with the images
         shards = [
             [Parameter(a if position in weights else a[i : i + size]) for position, a in enumerate(arrays)]

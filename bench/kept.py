@@ -3,6 +3,7 @@
 A folder's name says the budget and the seed; all else that a figure depends on is compared before a run is reused.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from datasets.dataset import Dataset
@@ -27,7 +28,8 @@ def trained(
         if (folder / "checkpoint.npz").exists():
             run = runs.Run.resume(folder, threads, dataset)
             plan = run.plan
-            if (plan.family, plan.data, plan.seed, plan.config) != (name, data, seed, config):
+            asked = replace(config, shard_size=plan.config.shard_size)  # which was planned by the number of cores
+            if (plan.family, plan.data, plan.seed, plan.config) != (name, data, seed, asked):
                 raise RunError(
                     f"{folder} holds a {plan.family} on {plan.data} with another seed or other settings than asked "
                     "for now; choose another --out, or remove it"

@@ -17,7 +17,7 @@ from datasets.dataset import Dataset
 from generators import runs
 from generators.family import Family
 from generators.registry import FAMILIES, build, family, resolve
-from generators.training import Trainer
+from generators.training import Trainer, planned
 from nn.parallel import Threads, derive_rng
 
 WITH_TWIN = tuple(name for name in FAMILIES if find_spec(f"bench.peers.{name}"))
@@ -66,7 +66,7 @@ def make_model(name: str, dataset: Dataset, settings: dict) -> Family:
     The rest is as for gray images: where ink has a network of its own (diffusion), it is not the one that is measured.
     """
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    return build(name, replace(runs.plain_config(name, dataset), **settings), derive_rng(0, "weights"))
+    return build(name, planned(replace(runs.plain_config(name, dataset), **settings)), derive_rng(0, "weights"))
 
 
 def make_trainer(name: str, dataset: Dataset, threads: int, settings: dict | None = None) -> Trainer:

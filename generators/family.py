@@ -13,6 +13,7 @@ import numpy as np
 from generators.config import Config, from_data, number
 from generators.parts.text import Vocabulary
 from nn.modules import Module
+from nn.parallel import SHARD
 from nn.tensor import Parameter, Tensor
 
 
@@ -43,7 +44,7 @@ class FamilyConfig(Config):
     image_size: int = from_data(28, most=1024)
     channels: int = from_data(1)
     batch_size: int = number(128, least=1)
-    shard_size: int = number(32, least=1)  # images a worker takes at a time: few for the cache, many for Python
+    shard_size: int = number(SHARD, least=1)  # images a worker takes at a time; more cores: fewer, see `planned`
     ema_decay: float = number(0.999, most=0.999999)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 

@@ -38,7 +38,7 @@ from generators.family import Family, FamilyConfig, Shard
 from generators.registry import build, can, family
 from generators.showing import log, pictures
 from generators.showing.charts import line_chart
-from generators.training import Diverged, Trainer, cut, part_of, train
+from generators.training import Diverged, Trainer, cut, part_of, planned, train
 from nn import checkpoint, init, runtime
 from nn.checkpoint import CheckpointError
 from nn.optim import cosine_decay
@@ -155,6 +155,7 @@ def plan_run(
 
     Raises ConfigError if the config describes no model, RunError if training diverges while its speed is measured.
     """
+    config = planned(config)
     if steps is not None:
         build(name, config, derive_rng(0, "weights"))
     else:

@@ -12,16 +12,19 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
 from datasets.batches import Batch, Batches
-from generators.family import Family, OptimiserConfig, Phase, Shard
+from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from nn import crew
 from nn.muon import Muon
 from nn.optim import EMA, AdamW, clip_scale, cosine_decay, gradient_norm, warmup
-from nn.parallel import LANES, FlatParameters, Threads, derive_rng, total
+from nn.parallel import LANES, FlatParameters, Threads, derive_rng, even_shards, total
 from nn.tensor import NonFiniteError, Tensor, finite_checks
+
+LEAST_SHARD = 4  # images: of fewer, what each shard costs once is more than a third of all
 
 
 def plain_steps(family: Family, dataset, seed: int, total_steps: int) -> Iterator[dict[str, float]]:
@@ -72,6 +75,15 @@ def cut(batch: Batch, family: Family, dataset, seed: int, step: int) -> list[Sha
             Shard(batch.images[part], tokens[part], false, batch.labels[part], batch.indices[part], len(tokens))
         )
     return shards
+
+
+def planned(config: FamilyConfig, cores: int | None = None) -> FamilyConfig:
+    """The config of a run that begins here: with shards small enough that all cores have work, but not tiny.
+
+    It is written down with the run, so that a resumed one cuts its batches alike on any machine.
+    """
+    size = max(LEAST_SHARD, even_shards(config.batch_size, config.shard_size, cores))
+    return replace(config, shard_size=min(config.shard_size, size))
 
 
 def shard_size(config) -> int:

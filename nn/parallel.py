@@ -25,7 +25,8 @@ from nn.crew import hire, interleave, shared_zeros
 from nn.kernels.flat import add_lanes
 from nn.tensor import Parameter, gradients_into, no_grad
 
-LANES = 8
+LANES = 32  # as many workers, at most, have work; a lane that no shard comes to takes no memory
+SHARD = 32  # examples in a shard, at most: few for the cache, many for what Python and each shard cost once
 
 
 def derive_rng(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
@@ -43,6 +44,19 @@ def default_threads() -> int:
     """The number of cores that this process may use, at most one per lane."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(LANES, cores or 1))
+
+
+def even_shards(count: int, most: int = SHARD, workers: int | None = None) -> int:
+    """How many of `count` examples a shard is to hold, so that all workers have the same work: at most `most`.
+
+    workers: None: the cores that there are, so that results do not depend on how many of them are used.
+
+    >>> even_shards(128, 32, workers=2), even_shards(64, 32, workers=8), even_shards(16, 32, workers=2)
+    (32, 8, 8)
+    """
+    workers = workers or default_threads()
+    rounds = -(-count // (most * workers))
+    return -(-count // (rounds * workers))
 
 
 class FlatParameters:
@@ -148,24 +162,26 @@ class Threads:
 def map_shards(
     function: Callable[[slice], np.ndarray],
     count: int,
-    shard_size: int,
     threads: Threads | None = None,
     processes: bool = False,
+    most: int = SHARD,
 ) -> np.ndarray:
     """`function(part)` for each slice of `count` examples, without gradients, joined along axis 0.
 
-    The slices depend on `count` and `shard_size` alone.  Without `threads`: as many as `default_threads()`.
+    The slices, of `most` examples or fewer (`even_shards`), depend on `count` and the cores that there are, not on how
+    many are used.  Without `threads`: as many as `default_threads()`.
     processes: use processes instead (see `nn/crew.py`) where the system has them.  Starting them takes some 50 ms, so
     this is for work of seconds; `function` must then do nothing but return its result.
     Raises ValueError if there are no examples, since the shape of the result is then unknown.
     """
     if count < 1:
         raise ValueError("there must be at least one example (one image, one caption); given none")
-    starts = range(0, count, shard_size)
+    size = even_shards(count, most)
+    starts = range(0, count, size)
 
     def work(start: int) -> np.ndarray:
         with no_grad():
-            return function(slice(start, min(start + shard_size, count)))
+            return function(slice(start, min(start + size, count)))
 
     workers = min(threads.count if threads else default_threads(), len(starts))
     if processes and (team := hire(lambda index, _: [work(start) for start in starts[index::workers]], workers)):

@@ -23,6 +23,7 @@ from generators.family import Family
 from generators.showing import log, pictures
 from generators.showing.charts import line_chart
 from generators.showing.page import Page
+from generators.training import planned
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 
@@ -133,7 +134,7 @@ def _train(entry: Entry, folder: Path, dataset, minutes: float, seed: int, threa
     began = time.monotonic()
     default = runs.default_config(entry.family, dataset)
     compared = pretrained.find(entry.name) is not None
-    default_seconds = runs.seconds_per_step(entry.family, dataset, default, threads) if compared else 0.0
+    default_seconds = runs.seconds_per_step(entry.family, dataset, planned(default), threads) if compared else 0.0
     folder.mkdir(parents=True, exist_ok=True)
     with checkpoint.lock(folder):
         if (folder / "checkpoint.npz").exists():

@@ -90,7 +90,7 @@ class GAN(WithCritic, Family):
         def generate(part: slice) -> np.ndarray:
             return self.generator(self.text(tokens[part]), z[part]).data * 0.5 + 0.5
 
-        return map_shards(generate, len(z), self.config.shard_size, threads)
+        return map_shards(generate, len(z), threads)
 
     def sample(self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None) -> np.ndarray:
         """One new image per caption, (N, H, W, C), each from its own noise."""

@@ -59,6 +59,4 @@ class Regression(Family):
     def sample(self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None) -> np.ndarray:
         """The one image for each caption, (N, H, W, C); `rng` is not used, and that is the point."""
         tokens = self.vocabulary.encode(self.asked(captions, rng))
-        return map_shards(
-            lambda part: self.paint(tokens[part]).data * 0.5 + 0.5, len(tokens), self.config.shard_size, threads
-        )
+        return map_shards(lambda part: self.paint(tokens[part]).data * 0.5 + 0.5, len(tokens), threads)

@@ -178,7 +178,7 @@ class AutoEncoder(AutoEncode, Family):
         def paint(part: slice) -> np.ndarray:
             return self.expected(self.decoder(Tensor(z[part]), self.text(tokens[part]))).data
 
-        return map_shards(paint, len(z), self.config.shard_size, threads)
+        return map_shards(paint, len(z), threads)
 
     def sample(
         self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None, temperature: float = 1.0
@@ -198,7 +198,7 @@ class AutoEncoder(AutoEncode, Family):
         def read(part: slice) -> np.ndarray:
             return self.encoder(images[part], self.text(tokens[part]))[0].data
 
-        return map_shards(read, len(images), self.config.shard_size, threads)
+        return map_shards(read, len(images), threads)
 
 
 class VAE(AutoEncoder):
@@ -307,5 +307,5 @@ def importance_weighted_bound(
     bounds = []
     for start in progress(range(0, len(images), 32)):
         block = range(start, min(start + 32, len(images)))
-        bounds.append(map_shards(lambda part, block=block: bound_of(block[part.start]), len(block), 1, threads, True))
+        bounds.append(map_shards(lambda part, block=block: bound_of(block[part.start]), len(block), threads, True, 1))
     return np.concatenate(bounds)

@@ -21,7 +21,7 @@ from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shar
 from generators.training import Trainer, train
 from nn import functional as F
 from nn.modules import Conv2d, GroupNormSiLU, Linear
-from nn.parallel import Threads, derive_rng, map_shards
+from nn.parallel import SHARD, Threads, derive_rng, map_shards
 from nn.tensor import Tensor
 
 IMAGES = 30_000  # training images that the judge may see, at most half of them
@@ -122,7 +122,7 @@ class Classifier(Family):
             features, logits = self(batch)
             return np.concatenate([features.data, *(head.data.argmax(axis=1)[:, None] for head in logits)], axis=1)
 
-        table = map_shards(read, len(images), 2 * self.config.shard_size, threads)
+        table = map_shards(read, len(images), threads, most=2 * SHARD)
         values = table[:, self.config.features :].astype(np.int64)
         return Reading(
             table[:, : self.config.features].astype(np.float32),

@@ -1,4 +1,5 @@
 """A run's folder: what is in it, stopping and going on, and what is refused."""
+import dataclasses
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from generators import registry, runs
 from generators.errors import RunError
 from generators.runs import Plan, Run
 from generators.showing import log as read_log
-from nn import checkpoint
+from nn import checkpoint, parallel
 from nn.checkpoint import CheckpointError
 from tests.generators.toys import Toy, pool, toy_data
 
@@ -48,6 +49,21 @@ def test_a_run_leaves_a_checkpoint_metrics_and_samples(tmp_path):
     assert "<polyline" in (tmp_path / "x/loss.svg").read_text()
     _, meta = checkpoint.load(tmp_path / "x/checkpoint.npz")
     assert meta["step"] == 10 and meta["family"] == "toy"
+
+
+@pytest.mark.parametrize(("cores", "size"), [(1, 32), (2, 32), (8, 8), (32, 4)])
+def test_the_shards_of_a_run_are_planned_by_the_cores_and_kept(tmp_path, monkeypatch, cores, size):
+    """Catches a batch of 64 of which two cores have shards and the others none, and a resumed run that cuts anew."""
+    data = toy_data()
+    config = dataclasses.replace(runs.default_config("toy", data), batch_size=64, shard_size=32)
+    monkeypatch.setattr(parallel, "default_threads", lambda: cores)
+    plan = runs.plan_run("toy", "digits", data, config, 0, pool(), 4, None)
+    monkeypatch.setattr(parallel, "default_threads", lambda: 3)
+    with runs.new_folder(tmp_path / "x"):
+        runs.start(tmp_path / "x", plan, data, pool())
+    resumed = Run.resume(tmp_path / "x", pool(), data)
+    assert plan.config.shard_size == resumed.plan.config.shard_size == size
+    assert resumed.trainer.shard_count == 64 // size
 
 
 def test_load_gives_the_averaged_weights(tmp_path):

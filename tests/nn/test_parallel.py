@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nn import Tensor, crew
 from nn import functional as F
 from nn.modules import Linear, Sequential
-from nn.parallel import LANES, FlatParameters, Threads, default_threads, derive_rng, map_shards, total
+from nn.parallel import LANES, FlatParameters, Threads, default_threads, derive_rng, even_shards, map_shards, total
 from nn.tensor import Parameter
 
 
@@ -121,7 +121,18 @@ def test_an_error_in_a_thread_reaches_the_caller():
 def test_map_shards_covers_every_example_once(count, shard_size):
     """Catches a last short shard that is lost, and an order that depends on threads."""
     x = np.arange(count)
-    np.testing.assert_array_equal(map_shards(lambda part: x[part] * 2, count, shard_size), x * 2)
+    np.testing.assert_array_equal(map_shards(lambda part: x[part] * 2, count, most=shard_size), x * 2)
+
+
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 32))
+def test_even_shards_give_all_workers_the_same_work(count, most, workers):
+    """Catches: shards of 32 for two workers where there are 16; more rounds than the largest shards would need."""
+    size = even_shards(count, most, workers)
+    shards = -(-count // size)
+    assert 1 <= size <= most
+    assert -(-shards // workers) <= -(-count // (most * workers))  # rounds: no worker works longer than it must
+    longest = -(-shards // workers) * size
+    assert longest - count / workers < -(-shards // workers) + 1  # nor by more than an example a round
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -130,20 +141,20 @@ def test_map_shards_in_processes_gives_the_same_in_the_same_order(threads, monke
     x = np.arange(23)
     for able in (True, False):
         monkeypatch.setattr(crew, "AVAILABLE", able and crew.AVAILABLE)
-        doubled = map_shards(lambda part: x[part] * 2, 23, 4, Threads(threads), processes=True)
+        doubled = map_shards(lambda part: x[part] * 2, 23, Threads(threads), processes=True, most=4)
         np.testing.assert_array_equal(doubled, x * 2)
 
 
 def test_map_shards_records_no_graph():
     """Catches sampling that builds graphs, and so keeps every activation."""
     p = Parameter(np.ones(1, np.float32))
-    seen = map_shards(lambda part: np.array([(p * 2.0).requires_grad]), 4, 1, Threads(2))
+    seen = map_shards(lambda part: np.array([(p * 2.0).requires_grad]), 4, Threads(2), most=1)
     assert seen.tolist() == [False] * 4
 
 
 def test_map_shards_of_nothing_is_one_sentence():
     with pytest.raises(ValueError, match="at least one example"):
-        map_shards(lambda part: np.zeros(1), 0, 4)
+        map_shards(lambda part: np.zeros(1), 0)
 
 
 def test_derived_generators():

@@ -213,7 +213,7 @@ class DDPM(AutoEncode, Family):
             denoiser, fresh = self.denoiser(tokens[part], guidance), Fresh(rngs[part])
             return process.sample(denoiser, start[part], times, self.alpha_bar, step, fresh, second_order=eta == 0)
 
-        return to_unit(map_shards(paint, len(captions), self.config.shard_size, threads, processes=True))
+        return to_unit(map_shards(paint, len(captions), threads, processes=True))
 
     def denoise(
         self,
@@ -235,7 +235,7 @@ class DDPM(AutoEncode, Family):
             frames = process.reverse_process(denoiser, start[part], times, self.alpha_bar, second_order=True)
             return np.stack([np.stack(pair, axis=1) for pair in frames], axis=1)  # (n, steps + 1, 2, H, W, C)
 
-        frames = to_unit(map_shards(film, len(captions), self.config.shard_size, threads, processes=True))
+        frames = to_unit(map_shards(film, len(captions), threads, processes=True))
         return np.moveaxis(frames[:, :, 0], 1, 0), np.moveaxis(frames[:, :, 1], 1, 0)
 
     # --- images into noise and back ----------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ class DDPM(AutoEncode, Family):
         def read(part: slice) -> np.ndarray:
             return process.invert(self.denoiser(tokens[part], 1.0, clip=False), x0[part], times, self.alpha_bar)
 
-        return map_shards(read, len(images), self.config.shard_size, threads, processes=True)
+        return map_shards(read, len(images), threads, processes=True)
 
     def decode(
         self,
@@ -269,7 +269,7 @@ class DDPM(AutoEncode, Family):
             denoiser = self.denoiser(tokens[part], guidance, clip=False)
             return process.sample(denoiser, noise[part], times, self.alpha_bar)
 
-        return to_unit(map_shards(paint, len(noise), self.config.shard_size, threads, processes=True))
+        return to_unit(map_shards(paint, len(noise), threads, processes=True))
 
     def between(self, start: np.ndarray, end: np.ndarray, fraction: float) -> np.ndarray:
         return process.slerp(start, end, fraction)

@@ -289,7 +289,7 @@ class RealNVP(AutoEncode, Family):
             draws = [self.log_likelihood(images[part], condition, drawn[part]).data for drawn in noise]
             return bits_per_dimension(log_mean_exp(np.asarray(draws, np.float64)), self.dimensions)
 
-        return map_shards(measure, len(images), self.config.shard_size, threads)
+        return map_shards(measure, len(images), threads)
 
     def likelihood_figures(
         self,
@@ -356,7 +356,7 @@ class RealNVP(AutoEncode, Family):
             x, _ = self.spread(images[part], np.full_like(images[part], 0.5), self.conditioning(tokens[part]))
             return self.flow.forward(x, under(part))[0].data
 
-        return map_shards(read, len(images), self.config.shard_size, threads)
+        return map_shards(read, len(images), threads)
 
     def decode(
         self, z: np.ndarray, captions: list[str], threads: Threads | None = None, guidance: float = 1.0
@@ -367,7 +367,7 @@ class RealNVP(AutoEncode, Family):
         def paint(part: slice) -> np.ndarray:
             return self.flow.inverse(Tensor(z[part]), under(part)).data
 
-        return quantise(map_shards(paint, len(z), self.config.shard_size, threads))
+        return quantise(map_shards(paint, len(z), threads))
 
     def edit_options(self, guidance: float | None = None) -> tuple[dict, dict]:
         """guidance: of both ways.  None: to paint a little more strictly than to read (`edit_guidance`), which brings
