@@ -1,4 +1,4 @@
-"""python -m bench speed | ops | quality | edits | pretrained | modes: what Inkling costs and achieves."""
+"""python -m bench speed | ops | scale | quality | edits | pretrained | modes: what Inkling costs and achieves."""
 import nn  # noqa: F401, I001  (first: it prepares the process before NumPy is imported)
 
 import importlib
@@ -11,6 +11,7 @@ BENCHES = {
     "speed": "training steps, sampling, memory and start-up beside PyTorch",
     "ops": "single ops beside PyTorch's, and where a training step's time goes",
     "quality": "how good the samples are, every family on the same budget",
+    "scale": "what more cores bring, measured as far as there are some, and predicted beyond",
     "edits": "whether an edit does what was asked, and nothing else",
     "pretrained": "packs trained runs as the weights that come along, and measures them",
     "modes": "how many of 1,000 kinds of image a GAN finds",

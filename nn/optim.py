@@ -62,7 +62,8 @@ class EMA:
     """An exponential moving average of the weights, which samples better than the weights themselves.
 
     average <- d * average + (1 - d) * w  with  d = min(decay, (1 + n) / (10 + n))  after n updates, so that the first
-    steps, far from the end, are soon forgotten.
+    steps, far from the end, are soon forgotten (the rule of TensorFlow's ExponentialMovingAverage with `num_updates`).
+    A decay of 0.999 is reached only after 8,990 updates; a shorter run ends with an average over its last ninth, about.
     """
 
     def __init__(self, values: np.ndarray, decay: float):
