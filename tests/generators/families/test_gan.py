@@ -95,9 +95,10 @@ def test_the_discriminator_learns_from_part_of_a_batch(kind):
     false captions that do not arrive, and a gradient that reaches the painter."""
     model, part = shard(kind=kind)
     part, rng = replace(part, batch_size=48), np.random.default_rng(0)
+    model.config = replace(model.config, lies=0.3)
     loss, metrics = model.discriminator_loss(part, np.random.default_rng(0))
     fake = model.painted(part, rng).data
-    real, settings = part.images * 2 - 1, (model.config.gamma, model.config.penalty_step)
+    real, settings = part.images * 2 - 1, (model.config.gamma, model.config.penalty_step, model.config.lies)
     right, sums = critic_loss(model.discriminator, real, fake, part.tokens, part.false_tokens, rng, *settings)
     assert loss.item() == pytest.approx(right.item() / 48, rel=1e-5)
     assert metrics == pytest.approx({name: value / 48 for name, value in sums.items()}, rel=1e-5)
