@@ -18,7 +18,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = {"ours": ("ours", "2"), "ours_1_thread": ("ours", "1")}
-TORCH = {f"torch_{way}": ("torch", way) for way in ("eager", "channels_last", "compile")}
+TORCH = {f"torch_{way}": ("torch", way) for way in ("eager", "channels_last", "compile", "pair")}
 ALL = OURS | TORCH
 PAUSE = 0.7  # seconds between turns: OpenMP's threads spin on for about 0.2 s after work
 

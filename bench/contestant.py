@@ -13,7 +13,6 @@ import time
 from bench.memory import peak_megabytes, reset_peak
 
 GEMM_SIZE = 1024  # of square matrices, whose product stands for the most that the processor can do
-LEAVE_ALLOCATOR = "malloc.mmap_threshold malloc.trim_threshold malloc.arena_max"  # for PyTorch: as it comes
 
 
 class Contestant:
@@ -25,6 +24,10 @@ class Contestant:
         self.models, self.prepared = models, None
         if side == "ours":
             self.player = Ours(int(way))
+        elif way == "pair":
+            from bench.peers.pair import Pair
+
+            self.player = Pair()
         else:
             from bench.peers.player import Theirs
 
@@ -72,6 +75,10 @@ class Contestant:
         from bench.flops import count_step
 
         return {"gflop": count_step(self.models.make_trainer(family, self.models.digits(), 1, settings)) / 1e9}
+
+    def vectors(self) -> dict:
+        """{library: the instruction set or processor that it works for}"""
+        return self.player.vectors()
 
     def gemm(self) -> dict:
         """{"gflops": what np.matmul reaches now, on all threads of this contestant at once} (ours only)"""
@@ -145,6 +152,15 @@ class Ours:
             return tuple(lambda b=b: self.threads.map(lambda i: work(i, b), range(self.count)) for b in (False, True))
         return lambda: team.run(False), lambda: team.run(True)
 
+    @staticmethod
+    def vectors() -> dict[str, str]:
+        import numba
+        import threadpoolctl
+
+        pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        compiled = numba.config.CPU_NAME or numba.core.codegen.ll.get_host_cpu_name()
+        return {"Numba": compiled, **{pool["internal_api"]: str(pool.get("architecture")) for pool in pools}}
+
     def gemm(self) -> float:
         import numpy as np
 
@@ -179,11 +195,7 @@ def main() -> None:
     side, way = sys.argv[1:3]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints is not an answer
-    if side == "torch":
-        # PyTorch keeps the allocator that its users have: named here, these settings are left alone by nn.runtime,
-        # and glibc, which reads the variable only when a process starts, does not see them.
-        os.environ["GLIBC_TUNABLES"] = LEAVE_ALLOCATOR
-    import nn  # noqa: F401  (before NumPy)
+    import nn  # noqa: F401  (before NumPy; PyTorch gets the allocator's settings, too, which make it faster)
 
     serve(side, way, sys.stdin, answers)
 

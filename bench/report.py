@@ -14,6 +14,7 @@ LABELS = {
     "torch_eager": "PyTorch eager",
     "torch_channels_last": "PyTorch channels_last",
     "torch_compile": "PyTorch compile",
+    "torch_pair": "PyTorch, 2 processes",
 }
 
 
@@ -76,9 +77,12 @@ def family(name: str, measured: dict) -> str:
     if measured["gemm_gflops"]:
         rates = ", ".join(f"{rate:.0f} ({LABELS[key]})" for key, rate in measured["gemm_gflops"].items())
         lines.append(f"  np.matmul between the turns, GFLOP/s: {rates}")
-    if "compile_seconds" in measured:
+    if "first_step" in measured:
+        told = [f"{LABELS[name]} {cold:.1f} s, with a warm one {warm:.1f} s"
+                for name, (cold, warm) in measured["first_step"].items()]  # fmt: skip
+        lines.append(f"  process start to the first step, from an empty cache of compiled code: {'; '.join(told)}")
         lines.append(
-            f"  compiling from an empty cache {measured['compile_seconds']:.1f} s; process start to one picture "
+            f"  process start to one picture "
             f"{measured['first_picture_seconds']:.2f} s, "
             f"from an empty cache {measured['first_picture_cold_seconds']:.1f} s"
         )

@@ -4,7 +4,8 @@
     python -m bench speed --families vae --rounds 3 --sweep batch
 
 The same networks on both sides (`bench/peers/`): before anything is timed, loss and every gradient are shown to agree.
-Then Inkling on two threads and on one, and PyTorch on two in its three ways, take turns in processes of their own.
+Then Inkling on two threads and on one, and PyTorch on two in its ways, take turns in processes of their own: eager,
+channels_last, compiled, and as two processes of one thread each; all with the allocator's settings that Inkling has.
 A step is a whole one: data, forward, backward, clipping, optimiser, moving average.  Without PyTorch, Inkling alone.
 """
 from __future__ import annotations
@@ -25,6 +26,14 @@ from nn import runtime
 BATCH = {"batch_size": 128}
 PICTURES = 128  # painted at once
 SWEEPS = {"batch": (16, 32, 64, 128, 256, 512), "width": (16, 32, 64, 128), "size": (28, 32, 48, 64)}
+# Instruction sets that newer processors can be kept to, on both sides: the environment, and what libraries then say.
+ISA = {
+    "avx2": {
+        "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "", "OPENBLAS_CORETYPE": "Haswell",
+        "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2",
+    },
+}  # fmt: skip
+TAKEN = {"avx2": {"haswell", "zen", "avx2"}}
 HOW_TO_INSTALL = "PyTorch is not installed, so Inkling runs alone; to compare: .venv/bin/pip install -e '.[bench]'"
 
 
@@ -35,10 +44,14 @@ def say(text: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     names = options.contestants or list(ALL)
+    if options.isa:
+        os.environ |= ISA[options.isa]
     if not torch_is_installed():
         print(HOW_TO_INSTALL)
         names = [name for name in names if name in OURS]
-    result = {"machine": runtime.describe(), "families": {}}
+    result = {"machine": runtime.describe(), "isa": options.isa, "families": {}}
+    if options.isa:
+        print(f"Vectors of {options.isa}: {', '.join(vectors(names, options.isa))}.", flush=True)
     with tempfile.TemporaryDirectory(prefix="inkling-inductor-") as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # empty, so that the time to compile is the whole of it
         if advice := runtime.held_back():
@@ -52,6 +65,18 @@ def main(arguments: list[str] | None = None) -> int:
         report.plot(result["families"], options.plot)
     wrong = [family for family, measured in result["families"].items() if measured.get("agrees") is False]
     return 1 if wrong else 0
+
+
+def vectors(names: list[str], isa: str) -> list[str]:
+    """What the libraries of both sides say they use now.  SystemExit if one did not take the instruction set."""
+    told = {}
+    for side in ("ours", "torch_eager"):
+        if side in names:
+            told |= ask_once(side, "vectors")
+    wrong = {library: said for library, said in told.items() if said.lower() not in TAKEN[isa]}
+    if wrong:
+        raise SystemExit(f"bench: not on {isa}: {wrong}; unset what your environment says of them")
+    return [f"{library} {said}" for library, said in told.items()]
 
 
 def measure(family: str, names: list[str], options: argparse.Namespace) -> dict:
@@ -73,21 +98,21 @@ def measure(family: str, names: list[str], options: argparse.Namespace) -> dict:
         measured["gemm_share"] = measured["gflop"] / measured["ours_ms"] * 1e3 / rate
         if not options.no_startup:
             say(f"{family}: start-up")
-            measured |= startup.measure(family)
+            compiling = "torch_compile" in names and not outcomes["torch_compile"].failure
+            measured |= startup.measure(family, compiler="torch_compile" if compiling else None)
     for kind in options.sweep:
         measured.setdefault("sweep", {})[kind] = sweep(family, kind, names, options)
     return measured
 
 
 def sweep(family: str, kind: str, names: list[str], options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Milliseconds a step by value of what is swept and by contestant; torch.compile, which takes minutes, left out."""
-    racing = [name for name in names if name != "torch_compile"]
+    """Milliseconds a step by value of what is swept and by contestant; torch.compile takes minutes for each."""
     builds = {}
     for value in SWEEPS[kind]:
         changed = {"batch": {"batch_size": value}, "width": width_settings(family, value), "size": {}}[kind]
         builds[str(value)] = {"family": family, "size": value if kind == "size" else 28, "settings": BATCH | changed}
     say(f"{family}: over {kind}")
-    outcomes = series(racing, builds, max(1, options.rounds // 2), options.turn / 2)
+    outcomes = series(names, builds, max(1, options.rounds // 2), options.turn / 2)
     for value, several in outcomes.items():
         for name, outcome in several.items():
             if outcome.failure:
@@ -108,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_families(parser, WITH_TWIN, WITH_TWIN)
     parser.add_argument("--contestants", nargs="+", choices=list(ALL), help="default: all")
+    parser.add_argument("--isa", choices=list(ISA), help="keep both sides to these vectors (default: all there are)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
     parser.add_argument("--turn", type=float, default=4.0, metavar="SECONDS", help="length of a turn (default: 4)")
     parser.add_argument("--sweep", nargs="*", default=[], choices=list(SWEEPS), help="besides: over these")

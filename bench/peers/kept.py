@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.arena import Failed
-from bench.contestant import LEAVE_ALLOCATOR
 from datasets.dataset import Dataset
 from generators import runs
 from generators.errors import RunError
@@ -102,7 +101,6 @@ def _ask(request: dict, plan: runs.Plan, threads: int, way: str, patience: float
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.peers.quality"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE if patience else None, text=True, start_new_session=True,
-        env={**os.environ, "GLIBC_TUNABLES": LEAVE_ALLOCATOR},  # as `bench speed` runs it
     )  # fmt: skip
     try:
         answer, errors = process.communicate(json.dumps(request), patience)

@@ -16,7 +16,9 @@ CHECKED = 8  # images in the batch on which loss and gradients are compared
 
 
 class Theirs:
-    """PyTorch in one of its three ways: "eager", "channels_last" or "compile"."""
+    """PyTorch in one process: "eager", "channels_last" or "compile"; see `bench/peers/pair.py` for two processes."""
+
+    trainer_kind = TwinTrainer
 
     def __init__(self, way: str):
         torch.set_num_threads(THREADS)
@@ -24,7 +26,7 @@ class Theirs:
 
     def build(self, family: str, dataset, settings: dict) -> None:
         ours = models.make_model(family, dataset, settings)
-        self.trainer = TwinTrainer(ours, dataset, 0, models.TOTAL_STEPS, self.way)
+        self.trainer = self.trainer_kind(ours, dataset, 0, models.TOTAL_STEPS, self.way)
         self.parameters = ours.parameter_count()
         if self.way == "compile":
             self.trainer.family.compile_sampling()
@@ -32,17 +34,21 @@ class Theirs:
     def step(self) -> None:
         self.trainer.step()
 
-    def sample(self, count: int) -> None:
+    def sample(self, count: int) -> np.ndarray:
         trainer = self.trainer
         tokens = trainer.encode(trainer.dataset.captions(np.arange(count)))
         with torch.inference_mode():
             noise = trainer.family.noise(count, self.rng)
             noise = tuple(map(trainer.arranged, noise)) if isinstance(noise, tuple) else trainer.arranged(noise)
-            trainer.family.sample(noise, torch.from_numpy(tokens)).permute(0, 2, 3, 1).numpy()
+            return trainer.family.sample(noise, torch.from_numpy(tokens)).permute(0, 2, 3, 1).numpy()
 
     def prepare_op(self, op: str, arrays: list[np.ndarray]) -> tuple:
         """(run forwards, run forwards and backwards)"""
         return ops.prepare(op, arrays, self.way == "channels_last")
+
+    @staticmethod
+    def vectors() -> dict[str, str]:
+        return {"PyTorch": torch.backends.cpu.get_cpu_capability()}
 
     def check(self, family: str) -> dict:
         dataset = models.digits()

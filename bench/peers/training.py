@@ -109,6 +109,9 @@ class TwinTrainer:
         self.step_number += 1
         return value
 
+    def gathered(self, parameters: list[torch.nn.Parameter]) -> None:
+        """What happens to gradients before they are used: nothing, where one process has the whole batch."""
+
     def _update(self, number: int, batch: Batch) -> float:
         phase, settings, optimiser = self.phases[number], self.settings[number], self.optimisers[number]
         if len(self.phases) > 1:  # the other phases' weights are constants now, so that nothing is computed for them
@@ -119,6 +122,7 @@ class TwinTrainer:
             weight.grad = None
         loss = self.losses[number](batch, *phase.draw(batch, self.rng))
         loss.backward()
+        self.gathered(phase.parameters)
         torch.nn.utils.clip_grad_norm_(phase.parameters, settings.clip_norm, foreach=True)
         rate = warmup(self.step_number, settings.warmup_steps)
         rate *= cosine_decay(self.step_number, self.total_steps, settings.final)
