@@ -72,6 +72,10 @@ class Tour:
         """Those of these models that are there, by label."""
         return {LABELS[name]: self.models[name] for name in names if name in self.models}
 
+    def said_of(self, name: str, sentence: str) -> str:
+        """One more sentence of a section, if its subject is there."""
+        return f" {sentence}" if name in self.models else ""
+
     def rng(self, purpose: str) -> np.random.Generator:
         return derive_rng(self.seed, f"demo {purpose}")
 
@@ -109,7 +113,8 @@ class Tour:
         self.page.section(
             f"Eight draws of “{EIGHT_OF}”",
             "The caption does not say how thick, how slanted, how large, with a bar or without. The noise decides, so "
-            "eight draws are eight different sevens. The regression has no noise: it can only paint the one average.",
+            "eight draws are eight different sevens."
+            + self.said_of("regression", "The regression has no noise: it can only paint the one average."),
         )
         self.picture("eight", self.sampled((*PAINTERS, "regression"), [EIGHT_OF] * 8, "eight"))
 
@@ -150,8 +155,9 @@ class Tour:
         self.page.section(
             "Into the noise and back",
             f"What the caption lacks can be read off an image. The VAE has learned a second network for it, and keeps "
-            f"{self.models['vae'].config.latent} numbers: enough for the gist. The flow runs backwards and loses "
-            "nothing. Diffusion runs its steps backwards and loses a little.",
+            f"{self.models['vae'].config.latent} numbers: enough for the gist."
+            + self.said_of("realnvp", "The flow runs backwards and loses nothing.")
+            + self.said_of("ddpm", "Diffusion runs its steps backwards and loses a little."),
         )
         images, captions = self.some(10, "round trips")
         rebuilt = {label: model.reconstruct(images, captions, threads=self.threads)

@@ -108,7 +108,7 @@ class Page:
                 body.append(f'<section id="s{number}"><h2>{_inline(title)}</h2>{"".join(parts)}</section>')
             else:
                 body.append("".join(parts))
-        contents = f"<nav>{''.join(links)}</nav>" if len(links) > 2 else ""
+        contents = f"<nav>{' '.join(links)}</nav>" if len(links) > 2 else ""
         return (
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
