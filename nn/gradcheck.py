@@ -83,12 +83,10 @@ def numerical_derivative(f: Callable, x: np.ndarray, direction: np.ndarray) -> n
 class _Pairing(Function):
     """s = sum_k <u_k, y_k>;  dy_k = u_k.  Makes of all outputs one number to call backward on."""
 
-    @staticmethod
     def forward(ctx, *outputs, cotangents):
         ctx.cotangents = cotangents
         return np.zeros(())  # nobody looks at the number itself
 
-    @staticmethod
     def backward(ctx, grad):
         return tuple(ctx.cotangents)  # grad is 1
 

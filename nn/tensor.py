@@ -179,7 +179,7 @@ class Parameter(Tensor):
 class Function:
     """A differentiable function; an instance is one use of it, a node of the graph, passed to both methods as `ctx`.
 
-    A subclass defines, as static methods on NumPy arrays:
+    A subclass defines two methods on NumPy arrays, in which the instance is called `ctx`:
         forward(ctx, *inputs, **options) -> array, or a tuple of arrays
         backward(ctx, *grads) -> one gradient per input (None where none flows), a lone one without a tuple
     An input is what a gradient could flow to; all else, such as labels, is an option.  Integers become floats before
@@ -189,12 +189,10 @@ class Function:
     an input was broadcast, and may return the same array twice: the engine sums and copies where it has to.
 
     >>> class Cube(Function):
-    ...     @staticmethod
     ...     def forward(ctx, x):
     ...         ctx.save(x)
     ...         return x**3
     ...
-    ...     @staticmethod
     ...     def backward(ctx, grad):
     ...         (x,) = ctx.saved
     ...         return grad * 3 * x**2
@@ -206,14 +204,6 @@ class Function:
 
     def __init_subclass__(cls, integers: bool = False):
         cls.integers = integers
-
-    @staticmethod
-    def forward(ctx: Function, *inputs, **options):
-        raise NotImplementedError
-
-    @staticmethod
-    def backward(ctx: Function, *grads):
-        raise NotImplementedError
 
     def save(self, *arrays) -> None:
         """Keep what `backward` will need; it finds them in `ctx.saved`, in the same order."""
@@ -263,7 +253,7 @@ class Function:
     def pull_back(self) -> tuple:
         """The gradients with respect to the inputs, given those that were received (none counts as zero)."""
         pairs = zip(self._received, self._outputs, strict=True)
-        result = self.backward(self, *(np.zeros(*output) if grad is None else grad for grad, output in pairs))
+        result = type(self).backward(self, *(np.zeros(*output) if grad is None else grad for grad, output in pairs))
         if not isinstance(result, tuple):
             result = (result,)
         if len(result) != len(self.inputs):

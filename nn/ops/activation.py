@@ -11,12 +11,10 @@ from nn.tensor import Function
 class Relu(Function):
     """y = max(x, 0), dy/dx = [x > 0].  A NaN stays a NaN."""
 
-    @staticmethod
     def forward(ctx, x):
         ctx.save(x)
         return _entrywise(kernels.relu, x)
 
-    @staticmethod
     def backward(ctx, grad):
         (x,) = ctx.saved
         return _entrywise(kernels.relu_backward, x, grad)
@@ -30,13 +28,11 @@ def relu(x):
 class LeakyRelu(Function):
     """y = x where x > 0, else slope * x."""
 
-    @staticmethod
     def forward(ctx, x, slope):
         ctx.slope = slope
         ctx.save(x)
         return _entrywise(kernels.leaky_relu, x, x.dtype.type(slope))
 
-    @staticmethod
     def backward(ctx, grad):
         (x,) = ctx.saved
         return _entrywise(kernels.leaky_relu_backward, x, grad, x.dtype.type(ctx.slope))
@@ -50,13 +46,11 @@ def leaky_relu(x, slope=0.2):
 class Sigmoid(Function):
     """y = 1 / (1 + exp(-x)), dy/dx = y (1 - y)."""
 
-    @staticmethod
     def forward(ctx, x):
         y = _entrywise(kernels.sigmoid, x)
         ctx.save(y)
         return y
 
-    @staticmethod
     def backward(ctx, grad):
         (y,) = ctx.saved
         return _entrywise(kernels.sigmoid_backward, y, grad)
@@ -70,12 +64,10 @@ def sigmoid(x):
 class Silu(Function):
     """y = x s with s = sigmoid(x), dy/dx = s (1 + x (1 - s)) (Hendrycks and Gimpel 2016)."""
 
-    @staticmethod
     def forward(ctx, x):
         ctx.save(x)
         return _entrywise(kernels.silu, x)
 
-    @staticmethod
     def backward(ctx, grad):
         (x,) = ctx.saved
         return _entrywise(kernels.silu_backward, x, grad)
@@ -89,13 +81,11 @@ def silu(x):
 class Tanh(Function):
     """y = tanh(x), dy/dx = 1 - y^2."""
 
-    @staticmethod
     def forward(ctx, x):
         y = np.tanh(x)
         ctx.save(y)
         return y
 
-    @staticmethod
     def backward(ctx, grad):
         (y,) = ctx.saved
         return grad * (1 - y * y)
@@ -109,12 +99,10 @@ def tanh(x):
 class Softplus(Function):
     """y = log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)), dy/dx = sigmoid(x)."""
 
-    @staticmethod
     def forward(ctx, x):
         ctx.save(x)
         return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
-    @staticmethod
     def backward(ctx, grad):
         (x,) = ctx.saved
         return grad * _entrywise(kernels.sigmoid, x)
@@ -128,7 +116,6 @@ def softplus(x):
 class LogSoftmax(Function):
     """y = x - log sum_k exp(x_k) along an axis; dL/dx = g - softmax(x) sum_k g_k."""
 
-    @staticmethod
     def forward(ctx, x, axis):
         shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
         with np.errstate(divide="ignore"):  # the sum is 0 where the axis is empty
@@ -137,7 +124,6 @@ class LogSoftmax(Function):
         ctx.save(y)
         return y
 
-    @staticmethod
     def backward(ctx, grad):
         (y,) = ctx.saved
         return grad - np.exp(y) * grad.sum(axis=ctx.axis, keepdims=True)

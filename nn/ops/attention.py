@@ -21,7 +21,6 @@ class ScaledDotProductAttention(Function):
     division by t is done on an array of (T, d), before or after a product.
     """
 
-    @staticmethod
     def forward(ctx, q, k, v):
         e = (q * max(q.shape[3], 1) ** -0.5) @ k.swapaxes(2, 3)  # (N, heads, Tq, Tk)
         e -= e.max(axis=3, keepdims=True, initial=-np.inf)
@@ -32,7 +31,6 @@ class ScaledDotProductAttention(Function):
         ctx.save(q, k, v, e, total, y)
         return y
 
-    @staticmethod
     def backward(ctx, grad):
         q, k, v, e, total, y = ctx.saved
         dq = dk = dv = None

@@ -13,13 +13,11 @@ from nn.tensor import Function
 class Conv2d(Function):
     """y[n,i,j,:] = sum over u, v of x[n, i*stride+u-padding, j*stride+v-padding, :] @ w[u,v] + b."""
 
-    @staticmethod
     def forward(ctx, x, w, b, stride, padding):
         ctx.stride, ctx.padding = stride, padding
         ctx.save(x, w)
         return convolution.convolve(x, w, b, stride, padding)
 
-    @staticmethod
     def backward(ctx, grad):
         x, w = ctx.saved
         dx = dw = db = None
@@ -55,7 +53,6 @@ def conv2d(x, w, b=None, stride=1, padding=0):
 class ConvTranspose2d(Function):
     """The adjoint: y[n, i*stride+u-padding, j*stride+v-padding, :] = sum over i, j, u, v of x[n,i,j,:] @ w[u,v] + b."""
 
-    @staticmethod
     def forward(ctx, x, w, b, stride, padding, output_padding):
         ctx.stride, ctx.padding = stride, padding
         ctx.save(x, w)
@@ -67,7 +64,6 @@ class ConvTranspose2d(Function):
         y = convolution.input_gradient(x, w.transpose(0, 1, 3, 2), shape, stride, padding)
         return y if b is None else y + b
 
-    @staticmethod
     def backward(ctx, grad):
         x, w = ctx.saved
         dx = dw = db = None

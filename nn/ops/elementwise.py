@@ -15,11 +15,9 @@ from nn.tensor import Function, Tensor
 class Add(Function, integers=True):
     """y = a + b;  da = dy,  db = dy."""
 
-    @staticmethod
     def forward(ctx, a, b):
         return a + b
 
-    @staticmethod
     def backward(ctx, grad):
         return grad, grad
 
@@ -32,11 +30,9 @@ def add(a, b) -> Tensor:
 class Sub(Function, integers=True):
     """y = a - b;  da = dy,  db = -dy."""
 
-    @staticmethod
     def forward(ctx, a, b):
         return a - b
 
-    @staticmethod
     def backward(ctx, grad):
         return grad, -grad if ctx.needs[1] else None
 
@@ -49,12 +45,10 @@ def sub(a, b) -> Tensor:
 class Mul(Function, integers=True):
     """y = a b;  da = dy b,  db = dy a."""
 
-    @staticmethod
     def forward(ctx, a, b):
         ctx.save(a if ctx.needs[1] else None, b if ctx.needs[0] else None)
         return a * b
 
-    @staticmethod
     def backward(ctx, grad):
         a, b = ctx.saved
         return grad * b if ctx.needs[0] else None, grad * a if ctx.needs[1] else None
@@ -68,13 +62,11 @@ def mul(a, b) -> Tensor:
 class Div(Function):
     """y = a / b;  da = dy / b,  db = -dy y / b."""
 
-    @staticmethod
     def forward(ctx, a, b):
         y = a / b
         ctx.save(b, y if ctx.needs[1] else None)
         return y
 
-    @staticmethod
     def backward(ctx, grad):
         b, y = ctx.saved
         da = grad / b
@@ -89,11 +81,9 @@ def div(a, b) -> Tensor:
 class Neg(Function, integers=True):
     """y = -x;  dx = -dy."""
 
-    @staticmethod
     def forward(ctx, x):
         return -x
 
-    @staticmethod
     def backward(ctx, grad):
         return -grad
 
@@ -109,14 +99,12 @@ class Pow(Function, integers=True):
     Where p = 0, y is constant in x and dx = 0, even at x = 0.  Where x = 0 and p >= 0, dp = 0: the limit of y log(x).
     """
 
-    @staticmethod
     def forward(ctx, x, p):
         ctx.square = np.ndim(p) == 0 and p == 2
         y = x * x if ctx.square else x**p
         ctx.save(x, p, y if ctx.needs[1] else None)
         return y
 
-    @staticmethod
     def backward(ctx, grad):
         x, p, y = ctx.saved
         dx = dp = None
@@ -142,13 +130,11 @@ def pow(x, p) -> Tensor:
 class Exp(Function):
     """y = e^x;  dx = dy y."""
 
-    @staticmethod
     def forward(ctx, x):
         y = np.exp(x)
         ctx.save(y)
         return y
 
-    @staticmethod
     def backward(ctx, grad):
         (y,) = ctx.saved
         return grad * y
@@ -162,12 +148,10 @@ def exp(x) -> Tensor:
 class Log(Function):
     """y = log(x);  dx = dy / x."""
 
-    @staticmethod
     def forward(ctx, x):
         ctx.save(x)
         return np.log(x)
 
-    @staticmethod
     def backward(ctx, grad):
         (x,) = ctx.saved
         return grad / x
@@ -181,12 +165,10 @@ def log(x) -> Tensor:
 class Clip(Function, integers=True):
     """y = min(max(x, low), high);  dx = dy where low <= x <= high, else 0.  A NaN stays, and lets dy through."""
 
-    @staticmethod
     def forward(ctx, x, low, high):
         ctx.save((x < low) | (x > high))
         return np.clip(x, low, high)
 
-    @staticmethod
     def backward(ctx, grad):
         (outside,) = ctx.saved
         return np.where(outside, 0, grad)
@@ -214,12 +196,10 @@ class Maximum(Function, integers=True):
     A NaN in either input makes y NaN and lets dy through to both.
     """
 
-    @staticmethod
     def forward(ctx, a, b):
         ctx.save(a, b)
         return np.maximum(a, b)
 
-    @staticmethod
     def backward(ctx, grad):
         a, b = ctx.saved
         shared = np.where(a == b, grad * 0.5, grad)

@@ -11,14 +11,12 @@ from nn.tensor import Function, Tensor
 class MSE(Function):
     """l_n = (1/D) sum_i (p_ni - t_ni)^2;  dp_ni = dl_n (2/D) (p_ni - t_ni),  dt = -dp."""
 
-    @staticmethod
     def forward(ctx, prediction, target):
         error = _by_example(prediction - target)
         ctx.save(error)
         ctx.shape = prediction.shape
         return np.einsum("ni,ni->n", error, error) / max(error.shape[1], 1)
 
-    @staticmethod
     def backward(ctx, grad):
         (error,) = ctx.saved
         dp = (error * (grad * (2 / max(error.shape[1], 1)))[:, None]).reshape(ctx.shape)
@@ -39,7 +37,6 @@ class BCEWithLogits(Function):
     dx = dl_n (s(x) - t),  dt = -dl_n x.
     """
 
-    @staticmethod
     def forward(ctx, logits, target):
         ctx.save(logits, target)
         losses = np.exp(-np.abs(logits))
@@ -48,7 +45,6 @@ class BCEWithLogits(Function):
         losses -= logits * target
         return _by_example(losses).sum(axis=1)
 
-    @staticmethod
     def backward(ctx, grad):
         logits, target = ctx.saved
         grad = grad.reshape(-1, *(1,) * (logits.ndim - 1))
@@ -70,7 +66,6 @@ def bce_with_logits(logits, target) -> Tensor:
 class CrossEntropy(Function):
     """l_n = -log softmax(x_n)[y_n] = log sum_k e^(x_nk) - x_n,y_n;  dx_nk = dl_n (softmax(x_n)_k - [k = y_n])."""
 
-    @staticmethod
     def forward(ctx, logits, labels):
         shifted = logits - logits.max(axis=1, keepdims=True, initial=-np.inf)
         rows = np.arange(len(logits))
@@ -81,7 +76,6 @@ class CrossEntropy(Function):
         ctx.save(p, rows, labels)
         return np.log(total) - chosen
 
-    @staticmethod
     def backward(ctx, grad):
         p, rows, labels = ctx.saved
         dx = p * grad[:, None]
@@ -115,7 +109,6 @@ class GaussianKL(Function):
     m, v (N, ...), with any further axes i or none -> (N,).  Source: Kingma and Welling 2014, appendix B.
     """
 
-    @staticmethod
     def forward(ctx, mean, log_var):
         excess = np.expm1(log_var)  # e^v - 1, exact also for small v
         ctx.save(mean, excess)
@@ -124,7 +117,6 @@ class GaussianKL(Function):
         terms -= log_var
         return 0.5 * _by_example(terms).sum(axis=1)
 
-    @staticmethod
     def backward(ctx, grad):
         mean, excess = ctx.saved
         grad = grad.reshape(-1, *(1,) * (mean.ndim - 1))

@@ -11,13 +11,11 @@ from nn.tensor import Function, Tensor
 class MatMul(Function, integers=True):
     """Y = A B on the last two axes;  dA = dY B^T,  dB = A^T dY."""
 
-    @staticmethod
     def forward(ctx, a, b):
         ctx.save(a if ctx.needs[1] else None, b if ctx.needs[0] else None)
         ctx.one_b = b.ndim == 2
         return a @ b
 
-    @staticmethod
     def backward(ctx, grad):
         a, b = ctx.saved
         da = db = None
@@ -44,7 +42,6 @@ def matmul(a, b) -> Tensor:
 class Linear(Function):
     """Y = X W + b;  dX = dY W^T,  dW = X^T dY,  db = the sum of dY over all rows."""
 
-    @staticmethod
     def forward(ctx, x, w, b):
         ctx.save(x if ctx.needs[1] else None, w if ctx.needs[0] else None)
         y = _rows(x) @ w
@@ -52,7 +49,6 @@ class Linear(Function):
             y += b
         return y.reshape(*x.shape[:-1], w.shape[1])
 
-    @staticmethod
     def backward(ctx, grad):
         x, w = ctx.saved
         rows = _rows(grad)

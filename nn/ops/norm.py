@@ -82,7 +82,6 @@ def group_norm_silu(x, gamma, beta, groups, modulation=None):
 class LayerNorm(Function):
     """Normalise over the last axis (Ba et al. 2016)."""
 
-    @staticmethod
     def forward(ctx, x, gamma, beta):
         ctx.scale_shape, groups = gamma.shape, len(gamma) if gamma.ndim == 2 else 1
         rows = math.prod(x.shape[:-1]) // max(groups, 1)
@@ -93,7 +92,6 @@ class LayerNorm(Function):
         ctx.save(rows, gamma, moments)
         return out.reshape(x.shape)
 
-    @staticmethod
     def backward(ctx, grad):
         rows, gamma, moments = ctx.saved
         dx, dgamma, dbeta = np.empty_like(rows), np.empty_like(gamma), np.empty_like(gamma)

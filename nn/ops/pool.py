@@ -9,14 +9,12 @@ from nn.tensor import Function
 class MaxPool2d(Function):
     """y = the largest value of each square; the gradient goes to the first place that holds it."""
 
-    @staticmethod
     def forward(ctx, x, size):
         ctx.size = size
         y = reduce(np.maximum, _places(x, size))
         ctx.save(x, y)
         return y
 
-    @staticmethod
     def backward(ctx, grad):
         x, y = ctx.saved
         dx, free = np.empty_like(x), np.ones(y.shape, bool)  # free: squares whose gradient no place has taken yet

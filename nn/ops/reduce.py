@@ -16,12 +16,10 @@ Axis = int | tuple[int, ...] | None
 class Sum(Function, integers=True):
     """y = sum_i x_i;  dx_i = dy."""
 
-    @staticmethod
     def forward(ctx, x, axis, keepdims):
         y = _keep_axes(ctx, x, x.sum(axis=axis, keepdims=True))
         return y if keepdims else y.squeeze(axis)
 
-    @staticmethod
     def backward(ctx, grad):
         return _spread(grad, ctx)
 
@@ -34,14 +32,12 @@ def sum(x, axis: Axis = None, keepdims: bool = False) -> Tensor:
 class Mean(Function):
     """y = (1/n) sum_i x_i;  dx_i = dy / n.  The mean of nothing is NaN."""
 
-    @staticmethod
     def forward(ctx, x, axis, keepdims):
         with np.errstate(invalid="ignore"):
             y = _keep_axes(ctx, x, x.sum(axis=axis, keepdims=True))
             y /= ctx.count
         return y if keepdims else y.squeeze(axis)
 
-    @staticmethod
     def backward(ctx, grad):
         return _spread(grad / max(ctx.count, 1), ctx)
 
@@ -57,7 +53,6 @@ class LogSumExp(Function):
     dx_i = dy e^(x_i - m) / s, the softmax.  Not dy e^(x_i - y): next to a large m, y has lost the digits of log s.
     """
 
-    @staticmethod
     def forward(ctx, x, axis, keepdims):
         m = x.max(axis=axis, keepdims=True, initial=-np.inf)
         m = np.where(np.isfinite(m), m, 0)  # a row of -inf gives -inf, not -inf - (-inf) = NaN
@@ -67,7 +62,6 @@ class LogSumExp(Function):
             y = m + np.log(s)
         return y if keepdims else y.squeeze(axis)
 
-    @staticmethod
     def backward(ctx, grad):
         x, m, s = ctx.saved
         dx = np.exp(x - m)

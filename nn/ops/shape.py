@@ -15,12 +15,10 @@ from nn.tensor import Function, Tensor
 class Reshape(Function, integers=True):
     """y = x in another shape;  dx = dy in the shape of x."""
 
-    @staticmethod
     def forward(ctx, x, shape):
         ctx.shape = x.shape
         return x.reshape(shape)
 
-    @staticmethod
     def backward(ctx, grad):
         return grad.reshape(ctx.shape)
 
@@ -33,13 +31,11 @@ def reshape(x, shape: int | Sequence[int]) -> Tensor:
 class Transpose(Function, integers=True):
     """Axis i of y is axis axes[i] of x;  dx = dy with the axes put back."""
 
-    @staticmethod
     def forward(ctx, x, axes):
         y = x.transpose(axes)  # which also refuses what are no axes of x
         ctx.inverse = None if axes is None else np.argsort([axis % x.ndim for axis in axes])
         return y
 
-    @staticmethod
     def backward(ctx, grad):
         return grad.transpose(ctx.inverse)
 
@@ -52,11 +48,9 @@ def transpose(x, axes: Sequence[int] | None = None) -> Tensor:
 class BroadcastTo(Function, integers=True):
     """y_ij = x_j;  dx_j = sum_i dy_ij, a sum that the engine makes."""
 
-    @staticmethod
     def forward(ctx, x, shape):
         return np.broadcast_to(x, shape)
 
-    @staticmethod
     def backward(ctx, grad):
         return grad
 
@@ -69,12 +63,10 @@ def broadcast_to(x, shape: Sequence[int]) -> Tensor:
 class Concat(Function, integers=True):
     """y = (x_1, x_2, ...) end to end along an axis;  each dx_i is its piece of dy."""
 
-    @staticmethod
     def forward(ctx, *arrays, axis):
         ctx.axis, ctx.ends = axis, np.cumsum([x.shape[axis] for x in arrays[:-1]], dtype=int)
         return np.concatenate(arrays, axis)
 
-    @staticmethod
     def backward(ctx, grad):
         return tuple(np.split(grad, ctx.ends, ctx.axis))
 
@@ -87,12 +79,10 @@ def concat(tensors: Sequence, axis: int = 0) -> Tensor:
 class Split(Function, integers=True):
     """(y_1, y_2, ...) = pieces of x along an axis;  dx = (dy_1, dy_2, ...) end to end."""
 
-    @staticmethod
     def forward(ctx, x, sizes, axis):
         ctx.axis = axis
         return tuple(np.split(x, np.cumsum(sizes)[:-1], axis))
 
-    @staticmethod
     def backward(ctx, *grads):
         return np.concatenate(grads, ctx.axis)
 
@@ -129,12 +119,10 @@ def stack(tensors: Sequence, axis: int = 0) -> Tensor:
 class GetItem(Function, integers=True):
     """y_k = x_i(k);  dx_i = the sum of dy_k over all k with i(k) = i."""
 
-    @staticmethod
     def forward(ctx, x, index):
         ctx.shape, ctx.index = x.shape, index
         return x[index]
 
-    @staticmethod
     def backward(ctx, grad):
         dx = np.zeros(ctx.shape, grad.dtype)
         if _may_repeat(ctx.index):

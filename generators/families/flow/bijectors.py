@@ -169,12 +169,10 @@ class ChannelMix(Bijector):
 class LogAbsDet(Function):
     """y = log |det W|;  dW = dy W^(-T)  (Jacobi's formula)."""
 
-    @staticmethod
     def forward(ctx, w):
         ctx.save(w)
         return np.asarray(np.linalg.slogdet(w)[1])
 
-    @staticmethod
     def backward(ctx, grad):
         (w,) = ctx.saved
         return grad * np.linalg.inv(w).T
@@ -183,13 +181,11 @@ class LogAbsDet(Function):
 class Inverse(Function):
     """Y = W^-1;  dW = -Y^T dY Y^T, from d(W Y) = dW Y + W dY = 0."""
 
-    @staticmethod
     def forward(ctx, w):
         inverse = np.linalg.inv(w)
         ctx.save(inverse)
         return inverse
 
-    @staticmethod
     def backward(ctx, grad):
         (inverse,) = ctx.saved
         return -inverse.T @ grad @ inverse.T
