@@ -86,7 +86,7 @@ def logistic_log_likelihood(outputs: Tensor, images: np.ndarray) -> Tensor:
     as -7, so that 1 / scale cannot overflow.  outputs (N, H, W, 2C): the means, then the log-scales.
     """
     mean, log_scale = F.split(outputs, 2, axis=-1)
-    inverse_scale = F.exp(-F.maximum(log_scale, -7.0))
+    inverse_scale = F.exp(-F.clip(log_scale, -7.0, math.inf))
     a = (images + 0.5 / 255 - mean) * inverse_scale
     b = (images - 0.5 / 255 - mean) * inverse_scale
     inside = ((images > 0) & (images < 1)).astype(images.dtype)

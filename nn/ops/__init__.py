@@ -13,37 +13,32 @@ import numpy as np
 from nn.ops import elementwise, matmul, reduce, shape
 from nn.tensor import Tensor
 
-OPERATORS = {
-    "add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul, "truediv": elementwise.div,
-    "pow": elementwise.pow, "matmul": matmul.matmul,
+
+def _on_arrays(compare):
+    return lambda a, b: compare(*(one.data if isinstance(one, Tensor) else one for one in (a, b)))
+
+
+ARITHMETIC = {
+    "add": (np.add, elementwise.add), "sub": (np.subtract, elementwise.sub), "mul": (np.multiply, elementwise.mul),
+    "truediv": (np.divide, elementwise.div), "pow": (np.power, elementwise.pow), "matmul": (np.matmul, matmul.matmul),
 }  # fmt: skip
-for _name, _op in OPERATORS.items():
+COMPARISONS = {
+    "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal
+}  # fmt: skip
+UFUNCS = dict(ARITHMETIC.values())
+for _name, (_, _op) in ARITHMETIC.items():
     setattr(Tensor, f"__{_name}__", _op)
     setattr(Tensor, f"__r{_name}__", lambda self, other, op=_op: op(other, self))
+for _name, _compared in COMPARISONS.items():
+    UFUNCS[_compared] = _on_arrays(getattr(operator, _name))
+    setattr(Tensor, f"__{_name}__", UFUNCS[_compared])
+
 Tensor.__neg__ = elementwise.neg
 Tensor.__getitem__ = shape.getitem
-
 Tensor.exp = elementwise.exp
 Tensor.log = elementwise.log
 Tensor.sum = reduce.sum
 Tensor.mean = reduce.mean
-
-
-def _comparison(compare):
-    return lambda a, b: compare(*(one.data if isinstance(one, Tensor) else one for one in (a, b)))
-
-
-Tensor.__lt__, Tensor.__le__ = _comparison(operator.lt), _comparison(operator.le)
-Tensor.__gt__, Tensor.__ge__ = _comparison(operator.gt), _comparison(operator.ge)
-Tensor.__eq__, Tensor.__ne__ = _comparison(operator.eq), _comparison(operator.ne)
-
-UFUNCS = {
-    np.add: elementwise.add, np.subtract: elementwise.sub, np.multiply: elementwise.mul, np.divide: elementwise.div,
-    np.power: elementwise.pow, np.matmul: matmul.matmul, np.less: _comparison(operator.lt),
-    np.less_equal: _comparison(operator.le), np.greater: _comparison(operator.gt),
-    np.greater_equal: _comparison(operator.ge), np.equal: _comparison(operator.eq),
-    np.not_equal: _comparison(operator.ne),
-}  # fmt: skip
 
 
 def _ufunc(self, ufunc, method, *inputs, **options):

@@ -1,7 +1,4 @@
-"""Activations, the nonlinear functions of single numbers between linear layers, and the logarithm of softmax.
-
-Each is written so that no intermediate overflows, whatever the size of x.
-"""
+"""Activations, and the logarithm of softmax; no intermediate overflows, whatever the size of x."""
 import numpy as np
 
 from nn.kernels import activation as kernels
@@ -29,13 +26,12 @@ class LeakyRelu(Function):
     """y = x where x > 0, else slope * x."""
 
     def forward(ctx, x, slope):
-        ctx.slope = slope
+        ctx.slope = x.dtype.type(slope)
         ctx.save(x)
-        return _entrywise(kernels.leaky_relu, x, x.dtype.type(slope))
+        return _entrywise(kernels.leaky_relu, x, ctx.slope)
 
     def backward(ctx, grad):
-        (x,) = ctx.saved
-        return _entrywise(kernels.leaky_relu_backward, x, grad, x.dtype.type(ctx.slope))
+        return _entrywise(kernels.leaky_relu_backward, *ctx.saved, grad, ctx.slope)
 
 
 def leaky_relu(x, slope=0.2):
@@ -52,8 +48,7 @@ class Sigmoid(Function):
         return y
 
     def backward(ctx, grad):
-        (y,) = ctx.saved
-        return _entrywise(kernels.sigmoid_backward, y, grad)
+        return _entrywise(kernels.sigmoid_backward, *ctx.saved, grad)
 
 
 def sigmoid(x):
@@ -69,8 +64,7 @@ class Silu(Function):
         return _entrywise(kernels.silu, x)
 
     def backward(ctx, grad):
-        (x,) = ctx.saved
-        return _entrywise(kernels.silu_backward, x, grad)
+        return _entrywise(kernels.silu_backward, *ctx.saved, grad)
 
 
 def silu(x):

@@ -78,53 +78,29 @@ def div(a, b) -> Tensor:
     return Div.apply(a, b)
 
 
-class Neg(Function, integers=True):
-    """y = -x;  dx = -dy."""
-
-    def forward(ctx, x):
-        return -x
-
-    def backward(ctx, grad):
-        return -grad
-
-
 def neg(x) -> Tensor:
     """-x."""
-    return Neg.apply(x)
+    return mul(x, -1)
 
 
 class Pow(Function, integers=True):
-    """y = x^p;  dx = dy p x^(p - 1),  dp = dy y log(x).
-
-    Where p = 0, y is constant in x and dx = 0, even at x = 0.  Where x = 0 and p >= 0, dp = 0: the limit of y log(x).
-    """
+    """y = x^p;  dx = dy p x^(p - 1), which is 0 where p = 0, even at x = 0."""
 
     def forward(ctx, x, p):
-        ctx.square = np.ndim(p) == 0 and p == 2
-        y = x * x if ctx.square else x**p
-        ctx.save(x, p, y if ctx.needs[1] else None)
-        return y
+        ctx.p = p
+        ctx.save(x)
+        return x * x if p == 2 else x**p
 
     def backward(ctx, grad):
-        x, p, y = ctx.saved
-        dx = dp = None
-        if ctx.needs[0]:
-            if ctx.square:
-                dx = grad * x * 2
-            elif isinstance(p, np.ndarray):
-                # x^(-1) is infinite at x = 0 and would make 0 * inf = NaN of the zero gradient there
-                dx = grad * p * x ** np.where(p == 0, 1, p - 1)
-            else:
-                dx = grad * (p * x ** (p - 1)) if p != 0 else np.zeros_like(grad)
-        if ctx.needs[1]:
-            flat = (x == 0) & (p >= 0)
-            dp = grad * y * np.log(np.where(flat, 1, x).astype(y.dtype, copy=False))
-        return dx, dp
+        (x,) = ctx.saved
+        if ctx.p == 2:
+            return grad * x * 2
+        return grad * (ctx.p * x ** (ctx.p - 1)) if ctx.p != 0 else np.zeros_like(grad)
 
 
-def pow(x, p) -> Tensor:
-    """x ** p elementwise; either may be a tensor, an array or a number."""
-    return Pow.apply(x, p)
+def pow(x, p: float) -> Tensor:
+    """x ** p elementwise, p one number.  Raises TypeError for another exponent."""
+    return Pow.apply(x, p=_number("pow", p))
 
 
 class Exp(Function):
@@ -175,40 +151,16 @@ class Clip(Function, integers=True):
 
 
 def clip(x, low: float, high: float) -> Tensor:
-    """x limited to [low, high].  Raises TypeError for bounds that are not single numbers."""
-    return Clip.apply(x, low=_bound(low), high=_bound(high))
+    """x limited to [low, high]; for one bound alone, the other is math.inf or -math.inf.
 
-
-def _bound(given):
-    """A number of Python's, so that the dtype of x stays."""
-    number = given.item() if isinstance(given, np.ndarray | np.generic) and given.ndim == 0 else given
-    if not isinstance(number, numbers.Real):
-        raise TypeError(
-            f"clip takes two plain numbers, float(low) and float(high); given {given!r} "
-            "(for one bound alone, the other is math.inf or -math.inf)"
-        )
-    return number if isinstance(number, numbers.Integral) else float(number)
-
-
-class Maximum(Function, integers=True):
-    """y = max(a, b);  da = dy where a > b, dy / 2 where a = b, else 0;  db likewise.
-
-    A NaN in either input makes y NaN and lets dy through to both.
+    Raises TypeError for bounds that are not single numbers.
     """
-
-    def forward(ctx, a, b):
-        ctx.save(a, b)
-        return np.maximum(a, b)
-
-    def backward(ctx, grad):
-        a, b = ctx.saved
-        shared = np.where(a == b, grad * 0.5, grad)
-        return (
-            np.where(a < b, 0, shared) if ctx.needs[0] else None,
-            np.where(a > b, 0, shared) if ctx.needs[1] else None,
-        )
+    return Clip.apply(x, low=_number("clip", low), high=_number("clip", high))
 
 
-def maximum(a, b) -> Tensor:
-    """The larger of a and b elementwise; where they are equal each gets half of the gradient."""
-    return Maximum.apply(a, b)
+def _number(op: str, given):
+    """A number of Python's, so that the dtype of x stays."""
+    given = given.item() if isinstance(given, np.ndarray) and given.ndim == 0 else given
+    if not isinstance(given, numbers.Real):
+        raise TypeError(f"{op} takes plain numbers beside x, such as float(y) or math.inf; given {given!r}")
+    return given if isinstance(given, numbers.Integral) else float(given)

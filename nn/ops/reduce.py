@@ -34,9 +34,7 @@ class Mean(Function):
 
     def forward(ctx, x, axis, keepdims):
         with np.errstate(invalid="ignore"):
-            y = _keep_axes(ctx, x, x.sum(axis=axis, keepdims=True))
-            y /= ctx.count
-        return y if keepdims else y.squeeze(axis)
+            return Sum.forward(ctx, x, axis, keepdims) / ctx.count
 
     def backward(ctx, grad):
         return _spread(grad / max(ctx.count, 1), ctx)

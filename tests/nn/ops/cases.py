@@ -86,10 +86,6 @@ def two(first: Callable, second: Callable) -> Callable:
     return draw
 
 
-def two_apart(rng):
-    return apart(rng, *broadcastable(rng)), {}
-
-
 def reduced(values: Callable) -> Callable:
     """An array of one to four axes, some of which (or None, all) are to be reduced; counted from either end."""
 
@@ -272,15 +268,12 @@ CASES = [
     case("mul", two(normal, normal)),
     case("div", two(normal, positive)),
     case("neg", one(normal)),
-    case("pow", two(positive, normal)),
-    case("pow.square", one(normal), lambda x: F.pow(x, 2)),
+    case("pow", one(normal), lambda x: F.pow(x, 2)),
     case("pow.cube", one(normal), lambda x: F.pow(x, 3)),
     case("pow.inverse", one(positive), lambda x: F.pow(x, -1.5)),
-    case("pow.base", one(normal), lambda x: F.pow(2.0, x)),
     case("exp", one(normal)),
     case("log", one(positive)),
     case("clip", lambda rng: (apart(rng, lengths(rng, 2)), {"low": -0.4, "high": 0.5})),
-    case("maximum", two_apart),
     case("sum", reduced(normal)),
     case("mean", reduced(normal)),
     case("logsumexp", reduced(normal)),

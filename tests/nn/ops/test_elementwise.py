@@ -23,10 +23,8 @@ NAN = np.array([np.nan, 1.0, -1.0])
         (F.sub, A, B, A - B),
         (F.mul, A, B, A * B),
         (F.div, A, POSITIVE, A / POSITIVE),
-        (F.pow, POSITIVE, B, np.exp(B * np.log(POSITIVE))),
-        (F.maximum, A, B, np.where(A > B, A, B)),
     ],
-    ids=["add", "sub", "mul", "div", "pow", "maximum"],
+    ids=["add", "sub", "mul", "div"],
 )
 def test_of_two(function, a, b, expected):
     """Catches: operands swapped, a sign lost, the gradient of one operand given to the other."""
@@ -55,24 +53,28 @@ def test_of_one(function, x, exact):
     judge(function, [x], each(exact, x))
 
 
-@pytest.mark.parametrize("p", [2, 3, -1, 0.5, 0, 1])
-def test_pow_of_a_number(p):
+@pytest.mark.parametrize("p", [2, 3, -1, 0.5, 0, 1, np.float32(2), np.array(3)])
+def test_pow(p):
     """Catches: p x^p for p x^(p - 1); a special case for one exponent that leaks into another."""
-    judge(lambda x: F.pow(x, p), [POSITIVE], each(lambda x: x**p, POSITIVE))
+    judge(lambda x: F.pow(x, p), [POSITIVE], each(lambda x: x ** float(p), POSITIVE))
 
 
 def test_pow_at_zero():
-    """Catches: 0 * inf = NaN in the gradient of x^0 and of 0^p, where the derivative is 0."""
-    zero, p = np.array([0.0, 0.0, 3.0]), np.array([0.0, 2.0, 0.0])
-    dx, dp = backward(F.pow, [zero, p], [np.ones(3)])
-    np.testing.assert_array_equal(dx, [0, 0, 0])
-    np.testing.assert_allclose(dp, [0, 0, math.log(3)])
+    """Catches: 0 * inf = NaN in the gradient of x^0, where the derivative is 0."""
+    assert backward(lambda x: F.pow(x, 0), [np.array([0.0, 3.0])], [np.ones(2)])[0].tolist() == [0, 0]
+
+
+def test_an_exponent_is_a_number():
+    """Catches: an exponent whose gradient is lost without a word."""
+    for base, p in ((Tensor(A), Tensor(A)), (Tensor(A), A), (2.0, Tensor(A)), (A, Tensor(A))):
+        with pytest.raises(TypeError, match="pow takes plain numbers"):
+            base**p
 
 
 def test_a_number_stays_a_number():
     """Catches: a Python or NumPy number that turns a float32 tensor into float64."""
     x = Tensor(np.ones(3, np.float32))
-    for y in (x + 1.5, 2 * x, x / np.float64(3), 1 - x, x**2.0, 2.0**x, F.maximum(x, 0.0), F.clip(x, np.float64(0), 2)):
+    for y in (x + 1.5, 2 * x, x / np.float64(3), 1 - x, x**2.0, F.clip(x, np.float64(0), 2)):
         assert y.dtype == np.float32
 
 
@@ -83,19 +85,11 @@ def test_clip():
     u = np.array([1.0, 2, 3, 4, 5])
     assert backward(F.clip, [x], [u], low=-1, high=2)[0].tolist() == [0, 2, 3, 4, 0]
     for bounds in ((None, 1), (0.0, None), (np.zeros(5), 1), (0.0, Tensor(1.0))):  # arrays would make it float64
-        with pytest.raises(TypeError, match="two plain numbers"):
+        with pytest.raises(TypeError, match="clip takes plain numbers"):
             F.clip(Tensor(x.astype(np.float32)), *bounds)
 
 
-def test_ties():
-    """Catches: the whole gradient given to both of two equal numbers, or to neither."""
-    a, b, u = np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 2.0]), np.array([1.0, 10.0, 100.0])
-    da, db = backward(F.maximum, [a, b], [u])
-    assert (da.tolist(), db.tolist()) == ([0, 5, 100], [1, 5, 0])
-
-
 def test_a_nan_passes():
-    """Catches: a maximum or clip that quietly replaces a NaN by a number, so that a broken run looks healthy."""
-    for function in (lambda x: F.clip(x, -0.5, 0.5), lambda x: F.maximum(x, 0.0)):
-        y = forward(function, [NAN])[0]
-        assert np.isnan(y[0]) and not np.isnan(y[1:]).any()
+    """Catches: a clip that quietly replaces a NaN by a number, so that a broken run looks healthy."""
+    y = forward(F.clip, [NAN], low=-0.5, high=0.5)[0]
+    assert np.isnan(y[0]) and not np.isnan(y[1:]).any()

@@ -11,7 +11,7 @@ rng = np.random.default_rng(0)
 A, B = rng.uniform(0.5, 2, (3, 3)), rng.uniform(0.5, 2, (3, 3))
 
 
-OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.matmul]
+OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.matmul]
 
 
 @pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.__name__)
@@ -38,7 +38,7 @@ def test_shapes_that_do_not_broadcast():
     with pytest.raises(ValueError, match=r"\(2, 3\) and \(4,\)"):
         Tensor(np.ones((2, 3))) + Tensor(np.ones(4))
     with pytest.raises(ValueError, match=r"\(2, 3\)"):
-        F.maximum(Tensor(np.ones((2, 3))), Tensor(np.ones(4)))
+        F.mul(Tensor(np.ones((2, 3))), Tensor(np.ones(4)))
 
 
 def test_two_precisions():
