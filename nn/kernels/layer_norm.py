@@ -6,12 +6,12 @@ x (N, T, C) has N groups of T rows.  For each row, with the gamma and beta (C,) 
     dx = (g - mean(g) - xhat mean(g xhat)) / sigma,   dgamma, dbeta = the sums of dy xhat and dy over the rows.
 
 A row stays in the nearest cache, so that reading it three times, for its mean, its variance and the result, costs
-little more than once; NumPy would write each step of the formula to memory.
+little more than once.  Each row is what `group_norm` makes of an image of one position with one group.
 """
 import math
 
 from nn.kernels import kernel
-from nn.kernels.simd import lanes, load, load_some, splat, store_some, total
+from nn.kernels.simd import lanes, load_some, splat, store_some, total
 
 
 @kernel
@@ -29,13 +29,12 @@ def layer_norm(x, gamma, beta, eps, moments, out):
             mean = total(sums) / channels
             squares = splat(x, 0.0)
             for c in range(0, whole, lanes(x)):
-                d = load(x, start + c) - mean
+                d = load_some(x, start + c, lanes(x)) - mean
                 squares += d * d
             variance = total(squares)
             for c in range(whole, channels):
                 variance += (x[group, row, c] - mean) ** 2
-            inverse = 1 / math.sqrt(variance / channels + eps)
-            moments[group, row, 0], moments[group, row, 1] = mean, inverse
+            moments[group, row, 0], moments[group, row, 1] = mean, 1 / math.sqrt(variance / channels + eps)
             mean, inverse = moments[group, row, 0], moments[group, row, 1]  # in x's dtype
             for c in range(0, channels, lanes(x)):
                 left = channels - c

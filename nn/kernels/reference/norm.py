@@ -7,11 +7,6 @@ import numpy as np
 from nn.kernels.reference import activation
 
 
-def channel_moments(x, image):
-    """The mean and variance (C,) of each channel of one image."""
-    return x[image].mean(axis=0), x[image].var(axis=0)
-
-
 def group_norm(x, gamma, beta, groups, eps):
     """h = gamma * xhat + beta, (N, P, C), with xhat = (x - mean) / sqrt(variance + eps).
 
