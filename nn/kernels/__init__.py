@@ -1,8 +1,8 @@
 """Numba loops on plain arrays: the parts of the engine where NumPy alone would be slow.
 
 A kernel takes arrays, writes its result into `out` and allocates nothing.  It is single-threaded and releases the
-GIL: parallelism comes from running it on several shards of a batch at once.  What it computes is said in plain NumPy in
-`nn/kernels/reference/`, where it takes more than a line; the tests hold the two equal.
+GIL: parallelism comes from running it on several shards of a batch at once.  Where what it computes takes more than a
+line, `nn/kernels/reference/` says it in plain NumPy, and tests hold the two equal.
 """
 import numba
 

@@ -1,8 +1,8 @@
 """Numba's cache of compiled kernels, made to survive what happens to files.
 
-A power cut, a full disk or a fault of the disk leaves files cut short or garbled. Numba would run what it reads, or
-fail for good. So each file here ends in the SHA-256 of the rest (which Numba's own reader does not mind); one that
-does not is taken for missing, and compiled and written anew. What cannot be written is not kept, without a word.
+A power cut, a full disk or a fault of the disk leaves files cut short or garbled, and Numba would run what it reads. So
+each file here ends in the SHA-256 of the rest, which Numba's own reader does not mind; one that does not is taken for
+missing, and compiled and written anew. What cannot be written is not kept.
 """
 import contextlib
 import hashlib

@@ -1,10 +1,10 @@
 """Convolution with few channels on one side, straight from the definition: the first and last layers of a network.
 
 A matrix product with a side of 1 to 8 leaves most of a vector unit idle, and laying out patches for it costs more
-than the product.  With few input channels ("wide") a vector runs along the output channels, and each number of
-the image is multiplied into it; with few output channels ("narrow") it runs along a row of the patch, kw * C
-numbers that lie side by side in the image, and its lanes are added up at the end.  Four pixels, or four weights,
-are worked on at a time, so that what they share is loaded once and no addition waits for the one before.
+than the product.  With few input channels ("wide") a vector runs along the output channels; with few output channels
+("narrow") along a row of the patch, kw * C numbers that lie side by side in the image, and its lanes are added up at
+the end.  Four pixels, or four weights, are worked on at a time: what they share is loaded once, and no addition waits
+for the one before.
 """
 from nn.kernels import kernel
 from nn.kernels.padding import copy_into

@@ -2,13 +2,10 @@
 
     exp(x) = 2^k * exp(r),    k = round(x / log 2),    r = x - k log 2,    |r| <= log(2) / 2
 
-exp(r) is its Taylor polynomial; 2^k is written straight into the exponent bits.  k is rounded by adding
-1.5 * 2^23 (2^52 in float64): the sum has no room for a fraction, and its lowest bits are k.  Relative error below
-2e-7 in float32 and 5e-16 in float64.  x is clamped so that 2^k exists: below -87 (-708) the result is about 1e-38
-(1e-308) and above 87 (708) about 1e38 (1e308): never zero, infinite or denormal, and neither is its inverse.  NaN
-stays NaN.
-
-SiLU over 100,352 numbers: 18 us, against 35 us for np.exp alone.
+exp(r) is its Taylor polynomial; 2^k is written into the exponent bits.  k is rounded by adding 1.5 * 2^23 (2^52 in
+float64): the sum has no room for a fraction, and its lowest bits are k.  Relative error below 2e-7 in float32 and
+5e-16 in float64.  x is clamped to [-87, 87] ([-708, 708]), so that neither the result nor its inverse is zero, infinite
+or denormal.  NaN stays NaN.  SiLU over 100,352 numbers: 18 us, against 35 us for np.exp alone.
 """
 import math
 

@@ -1,7 +1,7 @@
 """Passes over all parameters at once, laid out in one flat array.
 
-An optimiser step in NumPy is a dozen array operations, each a trip through memory: read the gradient, read and write
-two moments, the weights, the average.  Memory is what such a step costs, so these kernels make one trip.
+An optimiser step costs what its traffic with memory costs.  In NumPy it is a dozen array operations, each a trip
+through memory; these kernels make one trip.
 """
 import math
 
@@ -27,10 +27,8 @@ def adamw_update(
 ):
     """One step of AdamW and of the weights' moving average, in place, all arrays of shape (size,).
 
-    scale: multiplies the gradient on the way in (the clipping factor)
-    correction1, correction2: 1 - beta1^t and 1 - beta2^t
-    decay: the learning rate times the weight decay
-    ema_rate: 1 - d, the share of the new weights in the average
+    scale: multiplies the gradient (the clipping factor); correction1, correction2: 1 - beta1^t and 1 - beta2^t
+    decay: the learning rate times the weight decay; ema_rate: 1 - d, the share of the new weights in the average
     """
     one = values.dtype.type(1)
     for i in range(values.size):
@@ -46,7 +44,7 @@ def adamw_update(
 def nesterov_update(gradient, velocity, ahead, scale, momentum):
     """velocity <- momentum velocity + (1 - momentum) scale gradient, and `ahead` the same once more from there.
 
-    All arrays of shape (size,); `ahead` is written, not read: Nesterov's look at where the velocity leads.
+    All arrays of shape (size,); `ahead`, Nesterov's look ahead, is written, not read.
     """
     rest = velocity.dtype.type(1) - momentum
     for i in range(velocity.size):

@@ -1,9 +1,8 @@
 """Patches as the rows of a matrix, and back: what turns a convolution of any shape into one matrix product.
 
 Within one row of the kernel a patch is contiguous in the image, so a run of kw * C numbers is copied at once, in
-vectors; with a zero-padded copy of the image at hand (nn/kernels/padding.py) no run is cut short at a border.
-Eight images of 28x28x32, kernel 4x4, stride 2: 80 us, and 99 us back; number by number, with tests for
-the border, 752 and 577 us.
+vectors; in a zero-padded copy of the image (padding.py) no run is cut short at a border.  Eight images of 28x28x32,
+kernel 4x4, stride 2: 80 us, and 99 us back; number by number, with tests for the border, 752 and 577 us.
 """
 from nn.kernels import kernel
 from nn.kernels.padding import copy_into

@@ -25,16 +25,13 @@ def scratch(role: str, shape: tuple[int, ...], dtype) -> np.ndarray:
     key = (role, shape, dtype)
     view = _buffers.views.get(key)
     if view is None:
-        view = _buffers.views[key] = _view(role, shape, np.dtype(dtype))
+        dtype = np.dtype(dtype)
+        size = math.prod(shape) * dtype.itemsize
+        buffer = _buffers.bytes.get(role)
+        if buffer is None or buffer.size < size:
+            _buffers.views = {k: v for k, v in _buffers.views.items() if k[0] != role}
+            raw = np.empty(size + ALIGNMENT, np.uint8)
+            start = -raw.ctypes.data % ALIGNMENT
+            buffer = _buffers.bytes[role] = raw[start : start + size]
+        view = _buffers.views[key] = buffer[:size].view(dtype).reshape(shape)
     return view
-
-
-def _view(role, shape, dtype):
-    size = math.prod(shape) * dtype.itemsize
-    buffer = _buffers.bytes.get(role)
-    if buffer is None or buffer.size < size:
-        _buffers.views = {key: view for key, view in _buffers.views.items() if key[0] != role}
-        raw = np.empty(size + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        buffer = _buffers.bytes[role] = raw[start : start + size]
-    return buffer[:size].view(dtype).reshape(shape)

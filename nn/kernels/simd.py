@@ -1,17 +1,15 @@
 """Vectors for Numba: sixteen float32 (or eight float64) numbers that one instruction adds or multiplies at once.
 
-LLVM turns a simple loop into vector instructions by itself, and the elementwise kernels rely on it.  It gives up on
-loops that touch many rows of an array (a Winograd tile has 36), because it cannot prove that no two overlap.  So the
-kernels that need it use vectors explicitly: inside a `@kernel`,
+LLVM turns a simple loop into vector instructions by itself.  It gives up on loops that touch many rows of an array (a
+Winograd tile has 36), because it cannot prove that no two overlap.  So a `@kernel` may use vectors explicitly:
 
     v = load_some(x, i, count)       the numbers from x.ravel()[i] on; lanes beyond `count` are 0
     w = 2.0 * v - v / u              arithmetic on all lanes, between vectors, or a vector and a number
     store_some(out, i, w, count)     writes no more than `count` of them
 
 where x is C-contiguous and i a flat index, not checked against the bounds; `count` is what is left of a row, and may
-be more than a vector has.  `load` is for where a whole vector is sure to be.  A vector is 64 bytes: an AVX-512 register
-and a cache line; on other machines LLVM cuts it into the pieces that they have.  `lanes(x)` is how many numbers of
-x's dtype that is, known at compile time.
+be more than a vector has.  A vector is 64 bytes: an AVX-512 register and a cache line; on other machines LLVM cuts it
+into the pieces that they have.  `lanes(x)` is how many numbers of x's dtype that is, known at compile time.
 
 The arithmetic may contract a*b + c into one fused operation; nothing else is relaxed, and NaN stays NaN.
 """
@@ -118,16 +116,6 @@ def lanes(typing_context, array):
 
 
 @intrinsic
-def load(typing_context, array, index):
-    """The vector that starts at the flat index of a contiguous array."""
-
-    def lower(context, builder, sig, args):
-        return load_vector(context, builder, sig.return_type, array, *args)
-
-    return Vector(array.dtype)(array, types.intp), lower
-
-
-@intrinsic
 def splat(typing_context, like, number):
     """A vector of the same kind as the vector or array `like`, all lanes set to one number."""
     vector = like if isinstance(like, Vector) else Vector(like.dtype)
@@ -155,32 +143,31 @@ def total(typing_context, vector):
     return vector.dtype(vector), lower
 
 
-def _mask(builder, vector, count):
-    """Which lanes are below count."""
+def _masked(context, builder, name, array_type, array, index, count, value=None):
+    """LLVM's masked load or store of a vector: lanes that are masked out touch no memory; a load makes them zero."""
+    vector = Vector(array_type.dtype)
+    llvm_type = context.get_value_type(vector)
+    pointer = _pointer(context, builder, array_type, array, index, llvm_type)
+    align = ir.Constant(ir.IntType(32), vector.dtype.bitwidth // 8)
     numbers = ir.Constant(ir.VectorType(count.type, vector.count), list(range(vector.count)))
-    return builder.icmp_signed("<", numbers, _splat(builder, count, vector.count))
-
-
-def _masked(builder, name, vector, types_, result):
-    """LLVM's masked load or store for this kind of vector: lanes that are masked out touch no memory."""
-    suffix = f"v{vector.count}f{vector.dtype.bitwidth}.p0"
-    return get_or_insert_function(builder.module, ir.FunctionType(result, types_), f"llvm.masked.{name}.{suffix}")
+    mask = builder.icmp_signed("<", numbers, _splat(builder, count, vector.count))
+    if name == "load":
+        result, arguments = llvm_type, [pointer, align, mask, ir.Constant(llvm_type, None)]
+    else:
+        result, arguments = ir.VoidType(), [value, pointer, align, mask]
+    function_type = ir.FunctionType(result, [argument.type for argument in arguments])
+    full_name = f"llvm.masked.{name}.v{vector.count}f{vector.dtype.bitwidth}.p0"
+    return builder.call(get_or_insert_function(builder.module, function_type, full_name), arguments)
 
 
 @intrinsic
 def load_some(typing_context, array, index, count):
     """The first `count` numbers of a vector, which may be more than it has; the other lanes are zero."""
-    vector = Vector(array.dtype)
 
     def lower(context, builder, sig, args):
-        llvm_type, bits = context.get_value_type(vector), ir.VectorType(ir.IntType(1), vector.count)
-        pointer = _pointer(context, builder, array, args[0], args[1], llvm_type)
-        align = ir.Constant(ir.IntType(32), vector.dtype.bitwidth // 8)
-        arguments = [pointer, align, _mask(builder, vector, args[2]), ir.Constant(llvm_type, None)]
-        function = _masked(builder, "load", vector, [pointer.type, align.type, bits, llvm_type], llvm_type)
-        return builder.call(function, arguments)
+        return _masked(context, builder, "load", array, *args)
 
-    return vector(array, types.intp, types.intp), lower
+    return Vector(array.dtype)(array, types.intp, types.intp), lower
 
 
 @intrinsic
@@ -188,11 +175,8 @@ def store_some(typing_context, array, index, vector, count):
     """Write the first `count` lanes, or all if there are fewer."""
 
     def lower(context, builder, sig, args):
-        value, bits = args[2], ir.VectorType(ir.IntType(1), vector.count)
-        pointer = _pointer(context, builder, array, args[0], args[1], value.type)
-        align = ir.Constant(ir.IntType(32), vector.dtype.bitwidth // 8)
-        function = _masked(builder, "store", vector, [value.type, pointer.type, align.type, bits], ir.VoidType())
-        builder.call(function, [value, pointer, align, _mask(builder, vector, args[3])])
+        data, index, value, count = args
+        _masked(context, builder, "store", array, data, index, count, value)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector, types.intp), lower

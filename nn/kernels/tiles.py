@@ -1,10 +1,9 @@
 """Small square tiles of vectors, held in registers: load, transform on both sides, store.
 
-A tile of n x n pixels is a tuple of n*n vectors, one vector (`nn/kernels/simd.py`) being a run of channels of one
-pixel.  A matrix M turns it into M tile M^T.  The matrices are constants, so each transform is compiled to
-straight-line code that multiplies by no zero and no one, and shares what rows or columns have in common: where two
-rows differ only in the signs of some entries (the points +a and -a of Winograd's matrices do), as e + o and e - o,
-the sums e and o are computed once.  That takes B^T of F(4,3) from 22 operations to 13.
+A tile of n x n pixels is a tuple of n*n vectors (simd.py), each a run of channels of one pixel.  A matrix M turns it
+into M tile M^T.  The matrices are constants, so each transform is compiled to straight-line code that multiplies by no
+zero and no one.  Where two rows differ only in the signs of some entries, as e + o and e - o (the points +a and -a of
+Winograd's matrices), e and o are computed once: B^T takes 13 operations, not 22.
 """
 import numpy as np
 from numba.core import types
