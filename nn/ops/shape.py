@@ -1,7 +1,7 @@
 """Moving numbers about: reshape, transpose, broadcast, concat, split, stack, indexing.
 
-Each of these is y = P x with a matrix P of zeros and ones, so the gradient is P^T dy: every number goes back to where
-it came from, and numbers that came from the same place are added.  Results may be views of the input.
+Each is y = P x with a matrix P of zeros and ones, so the gradient is P^T dy: every number goes back to where it came
+from, and those from the same place are added.  Results may be views of the input.
 """
 from __future__ import annotations
 
@@ -77,34 +77,25 @@ def concat(tensors: Sequence, axis: int = 0) -> Tensor:
 
 
 class Split(Function, integers=True):
-    """(y_1, y_2, ...) = pieces of x along an axis;  dx = (dy_1, dy_2, ...) end to end."""
+    """(y_1, y_2, ...) = equal pieces of x along an axis;  dx = (dy_1, dy_2, ...) end to end."""
 
-    def forward(ctx, x, sizes, axis):
+    def forward(ctx, x, sections, axis):
         ctx.axis = axis
-        return tuple(np.split(x, np.cumsum(sizes)[:-1], axis))
+        return tuple(np.split(x, sections, axis))
 
     def backward(ctx, *grads):
         return np.concatenate(grads, ctx.axis)
 
 
-def split(x, sizes_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
-    """x cut along `axis`: into that many equal sections (a number), or into pieces of these sizes (a sequence).
+def split(x, sections: int, axis: int = 0) -> tuple[Tensor, ...]:
+    """x cut along `axis` into so many equal pieces; ValueError if its length is no multiple of that.
 
-    Raises ValueError if the pieces do not make up the whole axis.
-
-    >>> split(Tensor([1, 2, 3]), [1, 2])
-    (Tensor([1], shape=(1,), int64), Tensor([2, 3], shape=(2,), int64))
+    >>> split(Tensor([1, 2, 3, 4]), 2)
+    (Tensor([1, 2], shape=(2,), int64), Tensor([3, 4], shape=(2,), int64))
     """
-    length = x.shape[axis]
-    if np.ndim(sizes_or_sections) == 0:
-        if sizes_or_sections < 1 or length % sizes_or_sections:
-            raise ValueError(f"split() cannot cut axis {axis} of {x.shape} into {sizes_or_sections} equal sections")
-        sizes = [length // sizes_or_sections] * int(sizes_or_sections)
-    else:
-        sizes = list(sizes_or_sections)
-        if np.sum(sizes) != length:
-            raise ValueError(f"split() into sizes {sizes}, which do not add up to axis {axis} of shape {x.shape}")
-    return Split.apply(x, sizes=sizes, axis=axis)
+    if sections < 1 or x.shape[axis] % sections:
+        raise ValueError(f"split() cannot cut axis {axis} of {x.shape} into {sections} equal sections")
+    return Split.apply(x, sections=sections, axis=axis)
 
 
 def stack(tensors: Sequence, axis: int = 0) -> Tensor:

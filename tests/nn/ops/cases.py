@@ -124,13 +124,8 @@ def draw_concat(rng):
 
 
 def draw_split(rng):
-    before, after, sizes = lengths(rng, 1), lengths(rng, 1), list(lengths(rng, int(rng.integers(1, 4))))
-    return [normal(rng, *before, sum(sizes), *after)], {"sizes_or_sections": sizes, "axis": int(rng.choice([1, -2]))}
-
-
-def draw_split_sections(rng):
-    sections, (size,) = int(rng.integers(1, 5)), lengths(rng, 1)
-    return [normal(rng, 2, sections * size)], {"sizes_or_sections": sections, "axis": -1}
+    sections, (before, size, after) = int(rng.integers(1, 5)), lengths(rng, 3)
+    return [normal(rng, before, sections * size, after)], {"sections": sections, "axis": int(rng.choice([1, -2]))}
 
 
 def draw_stack(rng):
@@ -282,7 +277,6 @@ CASES = [
     case("broadcast_to", draw_broadcast_to),
     case("concat", draw_concat, lambda *tensors, axis: F.concat(tensors, axis)),
     case("split", draw_split),
-    case("split.sections", draw_split_sections),
     case("stack", draw_stack, lambda *tensors, axis: F.stack(tensors, axis)),
     case("getitem", draw_slices),
     case("getitem.integers", draw_integers),
