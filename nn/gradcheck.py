@@ -5,13 +5,12 @@ For y = f(x), a random direction v and a random cotangent u, both of these are t
     <u, f(x + h v) - f(x - h v)> / 2h   (numerically, only with forward)
     <backward(u), v>                    (with backward)
 
-One number of each tells right from wrong, whatever the sizes of x and y: a backward that is wrong anywhere gives
-another number for almost every u and v.  A cotangent of ones would not do: for softmax, J^T 1 = 0, and a backward that
-returns nothing but zeros would pass.  Only if the numbers differ is the whole Jacobian computed, to say where.
+A backward that is wrong anywhere gives another number for almost every u and v.  A cotangent of ones would not do: for
+softmax, J^T 1 = 0, and a backward that returns nothing but zeros would pass.  Only if the numbers differ is the whole
+Jacobian computed, to say where.
 
-Works in float64 with a fourth-order difference (Richardson's extrapolation of the two central ones with steps h and
-2h), whose error is near 1e-12, so that a tolerance of 1e-6 has a wide margin.  Inputs should be away from kinks and
-ties by more than 2h times the direction, which has entries of size about 1.
+Works in float64 with a fourth-order difference, whose error is near 1e-12, far below the tolerance of 1e-6.  Inputs
+should be away from kinks and ties by more than 2h times the direction, which has entries of size about 1.
 """
 from __future__ import annotations
 
@@ -43,20 +42,21 @@ def gradcheck(function: Callable, inputs: Sequence, rng: np.random.Generator, to
     True
     """
     probe = _Probe(function, inputs)
-    before = [value.copy() for value in probe.values]
-    y = probe.run(probe.values)
-    if not np.array_equal(y, probe.run(probe.values), equal_nan=True):
+    values = [leaf.data for leaf in probe.leaves]
+    before = [value.copy() for value in values]
+    y = probe.run()
+    if not np.array_equal(y, probe.run(), equal_nan=True):
         raise GradientError("the function gave two results for the same inputs; make its random numbers the same")
     u = rng.standard_normal(y.size)
     cotangents = probe.cut(u.copy())
     gradients = probe.pull_back(cotangents)
-    _check_untouched("input", probe.values, before)
+    _check_untouched("input", values, before)
     _check_untouched("incoming gradient", cotangents, probe.cut(u))
 
     worst = 0.0
     noise = 4 * np.finfo(np.float64).eps / STEP * (np.abs(u) @ np.abs(y))  # what rounding y adds to a derivative
     smallest = noise / tolerance + 1e-300  # below it, as far as we can tell, is 0
-    for i, value in enumerate(probe.values):
+    for i, value in enumerate(values):
         v = rng.standard_normal(value.shape)
         analytic = float(np.vdot(gradients[i], v))
         numeric = float(u @ probe.push_forward(i, v))
@@ -92,101 +92,86 @@ class _Pairing(Function):
 
 
 class _Probe:
-    """The function under test as a map from its float64 inputs, a list of arrays, to one vector of all its outputs."""
+    """The function under test as a map from its float64 inputs, the leaves, to one vector of all its outputs."""
 
     def __init__(self, function: Callable, inputs: Sequence):
-        self.function, self.inputs, self.places = function, list(inputs), []
-        for place, x in enumerate(self.inputs):
+        self.function, self.arguments, self.places = function, list(inputs), []
+        for place, x in enumerate(inputs):
             if isinstance(x, Tensor) and not x.requires_grad or not isinstance(x, Tensor | np.ndarray):
                 continue
             if x.dtype.kind == "f" and x.dtype != np.float64:
                 raise TypeError(f"gradcheck needs float64; input {place} is {x.dtype}. Convert it with .astype()")
             if x.dtype == np.float64:
                 self.places.append(place)
+                self.arguments[place] = x if isinstance(x, Tensor) else Tensor(x, requires_grad=True)
         if not self.places:
             raise TypeError("gradcheck was given no float64 array to check")
-        self.values = [x.data if isinstance(x, Tensor) else x for x in (self.inputs[i] for i in self.places)]
+        self.leaves = [self.arguments[place] for place in self.places]
 
-    def run(self, values: list[np.ndarray]) -> np.ndarray:
-        """The outputs at these values of the float64 inputs, one after another, (Y,)."""
-        with no_grad():
-            outputs = [y.data for y in self._call(values)[1]]
+    def outputs(self) -> tuple[Tensor, ...]:
+        outputs = self.function(*self.arguments)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    def run(self, i: int = 0, value: np.ndarray | None = None) -> np.ndarray:
+        """The outputs one after another, (Y,); with leaf i at this value, if one is given."""
+        leaf = self.leaves[i]
+        kept, leaf.data = leaf.data, leaf.data if value is None else np.asarray(value)
+        try:
+            with no_grad():
+                outputs = [y.data for y in self.outputs()]
+        finally:
+            leaf.data = kept
         self.shapes = [y.shape for y in outputs]
         return np.concatenate([y.ravel() for y in outputs])
 
     def cut(self, vector: np.ndarray) -> list[np.ndarray]:
         """A vector (Y,) as arrays in the shapes of the outputs: views."""
-        ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
-        return [piece.reshape(shape) for piece, shape in zip(np.split(vector, ends), self.shapes, strict=True)]
+        pieces = np.split(vector, np.cumsum([math.prod(shape) for shape in self.shapes])[:-1])
+        return [piece.reshape(shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
 
     def pull_back(self, cotangents: list[np.ndarray]) -> list[np.ndarray]:
-        """J^T u, by backward: the gradient of sum_k <cotangent k, output k> with respect to each input."""
-        leaves, outputs = self._call(self.values)
-        for leaf in leaves:
+        """J^T u, by backward: the gradient of sum_k <cotangent k, output k> with respect to each leaf."""
+        total = _Pairing.apply(*self.outputs(), cotangents=cotangents)
+        for leaf in self.leaves:
             leaf.grad = np.zeros_like(leaf.data)
-        total = _Pairing.apply(*outputs, cotangents=cotangents)
         if total.requires_grad:
             total.backward()
-        gradients = [leaf.grad for leaf in leaves]
-        for leaf in leaves:
+        gradients = [leaf.grad for leaf in self.leaves]
+        for leaf in self.leaves:
             leaf.grad = None
         return gradients
 
     def push_forward(self, i: int, direction: np.ndarray) -> np.ndarray:
-        """J_i v, by differences, (Y,): how fast each output changes as input i moves along `direction`."""
-
-        def outputs_at(value):
-            return self.run([*self.values[:i], value, *self.values[i + 1 :]])
-
-        return numerical_derivative(outputs_at, self.values[i], direction)
-
-    def _call(self, values: list[np.ndarray]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        """The leaves that hold these values, and the function's outputs; parameters get their own arrays back after."""
-        arguments = list(self.inputs)
-        borrowed = []
-        for place, value in zip(self.places, values, strict=True):
-            if isinstance(arguments[place], Tensor):
-                borrowed.append((arguments[place], arguments[place].data))
-                arguments[place].data = value
-            else:
-                arguments[place] = Tensor(value, requires_grad=True)
-        try:
-            outputs = self.function(*arguments)
-        finally:
-            for parameter, array in borrowed:
-                parameter.data = array
-        return [arguments[place] for place in self.places], outputs if isinstance(outputs, tuple) else (outputs,)
+        """J_i v, by differences, (Y,): how fast each output changes as leaf i moves along `direction`."""
+        return numerical_derivative(lambda value: self.run(i, value), self.leaves[i].data, direction)
 
 
 def _describe(probe: _Probe, i: int, tolerance: float, analytic: float, numeric: float) -> str:
-    """Where the gradient of input i is wrong: by both whole Jacobians, (outputs, inputs)."""
+    """Where the gradient of leaf i is wrong: by both whole Jacobians, (outputs, inputs)."""
 
     def units(count):  # the unit vectors, one at a time: all at once may not fit into memory
         return ((np.arange(count) == place).astype(float) for place in range(count))
 
-    x, count = probe.values[i], len(probe.run(probe.values))
-    numbers = np.stack([probe.push_forward(i, v.reshape(x.shape)) for v in units(x.size)], axis=1)  # (Y, x.size)
+    x, count = probe.leaves[i].data, len(probe.run())
+    true = np.stack([probe.push_forward(i, v.reshape(x.shape)) for v in units(x.size)], axis=1)  # (Y, x.size)
     ours = np.stack([probe.pull_back(probe.cut(u))[i].ravel() for u in units(count)])
-    first = 0
-    for k, shape in enumerate(probe.shapes):
-        rows = slice(first, first + math.prod(shape))
-        first = rows.stop
-        said, true = ours[rows], numbers[rows]
-        bound = tolerance * np.maximum(np.abs(said), np.abs(true)) + 1e-9 * (1 + np.abs(true).max(initial=0))
-        wrong = np.argwhere(~(np.abs(said - true) <= bound))
-        if len(wrong):
-            row, column = wrong[0]
-            a, b = said[row, column], true[row, column]
-            ratio = f"ratio {a / b:.6g}" if b else "no ratio"
-            return (
-                f"the gradient of output {k} at {_index(shape, row)} with respect to input {probe.places[i]} at "
-                f"{_index(x.shape, column)} is wrong: backward says {a:.9g}, numerical differentiation {b:.9g} "
-                f"({ratio}); {len(wrong)} of {said.size} entries of this Jacobian are wrong"
-            )
+    bound = tolerance * np.maximum(np.abs(ours), np.abs(true)) + 1e-9 * (1 + np.abs(true).max(initial=0))
+    wrong = np.argwhere(~(np.abs(ours - true) <= bound))
+    if not len(wrong):
+        return (
+            f"the gradient with respect to input {probe.places[i]} is right for gradients that arrive at one output "
+            f"entry alone, and wrong for a random one ({analytic:.9g} by backward, {numeric:.9g} by numerical "
+            "differentiation): backward is not linear in the gradient that it is given"
+        )
+    row, column = wrong[0]
+    a, b = ours[row, column], true[row, column]
+    marked = probe.cut(np.arange(count) == row)
+    k = next(k for k, mark in enumerate(marked) if mark.any())
+    ratio = f"ratio {a / b:.6g}" if b else "no ratio"
     return (
-        f"the gradient with respect to input {probe.places[i]} is right for gradients that arrive at one output entry "
-        f"alone, and wrong for a random one ({analytic:.9g} by backward, {numeric:.9g} by numerical differentiation): "
-        "backward is not linear in the gradient that it is given"
+        f"the gradient of output {k} at {_index(marked[k].shape, np.argmax(marked[k]))} with respect to input "
+        f"{probe.places[i]} at {_index(x.shape, column)} is wrong: backward says {a:.9g}, numerical differentiation "
+        f"{b:.9g} ({ratio}); {len(wrong)} of {ours.size} entries of the Jacobian are wrong"
     )
 
 
