@@ -151,12 +151,11 @@ def _winograd(x, weights, bias, padding, out):
     """out = Winograd convolution of x with transformed weights (n^2, in, out), a few images at a time."""
     channels, out_channels = weights.shape[1:]
     bias = np.zeros(out_channels, x.dtype) if bias is None else bias
-    for part, rows in _chunks(len(x), out.shape[1:3], channels, out_channels, x.itemsize):
-        inputs, input_planes = winograd.planes(rows, channels, x.dtype, "image planes")
-        outputs, output_planes = winograd.planes(rows, out_channels, x.dtype, "product planes")
-        winograd.gather(x[part], padding, winograd.padded(*out.shape[1:3], channels, 2, x.dtype), inputs)
-        np.matmul(input_planes, weights, out=output_planes)
-        winograd.scatter(outputs, bias, out[part])
+    for part in _chunks(len(x), out.shape[1:3], channels, out_channels, x.itemsize):
+        images = winograd.image_planes(x[part], padding, out.shape[1:3])
+        flat, products = winograd.planes(images.shape[1], out_channels, x.dtype, "product planes")
+        np.matmul(images, weights, out=products)
+        winograd.scatter(flat, bias, out[part])
 
 
 def _winograd_weight_gradient(x, grad, padding, out):
@@ -165,24 +164,19 @@ def _winograd_weight_gradient(x, grad, padding, out):
     size = grad.shape[1:3]
     total, total_planes = winograd.planes(channels, out_channels, x.dtype, "weight planes")
     _, term_planes = winograd.planes(channels, out_channels, x.dtype, "weight planes of a chunk")
-    for part, rows in _chunks(len(x), size, channels, out_channels, x.itemsize):
-        inputs, input_planes = winograd.planes(rows, channels, x.dtype, "image planes")
-        outputs, output_planes = winograd.planes(rows, out_channels, x.dtype, "product planes")
-        winograd.gather(x[part], padding, winograd.padded(*size, channels, 2, x.dtype), inputs)
-        winograd.gather_gradient(grad[part], 0, winograd.padded(*size, out_channels, 0, x.dtype), outputs)
-        np.matmul(input_planes.transpose(0, 2, 1), output_planes, out=term_planes if part.start else total_planes)
+    for part in _chunks(len(x), size, channels, out_channels, x.itemsize):
+        images, gradients = winograd.image_planes(x[part], padding, size), winograd.gradient_planes(grad[part])
+        np.matmul(images.transpose(0, 2, 1), gradients, out=term_planes if part.start else total_planes)
         if part.start:
             total_planes += term_planes
     winograd.weights_adjoint(total, out.reshape(9, -1), total_planes[0].size)
 
 
 def _chunks(images, size, channels, out_channels, itemsize):
-    """(slice of images, tiles in it) for every chunk: as even as can be, and no larger than the rules above allow."""
+    """The slice of images in each chunk: as even as can be, and no larger than the rules above allow."""
     tiles = winograd.tile_count(*size)
     bytes_per_tile = winograd.SIZE**2 * (channels + out_channels) * itemsize
     most = max(CHUNK_TILES, min(SMALL_PRODUCT // (channels * out_channels), CHUNK_BYTES // bytes_per_tile))
     per_chunk = -(-images // max(1, -(-images * tiles // most)))
     per_chunk = max(1, min(per_chunk, most // tiles))
-    for start in range(0, images, per_chunk):
-        stop = min(images, start + per_chunk)
-        yield slice(start, stop), (stop - start) * tiles
+    return [slice(start, min(images, start + per_chunk)) for start in range(0, images, per_chunk)]

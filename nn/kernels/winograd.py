@@ -88,13 +88,22 @@ def tile_count(height, width):
     return -(-height // M) * -(-width // M)
 
 
-def padded(height, width, channels, margin, dtype):
-    """Scratch that a kernel copies an image into, for an output of this size.
+def image_planes(x, padding, size):
+    """The patches of x (N, H, W, C) behind the tiles of an output of this size, transformed: (SIZE^2, N*tiles, C)."""
+    return _gathered(gather, x, padding, size, R - 1, "image planes")
 
-    margin: what a patch is larger than a tile: 2 for `gather`, 0 for `gather_gradient`
-    """
-    rows, columns = -(-height // M) * M, -(-width // M) * M
-    return scratch("padded", (rows + margin, columns + margin, channels), dtype)
+
+def gradient_planes(grad):
+    """The tiles of the output's gradient (N, H, W, C), transformed for the gradient of the weights."""
+    return _gathered(gather_gradient, grad, 0, grad.shape[1:3], 0, "product planes")
+
+
+def _gathered(run, x, padding, size, margin, role):
+    """margin: what a patch is larger than a tile."""
+    height, width = (-(-n // M) * M + margin for n in size)
+    flat, matrices = planes(len(x) * tile_count(*size), x.shape[3], x.dtype, role)
+    run(x, padding, scratch("padded", (height, width, x.shape[3]), x.dtype), flat)
+    return matrices
 
 
 def planes(rows, channels, dtype, role=None):
