@@ -87,24 +87,6 @@ _define_operator((operator.neg,), "fneg")
 # ---- memory -------------------------------------------------------------------------------------------------------
 
 
-def _pointer(context, builder, array_type, array, index, llvm_type):
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), llvm_type.as_pointer())
-
-
-def load_vector(context, builder, vector, array_type, array, index):
-    llvm_type = context.get_value_type(vector)
-    pointer = _pointer(context, builder, array_type, array, index, llvm_type)
-    loaded = builder.load(pointer, typ=llvm_type)
-    loaded.align = vector.dtype.bitwidth // 8
-    return loaded
-
-
-def store_vector(context, builder, value, array_type, array, index):
-    pointer = _pointer(context, builder, array_type, array, index, value.type)
-    builder.store(value, pointer, align=array_type.dtype.bitwidth // 8)
-
-
 @intrinsic
 def lanes(typing_context, array):
     """How many of the array's numbers make a vector."""
@@ -143,12 +125,14 @@ def total(typing_context, vector):
     return vector.dtype(vector), lower
 
 
-def _masked(context, builder, name, array_type, array, index, count, value=None):
-    """LLVM's masked load or store of a vector: lanes that are masked out touch no memory; a load makes them zero."""
+def masked(context, builder, name, array_type, array, index, count=None, value=None):
+    """LLVM's masked "load", or "store" of a value: lanes from `count` on, if given, touch no memory and are zero."""
     vector = Vector(array_type.dtype)
     llvm_type = context.get_value_type(vector)
-    pointer = _pointer(context, builder, array_type, array, index, llvm_type)
+    data = context.make_array(array_type)(context, builder, array).data
+    pointer = builder.bitcast(builder.gep(data, [index]), llvm_type.as_pointer())
     align = ir.Constant(ir.IntType(32), vector.dtype.bitwidth // 8)
+    count = index.type(vector.count) if count is None else count
     numbers = ir.Constant(ir.VectorType(count.type, vector.count), list(range(vector.count)))
     mask = builder.icmp_signed("<", numbers, _splat(builder, count, vector.count))
     if name == "load":
@@ -165,7 +149,7 @@ def load_some(typing_context, array, index, count):
     """The first `count` numbers of a vector, which may be more than it has; the other lanes are zero."""
 
     def lower(context, builder, sig, args):
-        return _masked(context, builder, "load", array, *args)
+        return masked(context, builder, "load", array, *args)
 
     return Vector(array.dtype)(array, types.intp, types.intp), lower
 
@@ -176,7 +160,7 @@ def store_some(typing_context, array, index, vector, count):
 
     def lower(context, builder, sig, args):
         data, index, value, count = args
-        _masked(context, builder, "store", array, data, index, count, value)
+        masked(context, builder, "store", array, data, index, count, value)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector, types.intp), lower

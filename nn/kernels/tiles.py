@@ -10,7 +10,7 @@ from numba.core import types
 from numba.core.cgutils import pack_array, unpack_tuple
 from numba.extending import intrinsic
 
-from nn.kernels.simd import Vector, constant_vector, load_vector, store_vector
+from nn.kernels.simd import Vector, constant_vector, masked
 from nn.kernels.winograd_matrices import MATRICES
 
 
@@ -27,7 +27,7 @@ def load_tile(typing_context, array, start, row_stride, column_stride, size):
             row = builder.add(start, builder.mul(row_stride, row_stride.type(i)))
             for j in range(n):
                 index = builder.add(row, builder.mul(column_stride, column_stride.type(j)))
-                tile.append(load_vector(context, builder, vector, array, data, index))
+                tile.append(masked(context, builder, "load", array, data, index))
         return pack_array(builder, tile)
 
     return types.UniTuple(vector, n * n)(array, types.intp, types.intp, types.intp, size), lower
@@ -47,7 +47,7 @@ def store_tile(typing_context, array, start, row_stride, column_stride, rows, co
                 for j in range(n):
                     with builder.if_then(builder.icmp_signed(">", columns, columns.type(j)), likely=True):
                         index = builder.add(row, builder.mul(column_stride, column_stride.type(j)))
-                        store_vector(context, builder, vectors[i * n + j], array, data, index)
+                        masked(context, builder, "store", array, data, index, value=vectors[i * n + j])
         return context.get_dummy_value()
 
     integers = (types.intp,) * 5
