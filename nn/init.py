@@ -1,35 +1,27 @@
 """Initial weights: large enough that the signal survives many layers, small enough that it does not explode.
 
-A unit that sums `fan_in` inputs of variance 1 with weights of variance v has variance fan_in * v; the initialisers
-choose v so that this stays 1, forwards (fan_in) or backwards (fan_out).  The last two axes of a shape are always
-(in, out); axes in front are those of a convolution kernel.  All return float32.
+A unit that sums `fan_in` inputs of variance 1 with weights of variance v has variance fan_in * v, which should stay 1.
+The last two axes of a shape are (in, out); axes in front are those of a convolution kernel.  All return float32.
 """
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager
 
 import numpy as np
 
-_left: ContextVar[list[int] | None] = ContextVar("numbers that may still be made", default=None)
+from nn import modes
 
 
-@contextmanager
-def at_most(numbers: int) -> Iterator[None]:
+def at_most(numbers: int) -> AbstractContextManager[None]:
     """Within it, initialisers make no more than so many numbers in all: a config may claim any size.
 
     The initialiser that would exceed it raises ValueError, and allocates nothing.
     """
-    outer = _left.get()
-    token = _left.set([numbers if outer is None else min(numbers, outer[0])])
-    try:
-        yield
-    finally:
-        _left.reset(token)
+    outer = modes.state.numbers_left
+    return modes.setting("numbers_left", [numbers if outer is None else min(numbers, outer[0])])
 
 
 def _count(shape: tuple[int, ...]) -> None:
-    left = _left.get()
+    left = modes.state.numbers_left
     if left is not None:
         left[0] -= math.prod(shape)
         if left[0] < 0:
@@ -63,8 +55,8 @@ def he(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """A random matrix (fan_in, out) with orthonormal columns, or rows if those are fewer (Saxe et al. 2014).
 
-    Lengths are kept exactly, so it suits layers that have to be invertible.  Uniform over all such matrices: the Q of
-    a Gaussian matrix, with the signs that QR leaves open fixed (Mezzadri 2007, section 5).
+    It keeps lengths, so it suits layers that have to be invertible.  Uniform over all such matrices: the Q of a
+    Gaussian matrix, with the signs that QR leaves open fixed (Mezzadri 2007, section 5).
     """
     _count(shape)
     fan_in, _ = fans(shape)

@@ -1,4 +1,4 @@
-"""What a thread is doing at the moment: recording a graph or not, where its gradients go, whether it checks results.
+"""What a thread is doing: whether it records a graph, where its gradients go, whether it checks results.
 
 Each thread has its own settings, so that two can differentiate the same parameters at once without a lock.
 """
@@ -12,18 +12,17 @@ import numpy as np
 
 
 class _ThreadState(threading.local):
-    """What a thread is doing at the moment; every thread starts with these values."""
-
     recording = True  # False inside no_grad()
     sink: dict[int, np.ndarray] | None = None  # where leaf gradients go inside gradients_into()
     check_finite = False  # True inside finite_checks()
+    numbers_left: list[int] | None = None  # what initialisers may still make inside init.at_most()
 
 
 state = _ThreadState()
 
 
 @contextmanager
-def _setting(name: str, value) -> Iterator[None]:
+def setting(name: str, value) -> Iterator[None]:
     previous = getattr(state, name)
     setattr(state, name, value)
     try:
@@ -42,16 +41,15 @@ def no_grad() -> AbstractContextManager[None]:
     >>> y.requires_grad
     False
     """
-    return _setting("recording", False)
+    return setting("recording", False)
 
 
 def gradients_into(sink: dict[int, np.ndarray]) -> AbstractContextManager[None]:
     """Send the gradients of leaves into `sink`, a mapping `id(leaf) -> array`, instead of `leaf.grad`.
 
     The arrays are added to.  A leaf that is not in the mapping counts as a constant, so nothing is computed for it.
-    Holds for the calling thread: several threads can differentiate the same parameters at once, each into its own.
     """
-    return _setting("sink", sink)
+    return setting("sink", sink)
 
 
 class NonFiniteError(FloatingPointError):
@@ -59,11 +57,8 @@ class NonFiniteError(FloatingPointError):
 
 
 def finite_checks() -> AbstractContextManager[None]:
-    """Look at the result of every op, forward and backward, and raise NonFiniteError at the first NaN or infinity.
-
-    Slow; used to replay a step that went wrong.
-    """
-    return _setting("check_finite", True)
+    """Raise NonFiniteError at the first NaN or infinity that an op returns.  Slow: to replay a step that went wrong."""
+    return setting("check_finite", True)
 
 
 def check_finite(arrays, where: str) -> None:
