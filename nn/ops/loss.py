@@ -97,9 +97,8 @@ def cross_entropy(logits, labels) -> Tensor:
     if labels.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy() needs integer labels; given dtype {labels.dtype}")
     if labels.size and not 0 <= labels.min() <= labels.max() < logits.shape[1]:
-        raise IndexError(
-            f"cross_entropy() has {logits.shape[1]} classes; given labels from {labels.min()} to {labels.max()}"
-        )
+        given = f"labels from {labels.min()} to {labels.max()}"
+        raise IndexError(f"cross_entropy() has {logits.shape[1]} classes; given {given}")
     return CrossEntropy.apply(logits, labels=labels)
 
 
@@ -136,7 +135,5 @@ def _by_example(x: np.ndarray) -> np.ndarray:
 
 def _same_shape(function: str, first_name: str, first, second_name: str, second) -> None:
     if first.shape != second.shape or not first.shape:
-        raise ValueError(
-            f"{function}() needs {first_name} and {second_name} of one shape (N, ...); "
-            f"given {first.shape} and {second.shape}"
-        )
+        names, given = f"{first_name} and {second_name}", f"given {first.shape} and {second.shape}"
+        raise ValueError(f"{function}() needs {names} of one shape (N, ...); {given}")

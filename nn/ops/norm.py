@@ -1,7 +1,7 @@
 """Normalisation: shift and scale to mean 0 and variance 1 over some axes, then y = gamma * xhat + beta per channel.
 
-They differ only in what is averaged: a group of channels of one image (GroupNorm), all features of one position
-(LayerNorm).  With xhat = (x - mean) / sigma, sigma = sqrt(var + eps) and g = gamma * dL/dy, both have
+GroupNorm averages over a group of channels of one image, LayerNorm over all features of one position.  With
+xhat = (x - mean) / sigma, sigma = sqrt(var + eps) and g = gamma * dL/dy, both have
     dL/dx = (g - mean(g) - xhat * mean(g * xhat)) / sigma,       the means over the axes that were normalised,
     dL/dgamma = sum of dL/dy * xhat,   dL/dbeta = sum of dL/dy,  the sums over all axes but the channels.
 """
@@ -18,12 +18,9 @@ EPS = 1e-5  # added to every variance, so that a flat input is not divided by 0
 
 
 class GroupNorm(Function):
-    """Normalise each image over each group of channels (Wu and He 2018)."""
+    """h = gamma * xhat + beta, normalised for each image and group of channels (Wu and He 2018); or SiLU of h."""
 
-    forward_kernel, backward_kernel = kernels.group_norm, kernels.group_norm_backward
-
-    @classmethod
-    def forward(cls, ctx, x, gamma, beta, modulation, groups):
+    def forward(ctx, x, gamma, beta, modulation, groups, silu):
         channels = x.shape[-1]
         if modulation is None:
             modulation = np.zeros((len(x), 2 * channels), x.dtype)
@@ -31,52 +28,43 @@ class GroupNorm(Function):
         pixels = x.reshape(len(x), math.prod(x.shape[1:-1]), channels)  # (N, P, C)
         constants, inverse_sigma = np.empty((len(x), 4, channels), x.dtype), np.empty((len(x), groups), x.dtype)
         out = np.empty_like(x)
+        run = kernels.group_norm_silu if silu else kernels.group_norm
         if x.size:
-            cls.forward_kernel(
-                pixels, gamma, beta, modulation, EPS, constants, inverse_sigma, out.reshape(pixels.shape)
-            )
+            run(pixels, gamma, beta, modulation, EPS, constants, inverse_sigma, out.reshape(pixels.shape))
+        ctx.silu = silu
         ctx.save(pixels, gamma, beta, constants, inverse_sigma)
         return out
 
-    @classmethod
-    def backward(cls, ctx, grad):
+    def backward(ctx, grad):
         pixels, gamma, *_ = ctx.saved
         dx, (dgamma, dbeta) = np.empty_like(grad, order="C"), np.zeros((2, len(gamma)), grad.dtype)
         dmodulation = np.zeros((len(pixels), 2 * len(gamma)), grad.dtype)
         grad = np.ascontiguousarray(grad).reshape(pixels.shape)
         per_channel = scratch("per channel", (4, len(gamma)), grad.dtype)
+        run = kernels.group_norm_silu_backward if ctx.silu else kernels.group_norm_backward
         if pixels.size:
-            cls.backward_kernel(*ctx.saved, grad, per_channel, dx.reshape(pixels.shape), dgamma, dbeta, dmodulation)
+            run(*ctx.saved, grad, per_channel, dx.reshape(pixels.shape), dgamma, dbeta, dmodulation)
         return dx, dgamma, dbeta, dmodulation
 
 
 def group_norm(x, gamma, beta, groups):
     """Normalise x (N, ..., C) over the positions and channels of each of `groups` groups; gamma, beta (C,)."""
     _check_groups("group_norm", x, gamma, beta, groups)
-    return GroupNorm.apply(x, gamma, beta, None, groups=groups)
-
-
-class GroupNormSilu(GroupNorm):
-    """SiLU of GroupNorm in one: y = h sigmoid(h), h = gamma * xhat + beta."""
-
-    forward_kernel, backward_kernel = kernels.group_norm_silu, kernels.group_norm_silu_backward
+    return GroupNorm.apply(x, gamma, beta, None, groups=groups, silu=False)
 
 
 def group_norm_silu(x, gamma, beta, groups, modulation=None):
     """silu(group_norm(x, ...)) in one pass; same arguments.
 
     modulation: (N, 2C), if given, scales and shifts the channels of each image first (Perez et al. 2018): with its
-        halves s and t, (1 + s) x + t is normalised in place of x.  What all channels of a group share of a scale or a
-        shift is thus normalised away.
+        halves s and t, (1 + s) x + t is normalised.  What all channels of a group share of it is normalised away.
     """
     _check_groups("group_norm_silu", x, gamma, beta, groups)
     expected = (len(x), 2 * x.shape[-1])
     if modulation is not None and tuple(modulation.shape) != expected:
-        raise ValueError(
-            f"group_norm_silu: the modulation must have shape {expected}, a scale and a shift for each channel of each "
-            f"image of x {x.shape}; given {modulation.shape}"
-        )
-    return GroupNormSilu.apply(x, gamma, beta, modulation, groups=groups)
+        given = f"given {modulation.shape}"
+        raise ValueError(f"group_norm_silu: the modulation must have shape {expected} for x {x.shape}; {given}")
+    return GroupNorm.apply(x, gamma, beta, modulation, groups=groups, silu=True)
 
 
 class LayerNorm(Function):
@@ -112,10 +100,8 @@ def layer_norm(x, gamma, beta):
 def _check(name, x, gamma, beta):
     channels = x.shape[-1]
     if tuple(gamma.shape) != (channels,) or tuple(beta.shape) != (channels,):
-        raise ValueError(
-            f"{name}: gamma and beta must have shape ({channels},), one entry a channel of x {x.shape}; "
-            f"given {gamma.shape} and {beta.shape}"
-        )
+        given = f"given {gamma.shape} and {beta.shape}"
+        raise ValueError(f"{name}: gamma and beta must have shape ({channels},) for x {x.shape}; {given}")
 
 
 def _check_groups(name, x, gamma, beta, groups):
