@@ -90,22 +90,15 @@ _define_operator((operator.neg,), "fneg")
 @intrinsic
 def lanes(typing_context, array):
     """How many of the array's numbers make a vector."""
-
-    def lower(context, builder, sig, args):
-        return context.get_constant(types.intp, Vector(array.dtype).count)
-
-    return types.intp(array), lower
+    count = Vector(array.dtype).count
+    return types.intp(array), lambda context, builder, sig, args: context.get_constant(types.intp, count)
 
 
 @intrinsic
 def splat(typing_context, like, number):
     """A vector of the same kind as the vector or array `like`, all lanes set to one number."""
     vector = like if isinstance(like, Vector) else Vector(like.dtype)
-
-    def lower(context, builder, sig, args):
-        return _splat(builder, args[1], vector.count)
-
-    return vector(like, vector.dtype), lower
+    return vector(like, vector.dtype), lambda context, builder, sig, args: _splat(builder, args[1], vector.count)
 
 
 @intrinsic
@@ -147,11 +140,8 @@ def masked(context, builder, name, array_type, array, index, count=None, value=N
 @intrinsic
 def load_some(typing_context, array, index, count):
     """The first `count` numbers of a vector, which may be more than it has; the other lanes are zero."""
-
-    def lower(context, builder, sig, args):
-        return masked(context, builder, "load", array, *args)
-
-    return Vector(array.dtype)(array, types.intp, types.intp), lower
+    loads = Vector(array.dtype)(array, types.intp, types.intp)
+    return loads, lambda context, builder, sig, args: masked(context, builder, "load", array, *args)
 
 
 @intrinsic

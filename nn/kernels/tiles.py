@@ -50,8 +50,7 @@ def store_tile(typing_context, array, start, row_stride, column_stride, rows, co
                         masked(context, builder, "store", array, data, index, value=vectors[i * n + j])
         return context.get_dummy_value()
 
-    integers = (types.intp,) * 5
-    return types.void(array, *integers, tile), lower
+    return types.void(array, *(types.intp,) * 5, tile), lower
 
 
 @intrinsic(prefer_literal=True)
