@@ -1,15 +1,14 @@
 """A crew of processes: this one and copies of it, made by fork, that work in step on memory they share.
 
-Why not threads alone?  Kernels release Python's lock, but the code between two kernels needs it, and a thread that
-finds it taken sleeps; on a virtual machine waking up takes some 0.1 ms, hundreds of times a step.  A step of
-the VAE was 1.2 times as fast on two threads as on one, and 1.87 times on two processes (docs/notebook.md).
+Kernels release Python's lock, but the code between two kernels needs it, and a thread that finds it taken sleeps and
+takes some 0.1 ms to wake up, hundreds of times a step.  A step of the VAE was 1.2 times as fast on two threads as on
+one, and 1.87 times on two processes (docs/notebook.md).
 
-A fork is a cheap copy: the child has every array, model and data set that its parent had, and the system copies a page
-only when one of the two writes to it.  What both must see belongs in `shared_zeros`.
+A fork is a cheap copy: the child has every array, model and data set of its parent, and the system copies a page only
+when one of the two writes to it.  What both must see belongs in `shared_zeros`.
 
 Only on Linux, and only from the main thread: a fork copies no other thread, but the locks that one held stay locked in
-the copy.  A progress bar's and BLAS's threads hold none that a member uses; a program that paints from several threads
-of its own at once would.
+the copy.  The threads of a progress bar and of BLAS hold none that a member uses; a program's own may.
 """
 from __future__ import annotations
 
@@ -38,14 +37,9 @@ STOPS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if ha
 PR_SET_PDEATHSIG = 1
 
 
-def usable() -> bool:
-    """Whether a crew may be hired here and now."""
-    return AVAILABLE and threading.current_thread() is threading.main_thread()
-
-
 def hire(work: Callable[[int, object], object], count: int) -> Crew | None:
     """A crew; None where one is not needed, may not be hired, or the system allows no more processes."""
-    if count < 2 or not usable():
+    if count < 2 or not AVAILABLE or threading.current_thread() is not threading.main_thread():
         return None
     try:
         return Crew(work, count)
@@ -103,9 +97,8 @@ class Crew:
                 replies.append(reply)
         except (EOFError, ConnectionError) as error:
             self.close()
-            raise ChildProcessError(
-                "a worker process has ended unexpectedly, perhaps for want of memory: a single thread needs less"
-            ) from error
+            ended = "a worker process has ended unexpectedly, perhaps for want of memory: a single thread needs less"
+            raise ChildProcessError(ended) from error
         except BaseException:
             self.close()
             raise

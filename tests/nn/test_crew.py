@@ -116,10 +116,12 @@ def test_a_signal_to_the_whole_group_is_for_the_parent_to_answer():
 
 def test_only_the_main_thread_hires():
     found = []
-    thread = threading.Thread(target=lambda: found.append(crew.usable()))
+    thread = threading.Thread(target=lambda: found.append(crew.hire(lambda index, request: index, 2)))
     thread.start()
     thread.join()
-    assert found == [False] and crew.usable()
+    assert found == [None]
+    with crew.hire(lambda index, request: index, 2) as team:
+        assert team.run() == [0, 1]
 
 
 def test_close_leaves_nobody_behind():
