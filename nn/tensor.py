@@ -1,14 +1,13 @@
 """Reverse-mode automatic differentiation: the whole of it.
 
-A computation is a chain of functions.  The chain rule says that the derivative of a number L with respect to any
-array in the chain is the derivative with respect to what came next, pulled back through one function:
+A computation is a chain of functions.  The derivative of a number L with respect to any array in it is the derivative
+with respect to what came next, pulled back through one function (the chain rule):
 
     y = f(x)    =>    dL/dx = J_f(x)^T dL/dy            (J_f: the Jacobian of f; dL/dy: the "cotangent" of y)
 
-No op ever builds its Jacobian; it only says what the product J^T g is.  So an op here is a `Function` with a pair of
-methods, `forward` (computes y) and `backward` (computes J^T g), both on plain NumPy arrays.  `Function.apply` runs
-the forward and leaves a node behind that remembers where its inputs came from; `Tensor.backward` walks these nodes
-from the loss to the leaves, each node once, after everything that used its output.
+No op builds its Jacobian.  An op is a `Function` with two methods on NumPy arrays: `forward` computes y, `backward` the
+product J^T g.  `Function.apply` runs the forward and leaves a node behind that remembers where its inputs came from;
+`Tensor.backward` walks these nodes from the loss to the leaves, each once, after everything that used its output.
 
 Source: Griewank and Walther 2008, "Evaluating Derivatives", chapter 3 (the reverse mode).
 """
@@ -33,8 +32,7 @@ class Tensor:
     grad           dL/d(data), an array of the same shape, filled in by `backward` on leaves; None before
     requires_grad  whether a gradient is wanted here, or flows through here
 
-    Operators and the methods that are ops (`+`, `@`, `[]`, `>`, `.sum()`, ...) are attached in `nn/ops/__init__.py`:
-    an op needs this class, so this file cannot import it.
+    Operators and methods that are ops (`+`, `@`, `[]`, `>`, `.sum()`, ...) are attached in `nn/ops/__init__.py`.
 
     >>> x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
     >>> loss = (x * x).sum()
@@ -89,22 +87,15 @@ class Tensor:
     def item(self) -> float:
         """The value of a tensor that holds one number, as Python's; ValueError if it holds more or none."""
         if self.size != 1:
-            raise ValueError(
-                f"a tensor of shape {self.shape} is not one number: for .item(), float(), if or a format reduce it "
-                "first (.sum(), .mean()), or take its array with .numpy()"
-            )
+            raise ValueError(f"a tensor of shape {self.shape} is not one number: reduce it by .sum(), or take .data")
         return self.data.item()
-
-    def numpy(self) -> np.ndarray:
-        """The array itself (no copy), without a graph."""
-        return self.data
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
 
     def __array_function__(self, function, types, arguments, options):
         name = function.__name__
-        raise TypeError(f"np.{name}() knows no Tensors: use nn.functional, or give it the array, x.numpy()")
+        raise TypeError(f"np.{name}() knows no Tensors: use nn.functional, or give it the array, x.data")
 
     def __float__(self) -> float:
         return float(self.item())
@@ -136,14 +127,12 @@ class Tensor:
         """
         if not self.requires_grad:
             raise RuntimeError("backward() on a tensor that depends on no tensor with requires_grad=True")
-        if grad is None:
-            if self.size != 1:
-                raise ValueError(
-                    f"backward() without a gradient needs a single number, but this tensor has shape {self.shape}; "
-                    "reduce it first (for instance with .sum()) or pass the gradient of the loss with respect to it"
-                )
-            grad = np.ones_like(self.data)
-        grad = np.asarray(grad, dtype=self.dtype)
+        if grad is None and self.size != 1:
+            raise ValueError(
+                f"backward() without a gradient needs a single number, but this tensor has shape {self.shape}; "
+                "reduce it first (for instance with .sum()) or pass the gradient of the loss with respect to it"
+            )
+        grad = np.ones_like(self.data) if grad is None else np.asarray(grad, dtype=self.dtype)
         if grad.shape != self.shape:
             raise ValueError(f"backward() was given a gradient of shape {grad.shape}; the tensor's is {self.shape}")
         if self.node is None:
@@ -177,16 +166,15 @@ class Parameter(Tensor):
 
 
 class Function:
-    """A differentiable function; an instance is one use of it, a node of the graph, passed to both methods as `ctx`.
+    """A differentiable function; an instance is one use of it, a node of the graph.
 
     A subclass defines two methods on NumPy arrays, in which the instance is called `ctx`:
         forward(ctx, *inputs, **options) -> array, or a tuple of arrays
         backward(ctx, *grads) -> one gradient per input (None where none flows), a lone one without a tuple
     An input is what a gradient could flow to; all else, such as labels, is an option.  Integers become floats before
-    they reach `forward`, unless the class is defined by `class Name(Function, integers=True)`: of integers, sums,
-    products and moves make integers.
-    Neither method changes its arguments.  `backward` may return gradients that still have the shape of the output where
-    an input was broadcast, and may return the same array twice: the engine sums and copies where it has to.
+    they reach `forward`, unless the class says `integers=True`: of integers, sums, products and moves make integers.
+    Neither method changes its arguments.  Where an input was broadcast, `backward` may return a gradient of the shape
+    of the output, and it may return one array twice: the engine sums and copies where it has to.
 
     >>> class Cube(Function):
     ...     def forward(ctx, x):
@@ -273,8 +261,8 @@ class Function:
 def topological_order(node: Function) -> list[Function]:
     """Every node that `node` depends on, and itself, each after all of its own inputs.
 
-    Depth-first with a stack of its own, so that a chain of 10,000 functions does not exhaust Python's.  The first
-    time that a node is popped it goes back below its inputs; when it comes up again they are all in the order.
+    Depth-first with a stack of its own, so that a chain of 10,000 functions does not exhaust Python's.  A node that is
+    popped for the first time goes back below its inputs; when it comes up again they are all in the order.
     """
     order: list[Function] = []
     seen: set[Function] = set()
@@ -311,9 +299,8 @@ def _check_broadcast(node: Function, position: int, given: tuple[int, ...], shap
         fits = False
     if not fits:
         raise ValueError(
-            f"{type(node).__name__}.backward returned a gradient of shape {given} for input {position} "
-            f"(of {len(node.inputs)}, counted from 0), which has shape {shape}; a gradient has that shape, or one "
-            "to which the input broadcasts"
+            f"{type(node).__name__}.backward returned a gradient of shape {given} for input {position} (counted from "
+            f"0), which has shape {shape}; a gradient has that shape, or one to which the input broadcasts"
         )
 
 
@@ -380,7 +367,6 @@ def _rank(value) -> int:
 def _parents(node: Function) -> list[Function]:
     if node.inputs is None:
         raise RuntimeError(
-            "backward() through a graph that an earlier backward() has freed; compute the loss again, "
-            "or add the losses up and call backward() once"
+            "backward() through a graph that an earlier one has freed; compute the loss again, or add losses up first"
         )
     return [t.node for t, need in zip(node.inputs, node.needs, strict=True) if need and t.node is not None]

@@ -1,6 +1,6 @@
 """Convolution and its transpose, on images (N, H, W, C) with weights (kh, kw, in, out).
 
-The two are one linear map and its adjoint.  With y = A(w) x for a convolution,
+With y = A(w) x for a convolution,
     dL/dx = A(w)^T dL/dy,         which is a transposed convolution, and
     dL/dw = (patches of x)^T dL/dy.
 A transposed convolution is y = A(w)^T x with the channels of w exchanged, so its gradient with respect to x is an
@@ -38,7 +38,7 @@ def conv2d(x, w, b=None, stride=1, padding=0):
 
     >>> import numpy as np
     >>> image, edge = np.array([0.0, 0, 5, 5]).reshape(1, 1, 4, 1), np.array([-1.0, 1]).reshape(1, 2, 1, 1)
-    >>> conv2d(image, edge).numpy().ravel()
+    >>> conv2d(image, edge).data.ravel()
     array([0., 5., 0.])
     """
     _check("conv2d", x, w, b, stride, padding)
