@@ -23,9 +23,9 @@ VARIABLE, MARK = "NUMBA_CACHE_DIR", "INKLING_NUMBA_CACHE_DIR"
 def choose(key: str) -> None:
     """Point Numba at the folder for `key`, unless the user has pointed it elsewhere.
 
-    A child process inherits the variable; it knows from the mark that Inkling had set it, and chooses anew by its own
-    sources.  Where the user's cache folder cannot be used (read-only, full, no home), a temporary one serves.  Where
-    that cannot be made either, Numba gets a name under which nothing can be kept, and compiles anew (`kernels/cache`).
+    A child process inherits the variable; the mark tells it that Inkling had set it, and it chooses by its own sources.
+    Where the user's cache folder cannot be used (read-only, full, no home), a temporary one serves.  Where that cannot
+    be made either, Numba gets a name under which nothing can be kept, and compiles anew (`kernels/cache`).
     """
     if os.environ.get(VARIABLE) and os.environ[VARIABLE] != os.environ.get(MARK):
         return

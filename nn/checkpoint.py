@@ -1,8 +1,8 @@
 """Named arrays and metadata in one file, written whole or not at all, and checked when read.
 
-A checkpoint is an `.npz`: an uncompressed zip of `.npy` members (so `np.load` opens it too) and one `inkling.json` with
-the format's version and the metadata. Nothing in it can run code: no pickle, no object arrays, no compression. The
-reader allocates memory only after it has checked the sizes that the file claims against its real size.
+A checkpoint is an `.npz`: an uncompressed zip of `.npy` members, which `np.load` opens too, and one `inkling.json` with
+the format's version and the metadata. Nothing in it can run code: no pickle, no object arrays. The reader allocates
+memory only after it has checked the sizes that the file claims against its real size.
 """
 from __future__ import annotations
 
@@ -104,10 +104,7 @@ def lock(folder: str | os.PathLike) -> Iterator[None]:
 
 def _require_finite(name: str, array: np.ndarray) -> None:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise CheckpointError(
-            f"The array {name!r} holds NaN or infinity, which no training can go on from and no picture be painted "
-            "with: use an earlier copy, or train again."
-        )
+        raise CheckpointError(f"The array {name!r} holds NaN or infinity: use an earlier copy, or train again.")
 
 
 # ---- writing
@@ -196,8 +193,8 @@ def _read_meta(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) ->
         raise CheckpointError("not an Inkling checkpoint: its metadata names no format.")
     if document["format"] != FORMAT:
         raise CheckpointError(
-            f"the checkpoint has format {document['format']!r:.20}, this Inkling reads {FORMAT}. It was written by "
-            "another version: use that one, or train again in another folder (or remove this one)."
+            f"the checkpoint has format {document['format']!r:.20}, this Inkling reads {FORMAT}: use the version that "
+            "wrote it, or train again in another folder."
         )
     names, meta = document.get("arrays"), document.get("meta")
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or not isinstance(meta, dict):

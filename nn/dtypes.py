@@ -1,8 +1,7 @@
 """What an op computes in: float32 or float64, the same for all of its inputs.
 
-As with Python's numbers in NumPy, what is firm decides and what is loose follows: a number of NumPy's, an array without
-axes or a list takes the dtype of the tensors and arrays beside it, and integers become floats beside floats.  So one
-`np.int64(2)` or `np.float64(0.5)` does not turn a float32 network into float64.
+A number, an array without axes or a list takes the dtype of the tensors and arrays beside it, and integers become
+floats beside floats.  So one `np.int64(2)` or `np.float64(0.5)` does not turn a float32 network into float64.
 """
 from __future__ import annotations
 

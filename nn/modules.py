@@ -1,8 +1,7 @@
 """Layers: a parameter or two, and the op that uses them.
 
-A `Module` is an object whose attributes are parameters, other modules, or lists of modules.  Its parameters are
-found by walking those attributes in the order in which the constructor set them, so the order never changes.
-Calling the module runs its forward pass.  Every constructor that draws weights takes the `rng` to draw them from.
+The attributes of a `Module` are parameters, other modules, or lists of modules, and are walked in the order in which
+the constructor set them.  Calling a module runs its forward pass.  A constructor that draws weights takes the `rng`.
 """
 from __future__ import annotations
 
@@ -145,10 +144,7 @@ class GroupNorm(Module):
 
 
 class GroupNormSiLU(GroupNorm):
-    """GroupNorm followed by SiLU, as one op: half the trips through memory.
-
-    modulation (N, 2C), if given, scales and shifts each image's channels before: see `F.group_norm_silu`.
-    """
+    """GroupNorm followed by SiLU, in one pass; modulation (N, 2C): see `F.group_norm_silu`."""
 
     def __call__(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
         return F.group_norm_silu(x, self.gamma, self.beta, self.groups, modulation=modulation)

@@ -1,19 +1,18 @@
 """Muon: for weights that are matrices, momentum whose steps are made orthogonal.
 
-The gradient of a weight matrix (inputs x outputs) has a few large singular values; the rest are tiny.  Adam, which
-scales each number alone, does not see that, and the weights hardly move in the many directions of small ones.  Muon
-(Jordan et al. 2024) takes the velocity M = U S V^T and steps along U V^T, the nearest matrix with orthogonal rows or
-columns: every direction moves by the same amount.  It is steepest descent where the length of a step is measured by
-how far it can move any output, the spectral norm (Bernstein and Newhouse 2024).
+The gradient of a weight matrix (inputs x outputs) has a few large singular values; the rest are tiny, and under Adam,
+which scales each number alone, the weights hardly move in their directions.  Muon (Jordan et al. 2024) takes the
+velocity M = U S V^T and steps along U V^T, the nearest matrix with orthogonal rows or columns: every direction moves by
+the same amount.  It is steepest descent in the spectral norm (Bernstein and Newhouse 2024).
 
     M <- momentum M + (1 - momentum) G                       G: the gradient
     D  = polar(momentum M + (1 - momentum) G)                Nesterov's look ahead; polar(U S V^T) = U V^T
     W <- W - rate (0.2 sqrt(max(rows, columns)) D + weight_decay W)
 
 The factor makes the numbers of a step about as large as AdamW's are (Liu et al. 2025), so that one rate serves both:
-AdamW updates what has a single axis, a bias or the scale of a norm; Muon all else, also the first and the last layer
-and the table of words, which the method's author leaves to AdamW.  With equal steps, batches and
-networks Muon brought the loss of our diffusion model as low in 600 steps as AdamW in 1,200 (`docs/what-helped.md`).
+AdamW updates what has a single axis, Muon all else, also the first and the last layer and the table of words, which the
+method's author leaves to AdamW.  Muon brought the loss of our diffusion model as low in 600 steps as AdamW in 1,200
+(`docs/what-helped.md`).
 """
 from __future__ import annotations
 
@@ -45,10 +44,9 @@ def polar(matrix: np.ndarray) -> np.ndarray:
     With r = (sum s^4)^(1/4): singular values s >= 0.002 r come out in [0.68, 1.32]; smaller s as about 350 s/r.
 
     An odd polynomial of a matrix, a X + b (X X^T) X + c (X X^T)^2 X, applies that polynomial to the singular values
-    and leaves the vectors as they are.  So, without any decomposition, polynomials that bring every s in (0, 1] closer
-    to 1 are applied one after another (Newton and Schulz; Higham 2008, chapter 8).  All rounds work on the smaller Gram
-    matrix, X X^T or, for a tall X, X^T X, of shape (k, k) with k = min(m, n), and keep the product P of their factors;
-    so the large matrix is multiplied twice, not eight times.
+    and leaves the vectors as they are.  Polynomials that bring every s in (0, 1] closer to 1 are applied one after
+    another (Newton and Schulz; Higham 2008, chapter 8).  All rounds work on the smaller Gram matrix, X X^T or, for a
+    tall X, X^T X, and keep the product P of their factors; so the large matrix is multiplied twice, not eight times.
     """
     scalar = matrix.dtype.type
     largest = np.abs(matrix).max()
@@ -85,7 +83,6 @@ class Muon:
 
     matrices: (slice of `values`, rows, columns) of each matrix, as `FlatParameters.matrices` has them
     ema: the moving average of all values, updated in the same pass
-    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
 
     def __init__(
@@ -118,9 +115,7 @@ class Muon:
             share(numbers)
         self.vectors.step(gradient[len(self.values) :], rate, scale)  # last, because it counts the average's updates
 
-    def move(
-        self, gradient: np.ndarray, numbers: tuple[float, float, float], index: int = 0, workers: int = 1
-    ) -> None:
+    def move(self, gradient: np.ndarray, numbers: tuple, index: int = 0, workers: int = 1) -> None:
         """The step of all matrices, or of those that worker `index` has to do, one after the other while in the cache.
 
         numbers: the rate, the scale, and the share of the new weights in their average

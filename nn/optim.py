@@ -1,8 +1,8 @@
 """Optimisers, in order of increasing complexity, and what surrounds a step: clipping, schedules, averaging.
 
-Parameters live in one flat array (`nn.parallel.FlatParameters`), so an optimiser is a formula on vectors.
-Each has `step(gradient, rate, scale=1)`, where `scale` multiplies the gradient (see `clip_scale`), and keeps what it
-remembers between steps in `state()`, a dict of arrays, for checkpoints.
+Parameters live in one flat array (`nn.parallel.FlatParameters`), so an optimiser is a formula on vectors.  Each has
+`step(gradient, rate, scale=1)`, where `scale` multiplies the gradient (see `clip_scale`), and `state()`, a dict of the
+arrays that it keeps between steps, for checkpoints.
 """
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ class Momentum:
 class Adam:
     """m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  w <- w - rate * m^ / (sqrt(v^) + eps)
 
-    with m^ = m / (1 - b1^t) and v^ = v / (1 - b2^t), which undo that both start from zero
-    (Kingma and Ba 2015, algorithm 1).
+    with m^ = m / (1 - b1^t), v^ = v / (1 - b2^t), since both start from zero (Kingma and Ba 2015, algorithm 1).
     """
 
     def __init__(self, values: np.ndarray, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8):

@@ -1,13 +1,11 @@
 """Data parallelism, with bits that do not depend on how many threads there are.
 
-The batch is cut into shards small enough for the cache.  Shards are dealt to a fixed number of lanes: shard
-i goes to lane i mod LANES.  A lane owns a gradient buffer and works through its shards in order, each forward
-and backward; a worker takes one whole lane at a time.  At the end the lanes' buffers are added in lane order, each
-worker a part of every buffer.  So every sum is taken in the same order whatever the workers do, and no kernel needs to
-know that they exist.
+The batch is cut into shards, whose activations fit into the cache of the core that works on them.  Shard i goes to lane
+i mod LANES.  A lane owns a gradient buffer and works through its shards in order, each forward and backward; a worker
+takes one whole lane at a time.  At the end the lanes' buffers are added in lane order, each worker a part of every
+buffer.  So every sum is taken in the same order whatever the workers do, and no kernel needs to know that they exist.
 
-A worker is a thread, or, where it pays and the system allows it, a process (`nn/crew.py`).  This scales because a
-shard's activations never leave the cache of the core that works on it.
+A worker is a thread, or, where it pays and the system allows it, a process (`nn/crew.py`).
 """
 from __future__ import annotations
 
@@ -63,9 +61,8 @@ class FlatParameters:
     """Parameters side by side in one flat array, so that an optimiser is a formula on vectors.
 
     Those with two axes or more come first: `matrices` lists them as (slice of the array, inputs, outputs), the kernel
-    of a convolution (k, k, in, out) as a matrix of k k in inputs.  After construction every `parameter.data` is a view
-    into `values`.  `gradient` is what `add_up` last summed from `lanes` (LANES, size), the buffers that `work_lane`
-    fills.
+    of a convolution (k, k, in, out) as a matrix of k k in inputs.  Every `parameter.data` becomes a view into `values`.
+    `gradient` is what `add_up` last summed from `lanes` (LANES, size), the buffers that `work_lane` fills.
     """
 
     ALIGN = 16  # numbers, 64 bytes of float32: each parameter starts on a cache line of its own
@@ -90,9 +87,7 @@ class FlatParameters:
             view[...] = parameter.data
             parameter.data = view
         self.lanes = shared_zeros((LANES, size), dtype)
-        self._sinks = [
-            {id(p): view for p, view in zip(parameters, self.views(lane), strict=True)} for lane in self.lanes
-        ]
+        self._sinks = [dict(zip(map(id, parameters), self.views(lane), strict=True)) for lane in self.lanes]
 
     def views(self, flat: np.ndarray) -> list[np.ndarray]:
         """The part of an array laid out like `values` that belongs to each parameter, in its shape."""
@@ -140,10 +135,9 @@ class Threads:
                 self._pool.submit(begin.wait)  # no thread is idle, so each takes a new one
         except RuntimeError as error:
             self._pool.shutdown(wait=False)
-            self._pool = None
             refused = f"the system allows no {self.count} threads ({error}); one does it all"
             warnings.warn(refused, RuntimeWarning, stacklevel=3)
-            self.count = 1
+            self.count, self._pool = 1, None
         finally:
             begin.set()
 
@@ -170,8 +164,8 @@ def map_shards(
 
     The slices, of `most` examples or fewer (`even_shards`), depend on `count` and the cores that there are, not on how
     many are used.  Without `threads`: as many as `default_threads()`.
-    processes: use processes instead (see `nn/crew.py`) where the system has them.  Starting them takes some 50 ms, so
-    this is for work of seconds; `function` must then do nothing but return its result.
+    processes: instead, where the system has them (`nn/crew.py`); for work of seconds, since starting them takes some
+        50 ms, by a `function` that does nothing but return its result
     Raises ValueError if there are no examples, since the shape of the result is then unknown.
     """
     if count < 1:

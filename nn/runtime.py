@@ -1,17 +1,17 @@
 """Prepares the process for fast NumPy and Numba; runs before NumPy is first imported, with the standard library alone.
 
-Four things that no array code can choose later, each measured:
+Four things that no array code can choose later:
 
 - the BLAS kernels: on AMD processors with AVX-512 some versions of OpenBLAS pick their AVX2 kernels, at little more
-  than half the speed. OpenBLAS itself is asked what it would pick (`_probe_openblas`), and told otherwise if need be;
-- one BLAS thread: the batch is what runs in parallel (see `parallel.py`), and two thread pools fight over the cores;
-- the allocator: by default glibc may give every large array fresh pages from the system and take them back at once,
-  which costs more than the arithmetic on them; it is told to keep them;
-- Numba's cache: in a folder private to the user, named by a hash of all sources in `nn/kernels`, since Numba notices
-  only edits of the file that a kernel stands in, not of one that its helpers come from. So compiled code elsewhere
-  takes its helpers from its own file, or from there.
+  than half the speed. OpenBLAS is asked what it would pick (`_probe_openblas`), and told otherwise if need be;
+- one BLAS thread: the batch is what runs in parallel (`parallel.py`), and two thread pools fight over the cores;
+- the allocator: glibc may take every large array from the system and give it back at once, which costs more than the
+  arithmetic on it; it is told to keep the memory;
+- Numba's cache: in a folder private to the user, named by a hash of all sources in `nn/kernels`, since Numba notices no
+  edit of a file that a kernel's helpers come from. So compiled code elsewhere takes its helpers from there, or has them
+  in its own file.
 
-Nothing that the user has set in the environment is ever overridden.
+What the user has set in the environment is never overridden.
 """
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -193,9 +194,8 @@ def _cpu_field(name: str) -> str | None:
 def _keep_memory() -> None:
     """Let glibc reuse the memory of large arrays: take them from the heap, and do not return its top to the system.
 
-    Two threads making and freeing the arrays of a training step ran 3 to 8 times as fast over 360 steps each, where
-    glibc's defaults slow down with time. One arena, so that what one thread freed another can reuse: resident memory
-    stayed at 83 MB, and crept from 80 to 129 MB with an arena a thread. Elsewhere than on glibc nothing is changed.
+    Two threads making and freeing the arrays of 360 training steps ran 3 to 8 times as fast. One arena, so that what
+    one thread freed another can reuse: resident memory stayed at 83 MB; with one a thread it crept from 80 to 129 MB.
     """
     try:
         if not os.confstr("CS_GNU_LIBC_VERSION"):
@@ -223,10 +223,8 @@ def _numba_key() -> str:
     """A hash of all that compiled kernels depend on: their sources, Numba, Python, processor."""
     parts = [platform.python_version(), sys.implementation.cache_tag, platform.machine()]
     parts += [_cpu_field(name) or "" for name in ("vendor_id", "cpu family", "model", "stepping", "flags")]
-    numba = importlib.util.find_spec("numba")
-    if numba is not None and numba.origin:
-        version = Path(numba.origin).with_name("_version.py")
-        parts.append(version.read_text(errors="replace") if version.is_file() else numba.origin)
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        parts.append(importlib.metadata.version("numba"))
     for path in sorted(KERNELS.rglob("*.py")):
         parts += [str(path.relative_to(KERNELS)), path.read_text(encoding="utf-8", errors="replace")]
     return _hash(*parts)

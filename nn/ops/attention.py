@@ -1,7 +1,4 @@
-"""Attention: every position looks at every other and takes a weighted mean of what it finds there.
-
-Source: Vaswani et al. 2017, "Attention is all you need", eq. 1.
-"""
+"""Attention: every position takes a weighted mean over all positions (Vaswani et al. 2017, eq. 1)."""
 from __future__ import annotations
 
 import numpy as np
@@ -17,8 +14,8 @@ class ScaledDotProductAttention(Function):
     dS = P * (dP - the row sums of P * dP),  and these row sums are those of dY * Y
     dQ = dS K / sqrt(d),  dK = dS^T Q / sqrt(d)
 
-    P = E / t with E = exp(S - its row maximum) and t the row sums of E.  P itself, of (T, T), is never formed: every
-    division by t is done on an array of (T, d), before or after a product.
+    P = E / t with E = exp(S - its row maximum) and t the row sums of E.  P itself, of (T, T), is never formed: each
+    division by t is of an array of (T, d), before or after a product.
     """
 
     def forward(ctx, q, k, v):

@@ -120,7 +120,7 @@ def test_a_gradient_of_another_shape_is_refused(given):
             return grad, np.ones(given)
 
     y = Wrong.apply(leaf(2, 3), leaf(2, 3))
-    with pytest.raises(ValueError, match=r"Wrong.backward returned a gradient of shape .* for input 1 \(of 2"):
+    with pytest.raises(ValueError, match=r"Wrong.backward returned a gradient of shape .* for input 1 \(counted"):
         y.backward(np.ones((2, 3)))
 
 
