@@ -14,6 +14,9 @@ import numpy as np
 from nn.crew import shared_zeros
 from nn.kernels import flat
 
+Betas = tuple[float, float]
+BETAS = (0.9, 0.999)
+
 
 class Momentum:
     """u <- momentum * u + g;  w <- w - rate * u   (Polyak 1964)"""
@@ -37,7 +40,7 @@ class Adam:
     with m^ = m / (1 - b1^t), v^ = v / (1 - b2^t), since both start from zero (Kingma and Ba 2015, algorithm 1).
     """
 
-    def __init__(self, values: np.ndarray, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8):
+    def __init__(self, values: np.ndarray, betas: Betas = BETAS, epsilon: float = 1e-8):
         self.values, self.betas, self.epsilon = values, betas, epsilon
         self.m = np.zeros_like(values)
         self.v = np.zeros_like(values)
@@ -105,15 +108,8 @@ class AdamW(Adam):
     array([ 0.9, -0.9])
     """
 
-    def __init__(
-        self,
-        values: np.ndarray,
-        betas: tuple[float, float] = (0.9, 0.999),
-        epsilon: float = 1e-8,
-        weight_decay: float = 0.0,
-        ema: EMA | None = None,
-    ):
-        super().__init__(values, betas, epsilon)
+    def __init__(self, values: np.ndarray, betas: Betas = BETAS, weight_decay: float = 0.0, ema: EMA | None = None):
+        super().__init__(values, betas)
         self.weight_decay, self.ema = weight_decay, ema
 
     def step(self, gradient: np.ndarray, rate: float, scale: float = 1.0) -> None:

@@ -46,7 +46,8 @@ def adam_by_hand(grads, rate, b1, b2, eps, decay):
 def test_adam_and_adamw(decay):
     """Catches: no bias correction, epsilon inside the root, decay mixed into the gradient, t counted from 0."""
     grads = vectors(6, 5, np.float64)
-    optimisers = [optim.AdamW(np.ones(5), (0.8, 0.9), 1e-2, decay)]
+    optimisers = [optim.AdamW(np.ones(5), (0.8, 0.9), decay)]
+    optimisers[0].epsilon = 1e-2
     if decay == 0:
         optimisers.append(optim.Adam(np.ones(5), (0.8, 0.9), 1e-2))
     for optimiser in optimisers:
