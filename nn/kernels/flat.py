@@ -1,7 +1,6 @@
-"""Passes over all parameters at once, laid out in one flat array.
+"""Passes over all parameters at once, in one flat array.
 
-An optimiser step costs what its traffic with memory costs.  In NumPy it is a dozen array operations, each a trip
-through memory; these kernels make one trip.
+A step in NumPy is a dozen array operations, each a trip through memory, which is what it costs; these make one trip.
 """
 import math
 
@@ -42,10 +41,7 @@ def adamw_update(
 
 @kernel
 def nesterov_update(gradient, velocity, ahead, scale, momentum):
-    """velocity <- momentum velocity + (1 - momentum) scale gradient, and `ahead` the same once more from there.
-
-    All arrays of shape (size,); `ahead`, Nesterov's look ahead, is written, not read.
-    """
+    """velocity <- momentum velocity + (1 - momentum) scale gradient; `ahead`: the same from there; all (size,)."""
     rest = velocity.dtype.type(1) - momentum
     for i in range(velocity.size):
         push = rest * scale * gradient[i]

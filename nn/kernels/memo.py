@@ -11,10 +11,7 @@ import numpy as np
 
 
 class Memo:
-    """Results by the place and shape of the weights; the oldest are dropped once all take more than `limit` bytes.
-
-    Threads may share it: two that miss at once both compute the same result.
-    """
+    """Results by the place and shape of the weights, at most `limit` bytes: the oldest go.  Threads may share it."""
 
     def __init__(self, limit: int):
         self.limit = limit

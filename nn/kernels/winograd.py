@@ -124,15 +124,15 @@ def transform_weights(weight, flipped=False):
 
     flipped: of the kernel that the input's gradient is convolved with
     """
-    return _transformed.get(weight, flipped, lambda w: _transform(w, flipped))
 
+    def transformed(weight):
+        if flipped:
+            weight = np.ascontiguousarray(weight[::-1, ::-1].transpose(0, 1, 3, 2))
+        flat, matrices = planes(*weight.shape[2:], weight.dtype)
+        weights(weight.reshape(R**2, -1), flat, matrices[0].size)
+        return matrices
 
-def _transform(weight, flipped=False):
-    if flipped:
-        weight = np.ascontiguousarray(weight[::-1, ::-1].transpose(0, 1, 3, 2))
-    flat, matrices = planes(*weight.shape[2:], weight.dtype)
-    weights(weight.reshape(R**2, -1), flat, matrices[0].size)
-    return matrices
+    return _transformed.get(weight, flipped, transformed)
 
 
 _transformed = Memo(limit=128 << 20)
