@@ -1,7 +1,4 @@
-"""The engine: reverse-mode autograd on NumPy arrays, the ops, the layers, and what trains them.
-
-Knows nothing of images, captions or generators. Start reading at `tensor.py`.
-"""
+"""The engine: reverse-mode autograd on NumPy arrays, ops, layers, and what trains them.  Begin at `tensor.py`."""
 from nn import runtime
 
 runtime.configure()  # must come before NumPy is first imported: it chooses the BLAS kernels

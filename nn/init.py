@@ -12,10 +12,7 @@ from nn import modes
 
 
 def at_most(numbers: int) -> AbstractContextManager[None]:
-    """Within it, initialisers make no more than so many numbers in all: a config may claim any size.
-
-    The initialiser that would exceed it raises ValueError, and allocates nothing.
-    """
+    """Within it, an initialiser that would exceed so many numbers in all raises ValueError, and allocates nothing."""
     outer = modes.state.numbers_left
     return modes.setting("numbers_left", [numbers if outer is None else min(numbers, outer[0])])
 

@@ -1,7 +1,4 @@
-"""What a thread is doing: whether it records a graph, where its gradients go, whether it checks results.
-
-Each thread has its own settings, so that two can differentiate the same parameters at once without a lock.
-"""
+"""Settings that each thread has for itself, so that two can differentiate the same parameters without a lock."""
 from __future__ import annotations
 
 import threading

@@ -81,8 +81,7 @@ def _cost(rows: int, columns: int) -> int:
 class Muon:
     """Updates parameters in a flat array: the matrices, which come first, as above, what follows by AdamW.
 
-    matrices: (slice of `values`, rows, columns) of each matrix, as `FlatParameters.matrices` has them
-    ema: the moving average of all values, updated in the same pass
+    matrices: `FlatParameters.matrices`; ema: the moving average of all values, updated in the same pass
     """
 
     def __init__(
@@ -100,13 +99,7 @@ class Muon:
         self.velocity = shared_zeros((end,), values.dtype)  # worker processes write into it
         self.vectors = AdamW(values[end:], betas, weight_decay=weight_decay, ema=ema.of(slice(end, None)))
 
-    def step(
-        self,
-        gradient: np.ndarray,
-        rate: float,
-        scale: float = 1.0,
-        share: Callable[[tuple[float, float, float]], object] | None = None,
-    ) -> None:
+    def step(self, gradient: np.ndarray, rate: float, scale: float = 1.0, share: Callable | None = None) -> None:
         """One step.  share: has `move` called for all shares, by whichever workers; None: here and now."""
         numbers = (rate, scale, 1 - self.ema.current_decay())
         if share is None:
@@ -116,11 +109,8 @@ class Muon:
         self.vectors.step(gradient[len(self.values) :], rate, scale)  # last, because it counts the average's updates
 
     def move(self, gradient: np.ndarray, numbers: tuple, index: int = 0, workers: int = 1) -> None:
-        """The step of all matrices, or of those that worker `index` has to do, one after the other while in the cache.
-
-        numbers: the rate, the scale, and the share of the new weights in their average
-        """
-        rate, scale, ema_rate = numbers
+        """The step of all matrices, or of worker `index`'s share, one after the other while in the cache."""
+        rate, scale, ema_rate = numbers  # ema_rate: the share of the new weights in their average
         number = self.values.dtype.type
         for part, rows, columns in self.shares(workers)[index]:
             values, ahead = self.values[part], np.empty(rows * columns, self.values.dtype)

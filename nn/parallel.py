@@ -78,11 +78,8 @@ class FlatParameters:
         self.values = shared_zeros((size,), dtype)
         self.gradient = shared_zeros((size,), dtype)
         self.slices = [slice(start, start + p.size) for start, p in zip(starts, parameters, strict=True)]
-        self.matrices = [
-            (part, p.size // p.shape[-1], p.shape[-1])
-            for part, p in zip(self.slices, parameters, strict=True)
-            if p.ndim >= 2
-        ]
+        pairs = zip(self.slices, parameters, strict=True)
+        self.matrices = [(part, p.size // p.shape[-1], p.shape[-1]) for part, p in pairs if p.ndim >= 2]
         for parameter, view in zip(parameters, self.views(self.values), strict=True):
             view[...] = parameter.data
             parameter.data = view
@@ -119,10 +116,7 @@ def total(lanes: list) -> tuple[float, dict[str, float]]:
 
 
 class Threads:
-    """A fixed set of worker threads.  With one thread, work runs in the calling thread itself.
-
-    Fewer than `count`, with a RuntimeWarning, where the system allows no more.
-    """
+    """A fixed set of worker threads; for one, or, with a RuntimeWarning, if they are refused, the calling thread."""
 
     def __init__(self, count: int | None = None):
         self.count = default_threads() if count is None else count
@@ -154,13 +148,9 @@ class Threads:
 
 
 def map_shards(
-    function: Callable[[slice], np.ndarray],
-    count: int,
-    threads: Threads | None = None,
-    processes: bool = False,
-    most: int = SHARD,
+    function: Callable, count: int, threads: Threads | None = None, processes: bool = False, most: int = SHARD
 ) -> np.ndarray:
-    """`function(part)` for each slice of `count` examples, without gradients, joined along axis 0.
+    """The arrays `function(part)` for each slice of `count` examples, without gradients, joined along axis 0.
 
     The slices, of `most` examples or fewer (`even_shards`), depend on `count` and the cores that there are, not on how
     many are used.  Without `threads`: as many as `default_threads()`.

@@ -158,10 +158,7 @@ def _openblas_library() -> Path | None:
 
 
 def _probe_openblas(library: Path) -> str:
-    """The core type that NumPy's OpenBLAS picks by itself, "" if unknown; kept in the cache.
-
-    threadpoolctl asks, in a process of its own: here NumPy must not be imported yet.
-    """
+    """The core type that NumPy's OpenBLAS picks by itself, "" if unknown: asked in a process of its own, and kept."""
     status = library.stat()
     key = _hash(str(library), str(status.st_mtime_ns), str(status.st_size), _cpu_field("model name") or "")
     remembered = cachefolder.read_note(f"blas-{key}")

@@ -1,8 +1,8 @@
 """The ops, one file per kind; this file gives tensors their operators and methods.
 
-`a * b` is `mul(a, b)` and `x.sum(0)` is `sum(x, 0)`: a method does nothing that the function of its name does not.
-Comparisons give arrays of True and False, which have no graph.  An array or a number of NumPy's on the left of an
-operator asks by its ufunc; no other ufunc takes tensors, since what it returns would be cut from the graph.
+`a * b` is `mul(a, b)` and `x.sum(0)` is `sum(x, 0)`.  Comparisons give arrays of True and False, which have no graph.
+An array or a number of NumPy's on the left of an operator asks by its ufunc; no other ufunc takes tensors, since what
+it returns would be cut from the graph.
 """
 from __future__ import annotations
 

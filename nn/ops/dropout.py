@@ -8,9 +8,8 @@ from nn.tensor import Tensor
 
 
 def dropout(x, p: float, rng: np.random.Generator) -> Tensor:
-    """x with each number set to 0 with probability p (0 <= p < 1), the others scaled up to keep the mean.
+    """y = x m / (1 - p) with m = 0 with probability p (0 <= p < 1), else 1, so that E[y] = x.
 
-    y = x m / (1 - p) with m = 0 with probability p, else 1, so that E[y] = x.
     Source: Srivastava et al. 2014, in the "inverted" form, which leaves nothing to do at test time.
     """
     if not 0 <= p < 1:

@@ -151,10 +151,7 @@ class Clip(Function, integers=True):
 
 
 def clip(x, low: float, high: float) -> Tensor:
-    """x limited to [low, high]; for one bound alone, the other is math.inf or -math.inf.
-
-    Raises TypeError for bounds that are not single numbers.
-    """
+    """x limited to [low, high]; for one bound alone, the other is infinite.  TypeError unless both are numbers."""
     return Clip.apply(x, low=_number("clip", low), high=_number("clip", high))
 
 

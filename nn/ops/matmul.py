@@ -30,10 +30,7 @@ class MatMul(Function, integers=True):
 
 
 def matmul(a, b) -> Tensor:
-    """The matrix product of (..., m, k) and (..., k, n): (..., m, n); the axes in front broadcast.
-
-    Raises ValueError unless both have two axes or more and the two k are equal.
-    """
+    """The matrix product of (..., m, k) and (..., k, n): (..., m, n); the axes in front broadcast."""
     if len(a.shape) < 2 or len(b.shape) < 2 or a.shape[-1] != b.shape[-2]:
         raise ValueError(f"matmul() needs shapes (..., m, k) and (..., k, n); given {a.shape} and {b.shape}")
     return MatMul.apply(a, b)

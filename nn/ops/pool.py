@@ -26,10 +26,7 @@ class MaxPool2d(Function):
 
 
 def max_pool2d(x, size):
-    """Largest value of size x size squares: (N, H, W, C) -> (N, H/size, W/size, C); NaN wins.
-
-    Raises ValueError where size does not divide H and W.
-    """
+    """The largest of each square, or NaN: (N, H, W, C) -> (N, H/size, W/size, C).  ValueError for other H or W."""
     if len(x.shape) != 4 or size < 1 or x.shape[1] % size or x.shape[2] % size:
         raise ValueError(f"max_pool2d: expected (N, H, W, C) with H and W multiples of {size}; given {x.shape}")
     return MaxPool2d.apply(x, size=size)
