@@ -68,8 +68,12 @@ class Crew:
         try:
             for index in range(1, count):
                 self.members.append(_hire(work, index))
-        except OSError:  # no more processes, or no memory for one
+            for _, line in self.members:
+                line.recv()  # it has let go of what it inherited: from now on it holds none of this process's locks
+        except BaseException as error:
             self.close()
+            if isinstance(error, EOFError):
+                raise ChildProcessError("a worker process has ended before it began") from None
             raise
 
     def __enter__(self) -> Crew:
@@ -127,13 +131,6 @@ def _hire(work: Callable, index: int) -> tuple[int, Connection]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
-    try:
-        ours.recv()  # it has let go of what it inherited: from now on it holds none of this process's locks
-    except BaseException as error:
-        _dismiss(parent, [(process, ours)])
-        if isinstance(error, EOFError):
-            raise ChildProcessError("a worker process has ended before it began") from None
-        raise
     return process, ours
 
 

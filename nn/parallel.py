@@ -116,7 +116,7 @@ def total(lanes: list) -> tuple[float, dict[str, float]]:
 
 
 class Threads:
-    """A fixed set of worker threads; for one, or, with a RuntimeWarning, if they are refused, the calling thread."""
+    """Worker threads; the calling thread does the work where one is enough, or, with a warning, they are refused."""
 
     def __init__(self, count: int | None = None):
         self.count = default_threads() if count is None else count
