@@ -23,14 +23,12 @@ class Exercise:
     target: str  # `nn.ops.conv:Conv2d.backward`
     tests: str  # the file whose tests, marked with this id, judge it
     hints: tuple[str, ...]  # the concept, the shapes, pseudo-code
-    compiled: bool = False  # the target is a Numba kernel: judged with the JIT off, then compiled with bounds checks
-
-    uses_kernels: bool = False  # the target calls kernels that only run compiled: judged with the JIT on
+    compiled: bool = False  # the target is a Numba kernel: judged as plain Python, then compiled with bounds checks
 
     @property
     def stages(self) -> tuple[str, ...]:
         """How it is judged, one after the other; see judge.py."""
-        return ("plain", "compiled") if self.compiled else ("with kernels",) if self.uses_kernels else ("plain",)
+        return ("plain", "compiled") if self.compiled else ("plain",)
 
     @property
     def module(self) -> str:

@@ -13,7 +13,7 @@ from tests.exercises.catalogue import Course, Exercise, ExerciseError
 from tests.exercises.judge import REPOSITORY, Judge, is_blank
 from tests.exercises.progress import Progress
 from tests.exercises.report import paint, verdict_lines
-from tests.exercises.surgery import SurgeryError, cut
+from tests.exercises.surgery import SurgeryError
 
 RUN = "python -m tests.exercises"
 
@@ -82,7 +82,7 @@ def start(course: Course, progress: Progress, options) -> None:
     for note in desk.start(course, exercise, progress):
         print(note)
     place = course.workspace / exercise.path
-    line = cut(place.read_bytes(), exercise.name).node.lineno
+    line = desk.own(course, exercise).node.lineno
     print(f"{paint(exercise.id, 'bold')}  {exercise.title}  ({exercise.chapter})")
     print(f"Write  {exercise.name}  in  {_shown(place)}:{line}")
     print(f"then   {RUN} check     (or `watch` while you write; `hint` if you are stuck)")
@@ -149,8 +149,7 @@ def show_diff(course: Course, progress: Progress, options) -> None:
         raise ExerciseError(f"{exercise.id} is not started yet: {RUN} start {exercise.id}")
     if progress.state(exercise.id) != "passed" and not options.give_up:
         raise ExerciseError(f"{exercise.id} has not passed yet; --give-up shows the library's code all the same")
-    own = cut((course.workspace / exercise.path).read_bytes(), exercise.name)
-    for line in side_by_side(own.text, desk.library_cut(course, exercise).text):
+    for line in side_by_side(desk.own(course, exercise).text, desk.library_cut(course, exercise).text):
         print(line)
 
 
@@ -245,9 +244,9 @@ def _unpassed_before(course: Course, progress: Progress, exercise: Exercise) -> 
     for other in course.exercises:
         if other != exercise and progress.state(other.id) == "started":
             try:
-                if not is_blank(cut((course.workspace / other.path).read_bytes(), other.name), other):
+                if not is_blank(desk.own(course, other), other):
                     names.append(other.id)
-            except (OSError, SurgeryError):
+            except (OSError, ExerciseError):
                 names.append(other.id)
     return names
 

@@ -6,8 +6,10 @@ A verdict is a dict: `status` (passed, failed, not started, timeout, refused, cr
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +18,9 @@ from tests.exercises.catalogue import Course, Exercise
 from tests.exercises.surgery import SurgeryError, cut
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# First without the JIT, for a readable traceback and because nothing has to compile; kernels then compiled as well.
+# First with kernels as plain Python (uncompiled.py); those that are exercises then compiled as well.
 STAGES = {
-    "plain": ({"NUMBA_DISABLE_JIT": "1"}, 20.0),
-    "with kernels": ({"NUMBA_DISABLE_JIT": "0"}, 120.0),
+    "plain": ({}, 20.0),
     "compiled": ({"NUMBA_DISABLE_JIT": "0", "NUMBA_BOUNDSCHECK": "1"}, 120.0),
 }
 
@@ -27,18 +28,23 @@ STAGES = {
 class Judge:
     """A child process that judges one request after another."""
 
-    def __init__(self, course: Course, preload: bool = False, cache: Path | None = None):
-        """preload: import NumPy, Numba and pytest once for all judgements; cache: where kernels in use are kept"""
-        self.course, self.cache = course, cache
+    def __init__(self, course: Course, preload: bool = False):
+        """preload: import NumPy, Numba and pytest once for all judgements"""
+        self.course = course
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "INKLING_NUMBA_"))}
         environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         environment.pop("PYTEST_ADDOPTS", None)
+        try:
+            self.terminal = os.dup(0)  # the learner's own, for --replay; the judge's is the pipe of requests
+        except OSError:
+            self.terminal = None
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.exercises.child", *(["--preload"] if preload else [])],
             cwd=REPOSITORY,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            pass_fds=() if self.terminal is None else (self.terminal,),
             text=True,
         )
 
@@ -47,8 +53,14 @@ class Judge:
 
     def __exit__(self, *error) -> None:
         self.process.stdin.close()
-        self.process.wait(10)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(10)
         self.process.stdout.close()
+        if self.terminal is not None:
+            os.close(self.terminal)
 
     def verdict(
         self, exercise: Exercise, workspace: Path, *, only: str | None = None, timeout: float | None = None
@@ -64,8 +76,6 @@ class Judge:
         seconds, verdict = 0.0, {}
         for stage in exercise.stages:
             environment, limit = STAGES[stage]
-            if stage == "with kernels" and self.cache:
-                environment = {**environment, "NUMBA_CACHE_DIR": str(self.cache)}
             limit = timeout or limit
             answer = self._ask(
                 {
@@ -74,8 +84,9 @@ class Judge:
                     "tests": str(self.course.root / exercise.tests),
                     "root": str(self.course.root),
                     "workspace": str(workspace),
-                    "environment": environment,
-                    "fresh_cache": stage != "with kernels",
+                    "plain": stage == "plain",
+                    "environment": dict(environment),
+                    "terminal": self.terminal,
                     "timeout": 1e6 if only else limit,
                     "only": only,
                     "show": bool(only),
@@ -92,13 +103,20 @@ class Judge:
         verdict = {"file": f"{workspace.name}/{exercise.path}", "seconds": 0.0, "stage": "reading"}
         try:
             found = cut((workspace / exercise.path).read_bytes(), exercise.name)
+            ours = cut((self.course.root / exercise.path).read_bytes(), exercise.name)
         except SurgeryError as error:
             message = f"{workspace.name}/{exercise.path}: {error}"
             return {**verdict, "status": "failed", "lesson": {"kind": "raised", "message": message}}
         except OSError:
-            return {**verdict, "status": "refused", "message": f"There is no file {workspace / exercise.path}."}
+            message = f"There is no file {workspace / exercise.path}: `start {exercise.id}` copies it anew, blank."
+            return {**verdict, "status": "refused", "message": message}
         if is_blank(found, exercise):
             return {**verdict, "status": "not started"}
+        lines, wanted = (["@" + ast.unparse(d) for d in c.node.decorator_list] for c in (found, ours))
+        if lines != wanted:
+            message = f"above `def {found.node.name}` stands {' '.join(lines) or 'nothing'}"
+            lesson = {"kind": "rule", "message": f"{message}; it was {' '.join(wanted) or 'nothing'}: put that back"}
+            return {**verdict, "status": "failed", "lesson": lesson}
         return None
 
     def _ask(self, request: dict) -> dict:
@@ -125,12 +143,15 @@ def _weigh(answer: dict, exercise: Exercise, limit: float) -> dict:
         return {**verdict, "status": "refused", "message": f"Not judged: {answer['refused']}"}
     if answer.get("broken"):
         return {**verdict, "status": "failed", "lesson": answer["broken"]}
-    tests = [t for t in answer["tests"] if t["outcome"] != "skipped"]
+    tests = answer["tests"]
     failed = [t for t in tests if t["outcome"] == "failed"]
     verdict |= {"total": len(tests), "passed": len(tests) - len(failed)}
-    if not tests:
+    if not tests and not answer["chosen"]:
         message = f"No test was found that judges {exercise.id}, in {exercise.tests}: that proves nothing."
         return {**verdict, "status": "error", "message": message}
+    if not failed and len(tests) < answer["chosen"]:
+        message = f"No verdict: the tests were left after {len(tests)} of {answer['chosen']}."
+        return {**verdict, "status": "crashed", "message": message}
     if not failed:
         return {**verdict, "status": "passed"}
     lesson = failed[0]["lesson"]

@@ -66,7 +66,7 @@ class Progress:
         self.entries[id] = Entry(hints=hints)
 
     def forget(self, id: str) -> None:
-        del self.entries[id]
+        self.entries.pop(id, None)
 
     def record(self, id: str, passed: bool, code: str, failing: str = "-") -> None:
         """Note a verdict; what has passed once stays passed, with the code that passed."""

@@ -63,6 +63,7 @@ class Cut:
 def cut(source: bytes, name: str) -> Cut:
     """Cut `source` around the body of the function with the dotted name `name`, as in `Conv2d.backward`."""
     try:
+        source.decode()
         tree = ast.parse(source)
     except (SyntaxError, ValueError) as error:
         raise SurgeryError(_syntax_message(error)) from error
@@ -194,7 +195,10 @@ def _shifted(text: str, indent: str) -> list[str]:
 
 
 def _syntax_message(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object[: error.start].count(b"\n") + 1
+        return f"line {line}: a byte ({error.object[error.start]:#x}) that is not UTF-8; save the file as UTF-8"
     if isinstance(error, SyntaxError) and error.lineno:
-        shown = (error.text or "").rstrip()
+        shown = (error.text or "").rstrip()[:300]
         return f"line {error.lineno}: {error.msg}" + (f"\n    {shown}" if shown else "")
     return str(error)

@@ -22,7 +22,7 @@ IGNORED = "the incoming gradient is ignored: this is what a gradient of ones wou
 @pytest.mark.parametrize("shape", [(3,), (2, 3)], ids=["vector", "matrix"])
 def test_numerical_derivative_of_a_cubic(shape):
     x, v, a = normal(shape, 0), normal(shape, 1), normal(shape, 2)
-    trial = Trial("numerical_derivative(f, x, direction), f(x) = a x^3 + x", x=x, direction=v)
+    trial = Trial("numerical_derivative(f, x, direction), f(x) = a x^3 + x", keeps=False, x=x, direction=v)
     got = trial.run(numerical_derivative, lambda x: a * x**3 + x, x, v)
     slope = 3 * a * x**2 + 1
     instead = {"the direction is ignored: this is the derivative along a direction of ones": slope}
@@ -33,9 +33,24 @@ def test_numerical_derivative_of_a_cubic(shape):
 @pytest.mark.parametrize("size", [1.0, 30.0])
 def test_numerical_derivative_from_one_space_to_another(size):
     x, v, m = normal((4,), 3) * size, normal((4,), 4), normal((2, 4), 5)
-    trial = Trial("numerical_derivative(f, x, direction), f(x) = sin(M x), from 4 numbers to 2", x=x, direction=v)
+    call = "numerical_derivative(f, x, direction), f(x) = sin(M x), from 4 numbers to 2"
+    trial = Trial(call, keeps=False, x=x, direction=v)
     got = trial.run(numerical_derivative, lambda x: np.sin(m @ x), x, v)
     trial.expect(got, np.cos(m @ x) * (m @ v), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.exercise(id="numerical-gradient")
+def test_numerical_derivative_of_a_function_that_keeps_what_it_is_given():
+    x, v, kept = normal((3,), 0), normal((3,), 1), []
+    trial = Trial("numerical_derivative(f, x, direction), where f keeps its argument", keeps=False, x=x, direction=v)
+
+    def f(x):
+        kept.append((x, x.copy()))
+        return x**2
+
+    trial.expect(trial.run(numerical_derivative, f, x, v), 2 * x * v, rtol=1e-7, atol=1e-8)
+    same = all(np.array_equal(now, was) for now, was in kept)
+    trial.require(same, "an array that f was given has changed since", "give f a new array each time: x + h * v")
 
 
 @pytest.mark.exercise(id="unbroadcast")
@@ -82,7 +97,14 @@ def pulled_back(op, inputs, tags=(), needs=None):
     for name, need, mine, right, ones, x in zip(names, needs, got, expected, with_ones, inputs, strict=True):
         if need:
             mine = reduced(mine, x.shape) if np.shape(mine) == y.shape else mine  # the engine would sum it back
-            trial.expect(mine, right, f"the gradient of {name}", rtol=1e-6, atol=1e-7, instead={IGNORED: ones})
+            instead = {IGNORED: ones, **exchanged(name, names, expected)}
+            trial.expect(mine, right, f"the gradient of {name}", rtol=1e-6, atol=1e-7, instead=instead)
+
+
+def exchanged(name, names, gradients):
+    """The gradients of the other inputs, by what to say of whoever returned them for this one."""
+    others = {n: g for n, g in zip(names, gradients, strict=True) if n != name and g is not None}
+    return {f"this is the gradient of {n}: the two are exchanged": g for n, g in others.items()}
 
 
 @pytest.mark.exercise(id="mul-backward")
@@ -156,7 +178,8 @@ def test_matmul_backward(shapes, tags):
     for name, mine, right, ones, x in zip("ab", got, expected, with_ones, (a, b), strict=True):
         if mine is not None and np.ndim(mine) == grad.ndim and np.shape(mine)[-2:] == x.shape[-2:]:
             mine = reduced(mine, x.shape)  # a gradient for each matrix of the stack: the engine would sum them
-        trial.expect(mine, right, f"the gradient of {name}", atol=1e-7, instead={IGNORED: ones})
+        instead = {IGNORED: ones, **exchanged(name, "ab", expected)}
+        trial.expect(mine, right, f"the gradient of {name}", atol=1e-7, instead=instead)
 
 
 @pytest.mark.exercise(id="matmul-backward")
@@ -177,6 +200,10 @@ def graph(kind):
         a = F.exp(x)
         b = F.neg(F.exp(F.neg(a)))
         z = F.add(F.mul(b, a), F.mul(a, y))
+    elif kind == "with itself":  # whose last step has a short way and a long one, in both orders
+        a = F.exp(x)
+        b = F.mul(a, F.exp(a))
+        z = F.mul(F.mul(F.neg(b), b), b)
     elif kind == "constant":
         z = F.mul(F.exp(Tensor(normal((2,), 2))), F.exp(x))
     else:  # twice the same input
@@ -210,7 +237,7 @@ def judge_order(trial, order, root):
 
 
 @pytest.mark.exercise(id="topological-order")
-@pytest.mark.parametrize("kind", ["chain", "twice", "diamond", "skip", "constant"])
+@pytest.mark.parametrize("kind", ["chain", "twice", "diamond", "skip", "with itself", "constant"])
 def test_topological_order(kind):
     root = graph(kind)
     trial = Trial(f"topological_order(node), of a graph with the shape: {kind}")
@@ -364,8 +391,28 @@ def test_backward_leaves_constants_alone_and_frees_the_graph():
     trial.run(y.backward)
     trial.expect(x.grad, 2 * constant.data, "x.grad")
     trial.require(constant.grad is None, "the constant c got a gradient")
-    kept = product.node.inputs
-    trial.require(kept is None, "the graph is still there: its nodes keep their arrays", "no node.free()")
+    for node, which in ((product.node, "nodes"), (y.node, "last node")):
+        trial.require(node.inputs is None, f"the graph is still there: its {which} holds arrays", "no node.free()")
+
+
+@pytest.mark.exercise(id="backward")
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)], ids=str)
+def test_backward_in_float32_of_one_number(shape):
+    x = Tensor(normal((3,), 0, np.float32), requires_grad=True)
+    y = F.reshape(F.sum(F.mul(x, x)), shape)
+    trial = Trial("y.backward(), y = (x * x).sum()", "in float32", x=x.data)
+    trial.run(y.backward)
+    trial.expect(x.grad, 2 * x.data, "x.grad", rtol=1e-5, dtype=np.float32)
+    trial.require(y.data.dtype == np.float32 and y.shape == shape, "y itself was changed")
+
+
+@pytest.mark.exercise(id="backward")
+def test_backward_of_a_tensor_and_what_it_is_made_of():
+    x, grad = leaf((2,), 0), normal((2,), 1)
+    a = F.exp(x)
+    trial = Trial("(a * exp(a)).backward(grad), a = exp(x)", SHARED, x=x.data, grad=grad)
+    trial.run(F.mul(a, F.exp(a)).backward, grad)
+    trial.expect(x.grad, grad * np.exp(a.data) * a.data * (1 + a.data), "x.grad")
 
 
 @pytest.mark.exercise(id="backward")
@@ -379,9 +426,10 @@ def test_backward_leaves_constants_alone_and_frees_the_graph():
             [np.ones((1, 3))],
             "a gradient of shape (1, 3) for a tensor of shape (3,)",
         ),
+        (ValueError, lambda x: F.sum(x), [np.ones(1)], "a gradient of shape (1,) for a tensor of shape ()"),
         (RuntimeError, lambda x: Tensor(np.ones(3)), [np.ones(3)], "depends on nothing that wants a gradient"),
     ],
-    ids=["no_gradient", "wrong_shape", "constant"],
+    ids=["no_gradient", "wrong_shape", "one_too_many_axes", "constant"],
 )
 def test_backward_refuses(error, y, arguments, why):
     trial = Trial("y.backward(...)", "where an error is right")

@@ -7,12 +7,13 @@ from datasets.captions import HANDWRITING
 from generators.parts import critic
 from nn import functional as F
 from nn.tensor import Parameter, Tensor
-from tests.exercises.trial import SameNoise, Trial, normal
+from tests.exercises.chance import expect_from_rng, expect_normals
+from tests.exercises.trial import Trial, normal
 from tests.oracles.elementary import each, softplus
 
 
 @pytest.mark.exercise(id="discriminator-loss")
-@pytest.mark.parametrize("size", [1.0, 200.0], ids=["ordinary", "extreme"])
+@pytest.mark.parametrize("size", [1.0, 2000.0], ids=["ordinary", "extreme"])
 def test_relativistic_discriminator_loss(size):
     real, fake = normal((5,), 0) * size, normal((5,), 1) * size
     trial = Trial(
@@ -65,7 +66,7 @@ def test_relativistic_generator_loss_can_be_trained():
 
 
 @pytest.mark.exercise(id="generator-loss")
-@pytest.mark.parametrize("size", [1.0, 200.0], ids=["ordinary", "extreme"])
+@pytest.mark.parametrize("size", [1.0, 2000.0], ids=["ordinary", "extreme"])
 def test_relativistic_generator_loss(size):
     real, fake = normal((5,), 0) * size, normal((5,), 1) * size
     trial = Trial(
@@ -83,12 +84,14 @@ def test_relativistic_generator_loss(size):
 
 
 class TinyDiscriminator:
-    """D(x, c) = <w, x>^2 / 4 + c <v, x>: a discriminator whose every number is known."""
+    """D(x, c) = <w, x>^2 / 4 + c <v, x>: a discriminator whose every number is known, and that keeps what it saw."""
 
     def __init__(self, dtype=np.float32):
         self.w, self.v = Parameter(normal((4, 1), 0, dtype)), Parameter(normal((4, 1), 1, dtype))
+        self.seen = []
 
     def look(self, images):
+        self.seen.append(np.array(getattr(images, "data", images)))
         return F.reshape(images, (-1, 4))
 
     def score(self, features, tokens):
@@ -99,60 +102,77 @@ class TinyDiscriminator:
         flat = images.reshape(-1, 4)
         return (flat @ self.w.data)[:, 0] ** 2 / 4 + (flat @ self.v.data)[:, 0] * tokens[:, 0]
 
+    def directions(self, trial, real, fake, step):
+        """The noise by which each picture was moved, (2 N, H, W, C), the real ones first."""
+        trial.require(bool(self.seen), "the critic was not asked", "critic.score(critic.look(Tensor(images)), tokens)")
+        seen, pictures = np.concatenate(self.seen), np.concatenate([real, fake])
+        trial.require(seen.dtype == np.float32, f"the critic looks at {seen.dtype}", "np.float32(step) * float32 noise")
+        apart = [((picture - pictures) ** 2).sum(axis=(1, 2, 3)) for picture in seen]
+        moved = [(int(d.argmin()), picture) for d, picture in zip(apart, seen, strict=True) if d.min() > 0]
+        found, absent = np.full(pictures.shape, np.nan), {True: "real (R1)", False: "fake (R2)"}
+        for index, picture in moved:
+            found[index] = (picture.astype(float) - pictures[index]) / step
+        for index in range(len(pictures)):
+            what = absent[index < len(real)]
+            told = f"the critic looked at no picture beside one of the {what.split()[0]} ones"
+            trial.require(np.isfinite(found[index]).all(), told, f"the penalty is for {what} pictures, too")
+        return found
 
-def pictures():
-    """Real and painted ones, three of each."""
-    return [np.tanh(normal((3, 2, 2, 1), seed, np.float32)) for seed in (2, 5)]
+
+def pictures(count=3):
+    """Real and painted ones, so many of each, none of them near another."""
+    return [np.tanh(normal((count, 2, 2, 1), seed, np.float32)) for seed in (2, 5)]
+
+
+STEP, GAMMA, LIES = 0.01, 0.7, 0.4
 
 
 @pytest.mark.exercise(id="discriminator-step")
 @pytest.mark.parametrize("lies", [False, True], ids=["no_lies", "lies"])
 def test_critic_loss(lies):
-    (real, fake), tiny, s, gamma = pictures(), TinyDiscriminator(), 0.5, 0.7
+    (real, fake), tiny, s = pictures(), TinyDiscriminator(), STEP
     tokens, false = np.array([[1], [2], [3]]), np.array([[2], [3], [1]])
-    call = "critic_loss(critic, real, fake, tokens, false_tokens, rng, gamma, step)"
+    call = f"critic_loss(critic, real, fake, tokens, false_tokens, rng, gamma={GAMMA}, step={s}, lies={LIES})"
     trial = Trial(call, *(["with captions that lie"] if lies else []), real=real, fake=fake, tokens=tokens)
-    rng = SameNoise()
-    got = trial.run(critic.critic_loss, tiny, real, fake, tokens, false if lies else None, rng, gamma, s)
+    rng = np.random.default_rng(0)
+    got = trial.run(critic.critic_loss, tiny, real, fake, tokens, false if lies else None, rng, GAMMA, s, LIES)
     loss = trial.expect_loss_and_metrics(got)
-
     exact = TinyDiscriminator(np.float64)
     on_real, on_fake = exact.score_of(real, tokens), exact.score_of(fake, tokens)
+    contest = each(softplus, on_fake - on_real)
+    lie = LIES * each(softplus, exact.score_of(real, false) - on_real) if lies else 0 * contest
+    lie_on_fake = LIES * each(softplus, exact.score_of(fake, false) - on_real) if lies else 0 * contest
+    near = {"rtol": 2e-3, "atol": 1e-3}  # of differences over a step of 1/100, in float32
+    trial.require(
+        not np.allclose(float(getattr(loss, "data", loss)), (contest + lie).sum(), **near), "the penalty is missing"
+    )
+    directions = tiny.directions(trial, real, fake, s)
 
     def penalty_of(x, d):
         return ((exact.score_of(x + s * d, tokens) - exact.score_of(x, tokens)) / s) ** 2
 
-    contest = each(softplus, on_fake - on_real)
-    lie = each(softplus, exact.score_of(real, false) - on_real) if lies else 0 * contest
-    lie_on_fake = each(softplus, exact.score_of(fake, false) - on_real) if lies else 0 * contest
-    direction = SameNoise().standard_normal(real.shape)
-    r1, r2 = penalty_of(real, direction), penalty_of(fake, direction)
-    penalty = gamma / 2 * (r1 + r2)
+    r1, r2 = penalty_of(real, directions[:3]), penalty_of(fake, directions[3:])
+    penalty = GAMMA / 2 * (r1 + r2)
     right = (contest + lie + penalty).sum()
-    uniform, single = (
-        contest + lie + gamma / 2 * (penalty_of(real, other) + penalty_of(fake, other))
-        for other in (SameNoise().random(real.shape), SameNoise().standard_normal())
-    )
     instead = {
         "the sum over the pairs is wanted, not the mean": right / 3,
         "real and fake are exchanged": (each(softplus, on_real - on_fake) + lie + penalty).sum(),
+        "the contest with false captions is not weighed by `lies`": (contest + lie / LIES + penalty).sum(),
         "captions that lie are not shown": (contest + penalty).sum(),
         "a lie is about a real picture, not about a painted one": (contest + lie_on_fake + penalty).sum(),
-        "the penalty is missing": (contest + lie).sum(),
-        "the penalty is for fake pictures too (R2)": (contest + lie + gamma / 2 * r1).sum(),
-        "the penalty is for real pictures too (R1)": (contest + lie + gamma / 2 * r2).sum(),
+        "the penalty is for fake pictures too (R2)": (contest + lie + GAMMA / 2 * r1).sum(),
+        "the penalty is for real pictures too (R1)": (contest + lie + GAMMA / 2 * r2).sum(),
         "half of gamma, not gamma": (contest + lie + 2 * penalty).sum(),
-        "the penalty's direction is uniform; normal numbers are wanted": uniform.sum(),
-        "the penalty's direction is one number; each pixel wants its own": single.sum(),
+        "the first pair only": (contest + lie + penalty)[0],
     }
-    instead = {cause: value for cause, value in instead.items() if abs(value - right) > 1e-6}
-    trial.expect(loss, right, "the loss", rtol=1e-4, atol=1e-5, instead=instead)
-    rng.expect_normals(trial, real.size)
+    instead = {cause: value for cause, value in instead.items() if abs(value - right) > 0.02 * abs(right)}
+    trial.expect(loss, right, "the loss", **near, instead=instead)
 
     def again():
         contest = each(softplus, exact.score_of(fake, tokens) - exact.score_of(real, tokens))
-        lie = each(softplus, exact.score_of(real, false) - exact.score_of(real, tokens)) if lies else 0
-        return (contest + lie + gamma / 2 * (penalty_of(real, direction) + penalty_of(fake, direction))).sum()
+        lie = LIES * each(softplus, exact.score_of(real, false) - exact.score_of(real, tokens)) if lies else 0
+        slopes = penalty_of(real, directions[:3]) + penalty_of(fake, directions[3:])
+        return (contest + lie + GAMMA / 2 * slopes).sum()
 
     trial.require(getattr(loss, "requires_grad", False), "no gradient reaches the critic", "work with tensors")
     loss.backward()
@@ -165,7 +185,25 @@ def test_critic_loss(lies):
                 ends.append(again())
             weight[i, 0], slopes[i] = was, (ends[1] - ends[0]) / 2e-5
         about = f"the gradient of the critic's {name}"
-        trial.expect(getattr(tiny, name).grad, slopes, about, rtol=1e-3, atol=1e-3)
+        trial.expect(getattr(tiny, name).grad, slopes, about, rtol=5e-3, atol=5e-3)
+
+
+@pytest.mark.exercise(id="discriminator-step")
+def test_critic_loss_moves_each_picture_its_own_way():
+    real, fake = pictures(200)
+    tokens = np.ones((200, 1), int)
+    trial = Trial("critic_loss(critic, real, fake, tokens, None, rng, gamma, step), 200 pairs")
+
+    def draw(rng, count=200):
+        tiny = TinyDiscriminator()
+        pair = real[:count], fake[:count]
+        trial.call_it(critic.critic_loss, (tiny, *pair, tokens[:count], None, rng, GAMMA, STEP), {})
+        return tiny.directions(trial, *pair, STEP)
+
+    found = draw(np.random.default_rng(0)).round(4)
+    for what, of in (("real", found[:200]), ("fake", found[200:])):
+        expect_normals(trial, of, f"the direction in which a {what} picture is moved")
+    expect_from_rng(trial, lambda rng: draw(rng, 3))
 
 
 THING = {"digit": "seven", "variant": "with a bar", "stroke": "bold", "slant": "right", "size": "small"}
@@ -185,6 +223,11 @@ THING = {"digit": "seven", "variant": "with a bar", "stroke": "bold", "slant": "
         ("large", True, []),
         ("A Bold SEVEN", False, ["with capitals"]),
         ("a digit", False, ["where the caption says nothing"]),
+        ("a seven without a bar", True, ["where the variant alone is false"]),
+        ("a bold seven without a bar, slanting right, small", True, ["where the variant alone is false"]),
+        ("seven with a bar", False, []),
+        ("thin", True, ["where one word is all that is said"]),
+        ("slanting left", True, ["where one word is all that is said"]),
     ],
 )
 def test_contradicts(text, expected, tags):

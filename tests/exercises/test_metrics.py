@@ -11,7 +11,7 @@ def cloud(mean, spread, count=50):
     """`count` points with exactly this mean, and with the covariance spread @ spread^T."""
     points = np.random.default_rng(len(mean)).standard_normal((count, len(mean)))
     points -= points.mean(axis=0)
-    points = points @ np.linalg.inv(np.linalg.cholesky(np.cov(points, rowvar=False)).T)
+    points = points @ np.linalg.inv(np.linalg.cholesky(np.atleast_2d(np.cov(points, rowvar=False))).T)
     return points @ np.asarray(spread, float).T + mean
 
 
@@ -49,6 +49,16 @@ def test_frechet_distance(shift, angle, of):
     }  # fmt: skip
     instead = {cause: value for cause, value in instead.items() if abs(value - right) > 1e-6}
     trial.expect(got, right, "the distance", rtol=1e-6, atol=1e-8, instead=instead)
+
+
+@pytest.mark.exercise(id="frechet-distance")
+@pytest.mark.parametrize("dimensions", [1, 3, 5])
+def test_frechet_distance_in_any_number_of_dimensions(dimensions):
+    spread, other = np.linspace(0.5, 2, dimensions), np.linspace(3, 1, dimensions)
+    a, b = cloud(np.zeros(dimensions), np.diag(spread)), cloud(np.ones(dimensions), np.diag(other))
+    trial = Trial("frechet_distance(a, b), along the same axes", f"in {dimensions} dimensions", a=a, b=b)
+    right = dimensions + ((spread - other) ** 2).sum()  # of independent axes, one by one
+    trial.expect(trial.run(metrics.frechet_distance, a, b), right, "the distance", rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.exercise(id="frechet-distance")

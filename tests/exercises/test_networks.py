@@ -96,6 +96,10 @@ def test_he(shape, fan_in):
         abs(std / right - 1) < 0.03, f"the deviation is {std:.4g}, not sqrt(2 / {fan_in}) = {right:.4g}", cause
     )
     trial.require(abs(got.mean()) < 5 * right / np.sqrt(got.size), f"the mean is {got.mean():.3g}, not 0")
+    rows = got.reshape(-1, shape[-1])
+    trial.require(
+        np.ptp(rows[:, 0]) > 0 and np.ptp(rows[0]) > 0, "rows or columns are the same", "draw the whole shape"
+    )
     share = np.mean(np.abs(got) > 2 * right)
     trial.require(0.03 < share < 0.06, f"{share:.1%} lie beyond two deviations; of normal numbers it is 4.6%")
 
@@ -147,6 +151,15 @@ SOFT = [
 ]
 
 
+def epsilons(e, x, axis):
+    """What an epsilon inside the logarithm would give: cause -> log-softmax of x, e being exp(x - max)."""
+    total, cause = (
+        e.sum(axis, keepdims=True),
+        "an epsilon inside the logarithm: the sum is at least 1, nothing is needed",
+    )
+    return {f"{cause} ({eps:.0e})": np.log(e) - np.log(total + eps) for eps in (1e-3, 1e-5, 1e-6, 1e-7, 1e-8)}
+
+
 def rows_of(function, x, axis):
     return np.apply_along_axis(function, axis, x)
 
@@ -157,7 +170,6 @@ def test_log_softmax(shape, axis, shift):
     x = normal(shape, 0) * 3 + shift
     trial = Trial(f"LogSoftmax.forward(ctx, x, axis={axis})", *([EXTREME] if shift else []), x=x)
     ctx = context(LogSoftmax, (True,))
-    before = set(vars(ctx)) | {"axis"}
     got = trial.run(LogSoftmax.forward, ctx, x, axis=axis)
     expected = rows_of(elementary.log_softmax, x, axis)
     others = {
@@ -165,9 +177,11 @@ def test_log_softmax(shape, axis, shift):
         for other in range(x.ndim)
         if other != axis % x.ndim
     }
-    trial.expect(got, expected, instead={"this is softmax, without the logarithm": np.exp(expected), **others})
-    left = ctx.saved or set(vars(ctx)) - before
-    trial.require(bool(left), "nothing is left in ctx", "backward needs an array of the forward: ctx.save(y)")
+    instead = {"this is softmax, without the logarithm": np.exp(expected), **others}
+    trial.expect(got, expected, instead={**instead, **epsilons(np.exp(x - x.max(axis, keepdims=True)), x, axis)})
+    (y,) = trial.expect_saved(ctx, "y")
+    trial.expect(y, expected, "what ctx.save() was given", instead={"x is saved; backward reads y: ctx.save(y)": x})
+    trial.require(getattr(ctx, "axis", None) == axis, "ctx.axis is not the axis", "backward reads it: ctx.axis = axis")
 
 
 @pytest.mark.exercise(id="log-softmax")
@@ -183,7 +197,8 @@ def test_log_softmax_of_far_apart_values():
 def test_log_softmax_backward(shape, axis, shift):
     x, grad = normal(shape, 0), normal(shape, 1)
     ctx = context(LogSoftmax, (True,))
-    LogSoftmax.forward(ctx, x, axis=axis)
+    ctx.save(rows_of(elementary.log_softmax, x, axis))
+    ctx.axis = axis
     trial = Trial(f"LogSoftmax.backward(ctx, grad), along axis {axis}", x=x, grad=grad)
     p = np.exp(rows_of(elementary.log_softmax, x, axis))
     jacobian_ones = np.ones_like(x) - p * shape[axis]
@@ -199,13 +214,17 @@ def test_log_softmax_backward(shape, axis, shift):
 @pytest.mark.exercise(id="cross-entropy")
 @pytest.mark.parametrize("shift", [0.0, 1e4, -1e4], ids=["small", "large", "negative"])
 def test_cross_entropy(shift):
-    logits, labels = normal((4, 5), 0) * 2 + shift, np.array([3, 0, 4, 0])
+    logits, labels = normal((4, 6), 0) * 2 + shift, np.array([3, 0, 4, 0])  # the classes 1, 2 and 5 are absent
     trial = Trial(
         "CrossEntropy.forward(ctx, logits, labels)", *([EXTREME] if shift else []), logits=logits, labels=labels
     )
     got = trial.run(CrossEntropy.forward, context(CrossEntropy, (True, False)), logits, labels)
     expected = elementary.cross_entropy(logits, labels)
     instead = {"this is the probability of each label, not minus its logarithm": np.exp(-expected)}
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    few = np.log(e[:, : labels.max() + 1].sum(axis=1)) + logits.max(axis=1) - logits[np.arange(4), labels]
+    instead["the classes after the largest label are left out: there are as many as logits has columns"] = few
+    instead |= {cause: -y[np.arange(4), labels] for cause, y in epsilons(e, logits, 1).items()}
     if np.ndim(got) == 0:
         trial.require(
             False,
@@ -229,6 +248,7 @@ def test_cross_entropy_of_far_apart_logits_and_what_backward_finds():
     )
     p = np.exp([elementary.log_softmax(row) for row in logits])
     expected = grad[:, None] * (p - np.eye(3)[labels])
+    trial.expect_saved(ctx, "p, rows, labels")
     trial.expect(trial.run(CrossEntropy.backward, ctx, grad)[0], expected, "the gradient of the logits", atol=1e-8)
 
 
@@ -244,6 +264,9 @@ def steps(optimiser, values, rates, scale, dtype):
         trial.require(
             optimiser.values is values, "optimiser.values is another array now", "write into it: -= or [...] ="
         )
+        cause = "the caller's gradient is kept; its array is written anew at every step: copy it"
+        kept = any(np.shares_memory(array, gradient) for array in optimiser.state().values())
+        trial.require(not kept, "what the optimiser remembers is the array that it was given", cause)
         yield trial, gradient, rate
 
 

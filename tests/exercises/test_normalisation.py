@@ -38,6 +38,10 @@ def test_group_norm(n, positions, channels, groups, eps):
         "the root is missing": normalised(x, groups, lambda r: (r.var() + eps) ** 2) * gamma + beta,
         "eps is left out": normalised(x, groups, lambda r: r.var()) * gamma + beta,
         "beta is left out": h - beta,
+        "mean and variance are of each channel by itself":
+            normalised(x, channels, lambda r: r.var() + eps) * gamma + beta,
+        "the mean is over the positions alone, that of each channel":
+            (normalised(x, groups, lambda r: r.var() + eps) + shifts(x, groups, eps)) * gamma + beta,
         "the channels of a group lie beside each other: reshape to (..., groups, C / groups)":
             strided(x, groups, eps) * gamma + beta,
     }  # fmt: skip
@@ -51,6 +55,15 @@ def normalised(x, groups, square_of_sigma):
     for n, channels in itertools.product(range(len(x)), np.split(np.arange(x.shape[2]), groups)):
         run = x[n][:, channels]
         result[n][:, channels] = (run - run.mean()) / np.sqrt(square_of_sigma(run))
+    return result
+
+
+def shifts(x, groups, eps):
+    """What is added to xhat where each channel's own mean is taken away instead of its group's."""
+    result = np.empty_like(x)
+    for n, channels in itertools.product(range(len(x)), np.split(np.arange(x.shape[2]), groups)):
+        run = x[n][:, channels]
+        result[n][:, channels] = (run.mean() - run.mean(axis=0)) / np.sqrt(run.var() + eps)
     return result
 
 
@@ -86,8 +99,12 @@ def test_group_norm_backward(n, positions, channels, groups):
         "mean and variance are held fixed; they too depend on x": grad * gamma * wide,
         "the variance is held fixed; it too depends on x": centred,
         "sigma is multiplied by, where it has to be divided by": right[0] / wide**2,
+        "gamma comes after the means; it belongs to g, before them":
+            vjp(forward, [x, np.ones_like(gamma), beta], [grad])[0] * gamma,
+        "divided by n - 1; by n is meant": of_sample(x, grad * gamma, groups),
         "the factor gamma is missing": vjp(forward, [x, np.ones_like(gamma), beta], [grad])[0],
-    }
+    }  # fmt: skip
+    instead = {cause: value for cause, value in instead.items() if not np.allclose(value, right[0], rtol=1e-4)}
     trial.expect(got[0], right[0], "dx", atol=1e-7, instead=instead)
     xhat = (x - np.repeat(mean, channels // groups, axis=1)[:, None]) * wide
     by_x = {
@@ -100,3 +117,12 @@ def test_group_norm_backward(n, positions, channels, groups):
     assert np.allclose((grad * xhat).sum((0, 1)), right[1], atol=1e-6)
     trial.expect(got[1], right[1], "dgamma", atol=1e-7, instead=by_x)
     trial.expect(got[2], right[2], "dbeta", atol=1e-7, instead={ignored: ones[2]})
+
+
+def of_sample(x, g, groups):
+    """dx where the variance is that of a sample, over n - 1."""
+    runs, g = (a.reshape(*x.shape[:2], groups, -1) for a in (x, g))
+    axes = {"axis": (1, 3), "keepdims": True}
+    sigma = np.sqrt(runs.var(**axes, ddof=1) + EPS)
+    xhat = (runs - runs.mean(**axes)) / sigma
+    return ((g - g.mean(**axes) - xhat * (g * xhat).mean(**axes)) / sigma).reshape(x.shape)

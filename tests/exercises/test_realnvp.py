@@ -50,6 +50,17 @@ def test_couple(shape):
     trial.expect(log_det, np.array(determinants), "log_det", atol=1e-7, instead=instead)
 
 
+@pytest.mark.exercise(id="coupling-inverse")
+@pytest.mark.parametrize("which", ["z", "log_scale", "shift"])
+def test_uncouple_lets_the_gradient_through(which):
+    tensors = {
+        name: Tensor(normal((2, 3), seed), name == which) for seed, name in enumerate(["z", "log_scale", "shift"])
+    }
+    trial = Trial(f"uncouple(z, log_scale, shift), where {which} wants a gradient")
+    b = trial.run(bijectors.uncouple, *tensors.values())
+    trial.require(getattr(b, "requires_grad", False), f"no gradient flows back to {which}", "something uses .data")
+
+
 @pytest.mark.exercise(id="coupling-forward")
 @pytest.mark.parametrize("which", ["b", "log_scale", "shift"])
 def test_couple_lets_the_gradient_through(which):
@@ -84,7 +95,9 @@ def test_uncouple(shape):
 def test_actnorm_prepares_itself(shape):
     channels = np.arange(1, shape[-1] + 1)
     x = normal(shape, 0) * 3.0**channels + 10 * channels
+    x[:1] += channels  # no image has the mean of them all
     layer = bijectors.ActNorm(shape[-1]).astype(np.float64)
+    layer.log_scale.data[...], layer.shift.data[...] = 0.3, -0.2  # to be replaced, not added to
     held = [(layer.log_scale, layer.log_scale.data), (layer.shift, layer.shift.data)]
     trial = Trial("ActNorm.prepare(x, None)", x=x)
     got = trial.run(layer.prepare, Tensor(x), None)
@@ -100,9 +113,11 @@ def test_actnorm_prepares_itself(shape):
         "the shift comes after the scale, so it has to be scaled, too": x / deviation - mean,
         "the mean is not taken away": x / deviation,
         "divided by the variance, not by its root": (x - mean) / deviation**2,
+        "by the first image only": (x - x[0].mean(axis=(0, 1))) / x[0].std(axis=(0, 1)),
         "one mean and deviation for all channels": (x - x.mean()) / x.std(),
         "n - 1 in the variance: that of this batch has to be 1 exactly": (x - mean) / x.std(axis=(0, 1, 2), ddof=1),
     }
+    instead = {cause: z for cause, z in instead.items() if not np.allclose(z, (x - mean) / deviation, rtol=1e-3)}
     trial.expect(got, (x - mean) / deviation, "z", rtol=1e-4, atol=1e-5, instead=instead)
     another = normal(shape, 1)
     z, log_det = layer.forward(Tensor(another), None)
@@ -159,21 +174,23 @@ def test_squeeze_lets_the_gradient_through():
 
 @pytest.mark.exercise(id="dequantise")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_dequantise(dtype):
-    levels = np.array([[0, 1, 2, 127, 128, 254, 255]])
-    images, noise = (
-        (levels / 255).astype(dtype).reshape(1, 7, 1, 1),
-        np.linspace(0.05, 0.95, 7, dtype=dtype).reshape(1, 7, 1, 1),
-    )
+@pytest.mark.parametrize("made", ["divided", "nearly"])
+def test_dequantise(dtype, made):
+    levels = np.arange(256).reshape(2, 8, 16, 1)  # every gray value: cut off, not rounded, some of them are one less
+    images = (levels / 255).astype(dtype)
+    images = images if made == "divided" else images * (1 - 2 * np.finfo(dtype).eps)  # as by * (1 / 255), say
+    noise = np.random.default_rng(0).uniform(0.05, 0.95, levels.shape).astype(dtype)
     trial = Trial("dequantise(images, noise)", images=images, noise=noise)
     got = trial.run(realnvp.dequantise, images, noise)
-    expected = (levels.reshape(1, 7, 1, 1) + noise.astype(np.float64)) / 256
+    expected = (levels + noise.astype(np.float64)) / 256
     instead = {
         "divided by 255: there are 256 values, each an interval of its own": expected * 256 / 255,
         "the images are in [0, 1]: bring them back to 0 ... 255 first": (images + noise) / 256,
         "the noise has to be as wide as one gray value": images + noise,
+        "cut off, where it has to be rounded": (np.floor(images * dtype(255)) + noise) / 256,
         "255 is not 256: a gray value is round(image * 255)": images + noise / 256,
     }
+    instead = {cause: value for cause, value in instead.items() if not np.allclose(value, expected)}
     trial.expect(got, expected, rtol=1e-6, atol=1e-7, dtype=dtype, instead=instead)
 
 
@@ -216,11 +233,20 @@ def test_a_density_that_knows_nothing_costs_eight_bits():
     trial.expect(trial.run(realnvp.bits_per_dimension, 0.0, 12), 8.0, "the bits", rtol=1e-12)
 
 
+@pytest.mark.exercise(id="actnorm")
+def test_actnorm_stays_float32():
+    x = normal((3, 2, 2, 2), 0, np.float32)
+    trial = Trial("ActNorm.prepare(x, None)", "in float32", x=x)
+    got = trial.run(bijectors.ActNorm(2).prepare, Tensor(x), None)
+    right = (x - x.mean(axis=(0, 1, 2))) / x.std(axis=(0, 1, 2))
+    trial.expect(got, right, "z", rtol=1e-3, atol=1e-4, dtype=np.float32)
+
+
 class Stretch:
     """z = s x + c, whose log-determinant it says wrongly on purpose: what is said counts, and differs by image."""
 
-    def __init__(self):
-        self.scale = Parameter(np.array([1.5]))
+    def __init__(self, dtype=np.float64):
+        self.scale = Parameter(np.array([1.5], dtype))
 
     def forward(self, x, condition):
         z = F.reshape(x, (x.shape[0], -1)) * self.scale + condition
@@ -273,3 +299,16 @@ def test_log_likelihood(learned):
     if learned:
         trial.require(slope.grad is not None, "no gradient reaches the dequantiser", "log_slope has to stay a tensor")
         trial.expect(slope.grad, np.ones(3), "the gradient of log_slope")
+
+
+@pytest.mark.exercise(id="flow-likelihood")
+def test_log_likelihood_stays_float32():
+    images, noise = np.random.default_rng(0).random((2, 3, 2, 2, 1), dtype=np.float32)
+    condition, model = Tensor(normal((3, 4), 1, np.float32)), tiny_flow(None)
+    model.flow = Stretch(np.float32)
+    trial = Trial("RealNVP.log_likelihood(images, condition, noise)", "in float32", images=images, noise=noise)
+    got = trial.run(model.log_likelihood, images, condition, noise)
+    x = (np.rint(images * 255) + noise) / 256
+    z = 1.5 * x.reshape(3, 4) + condition.data
+    right = -(z**2 + np.log(2 * np.pi)).sum(axis=1) / 2 + 0.3 * (x**2).sum(axis=(1, 2, 3))
+    trial.expect(got, right, "the log-likelihood", rtol=1e-4, dtype=np.float32)

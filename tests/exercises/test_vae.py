@@ -8,8 +8,9 @@ from generators.family import Shard
 from nn import functional as F
 from nn.ops.loss import BCEWithLogits, GaussianKL
 from nn.tensor import Tensor
-from tests.exercises.trial import SameNoise, Trial, bare, context, normal
-from tests.oracles import elementary, gaussian
+from tests.exercises.chance import expect_from_rng, expect_normals
+from tests.exercises.trial import Trial, bare, context, normal
+from tests.oracles import elementary
 
 
 @pytest.mark.exercise(id="reparameterise")
@@ -109,44 +110,76 @@ def test_bce_with_logits_stays_float32():
     trial.expect(got, elementary.bce_with_logits(logits, target), "the loss", rtol=1e-5, atol=1e-6, dtype=np.float32)
 
 
-def tiny_vae(beta, mean, log_var, likelihood="bernoulli"):
+class Watched:
+    """An encoder and a decoder that keep what they were shown: q(z|x) = N(x A, exp(x B)), and logits 2 z + c."""
+
+    def __init__(self, of_mean, of_log_var):
+        self.of_mean, self.of_log_var, self.images, self.z = of_mean, of_log_var, [], []
+
+    def encode(self, images, caption):
+        flat = np.asarray(getattr(images, "data", images)).reshape(len(images), 4)
+        self.images.append(flat)
+        return Tensor(flat @ self.of_mean), Tensor(flat @ self.of_log_var)
+
+    def decode(self, z, caption):
+        self.z.append(np.array(z.data))
+        return F.reshape(z, (len(z.data), 2, 2, 1)) * 2.0 + F.reshape(caption, (-1, 1, 1, 1))
+
+    def noise(self, trial, count):
+        """(the images that were encoded, the noise in z), one row for each."""
+        for what, seen in (("images were encoded", self.images), ("z were decoded", self.z)):
+            found = sum(len(part) for part in seen)
+            trial.require(found == count, f"{found} {what}; the shard has {count}")
+        images, z = np.concatenate(self.images), np.concatenate(self.z)
+        trial.require(z.dtype == np.float32, f"z is {z.dtype}", "the noise is float64: dtype=np.float32, or .astype")
+        return images, (z - images @ self.of_mean) / np.exp(images @ self.of_log_var / 2)
+
+
+def tiny_vae(beta, of_mean, of_log_var, likelihood="bernoulli"):
     """A VAE whose encoder says what the test wants, and whose decoder writes z over four pixels."""
     model = bare(vae.VAE)
     model.config = vae.VAEConfig(
         image_size=2, channels=1, vocabulary=("a",), latent=4, features=1, beta=beta, likelihood=likelihood
     )
+    model.watched = Watched(of_mean, of_log_var)
     model.text = lambda tokens: Tensor(np.float32(tokens))
-    model.encoder = lambda images, caption: (
-        Tensor(images.reshape(len(images), 4) @ mean),
-        Tensor(images.reshape(len(images), 4) @ log_var),
-    )
-    model.decoder = lambda z, caption: F.reshape(z, (len(z.data), 2, 2, 1)) * 2.0 + F.reshape(caption, (-1, 1, 1, 1))
+    model.encoder, model.decoder = model.watched.encode, model.watched.decode
     return model
 
 
+def tiny_shard(images, size=None):
+    tokens = np.array([[1], [0], [2]])[np.arange(len(images)) % 3]
+    return Shard(images, tokens, None, np.zeros(len(images), int), np.arange(len(images)), size or len(images))
+
+
+OF_MEAN, OF_LOG_VAR = normal((4, 4), 0, np.float32), normal((4, 4), 1, np.float32) * np.float32(0.3)
+
+
 @pytest.mark.exercise(id="elbo")
-@pytest.mark.parametrize(
-    "beta, size, gray",
-    [(1.0, 3, False), (4.0, 3, False), (1.0, 12, False), (1.0, 3, True)],
-    ids=["beta_1", "beta_4", "part_of_a_batch", "gray_images"],
-)
-def test_elbo(beta, size, gray):
-    of_mean, of_log_var = normal((4, 4), 0, np.float32), normal((4, 4), 1, np.float32)
+@pytest.mark.parametrize("beta, size", [(1.0, 3), (4.0, 3), (1.0, 12)], ids=["beta_1", "beta_4", "part_of_a_batch"])
+def test_elbo(beta, size):
+    judge_elbo(beta, size, gray=False)
+
+
+def judge_elbo(beta, size, gray):
     shades = np.float32([0.1, 0.4, 0.7, 0.9]) if gray else np.float32([0, 1, 0, 1])
     images = np.resize(shades, 12)[np.random.default_rng(2).permutation(12)].reshape(3, 2, 2, 1)
-    tokens = np.array([[1], [0], [2]])
-    shard = Shard(images, tokens, None, np.zeros(3, int), np.arange(3), size)
+    shard = tiny_shard(images, size)
     tags = (["with another beta"] if beta != 1 else []) + (["where the shard is a part of a batch"] if size > 3 else [])
     tags += ["where the images are gray and have to be binarised"] if gray else []
-    trial = Trial(f"VAE.loss(shard, rng), beta = {beta}, batch_size = {size}", *tags, images=images, tokens=tokens)
-    rng = SameNoise()
-    loss = trial.expect_loss_and_metrics(trial.run(tiny_vae(beta, of_mean, of_log_var).loss, shard, rng))
-    images = (SameNoise().random(images.shape) < images).astype(np.float32)  # binarised
-    mean, log_var = images.reshape(3, 4) @ of_mean, images.reshape(3, 4) @ of_log_var
-    z = mean + np.exp(log_var / 2) * SameNoise().standard_normal(mean.shape)
-    logits = 2 * z.reshape(3, 2, 2, 1) + tokens.reshape(3, 1, 1, 1)
-    error, kl = elementary.bce_with_logits(logits, images), elementary.gaussian_kl(mean, log_var)
-    flat = elementary.bce_with_logits(2 * mean.reshape(logits.shape) + tokens.reshape(3, 1, 1, 1), images)
+    call = f"VAE.loss(shard, rng), beta = {beta}, batch_size = {size}"
+    trial = Trial(call, *tags, images=images, tokens=shard.tokens)
+    model = tiny_vae(beta, OF_MEAN, OF_LOG_VAR)
+    loss = trial.expect_loss_and_metrics(trial.run(model.loss, shard, np.random.default_rng(0)))
+    flat, noise = model.watched.noise(trial, 3)
+    cause = "binarise(images, rng), for a Bernoulli likelihood"
+    trial.require(np.isin(flat, (0, 1)).all(), "the encoder is shown gray images", cause)
+    ink = flat.reshape(images.shape)
+    mean, log_var, z = flat @ OF_MEAN, flat @ OF_LOG_VAR, np.concatenate(model.watched.z)
+    said = shard.tokens.reshape(3, 1, 1, 1)
+    logits, kl = 2 * z.reshape(3, 2, 2, 1) + said, elementary.gaussian_kl(mean, log_var)
+    error = elementary.bce_with_logits(logits, ink)
+    of_gray = elementary.bce_with_logits(logits, images)
     instead = {
         "beta is not used": (error + kl).sum() / size,
         "the KL term has the wrong sign": (error - beta * kl).sum() / size,
@@ -156,12 +189,55 @@ def test_elbo(beta, size, gray):
         "this is the ELBO itself; the loss is minus that": -(error + beta * kl).sum() / size,
         "divide by shard.batch_size, not by the length of the shard": (error + beta * kl).sum() / 3,
         "the sum over examples is not divided by shard.batch_size": (error + beta * kl).sum(),
-        "z is the mean: no noise is drawn": (flat + beta * kl).sum() / size,
+        "the error is that of the gray images; the encoder was shown binary ones": (of_gray + beta * kl).sum() / size,
+        "the first image only": (error + beta * kl)[0] / size,
     }
     right = (error + beta * kl).sum() / size
     instead = {cause: value for cause, value in instead.items() if abs(value - right) > 1e-3}
-    trial.expect(loss, right, "the loss", rtol=1e-4, atol=1e-4, instead=instead)
-    rng.expect_normals(trial, 12)
+    trial.expect(loss, right, "the loss", rtol=1e-4, atol=1e-4, dtype=np.float32, instead=instead)
+    trial.require(np.abs(noise).max() > 1e-3, "z is the mean", "no noise is drawn")
+
+
+@pytest.mark.exercise(id="elbo")
+def test_elbo_binarises_once():
+    """The images that the encoder saw are those whose error counts, however gray: seen in one of many pixels."""
+    images = np.full((40, 2, 2, 1), 0.5, np.float32)
+    model, shard = tiny_vae(0.0, OF_MEAN, OF_LOG_VAR), tiny_shard(images)
+    trial = Trial("VAE.loss(shard, rng), beta = 0", "where the images are gray and have to be binarised")
+    loss = trial.expect_loss_and_metrics(trial.run(model.loss, shard, np.random.default_rng(0)))
+    flat, _ = model.watched.noise(trial, 40)
+    logits = 2 * np.concatenate(model.watched.z).reshape(40, 2, 2, 1) + shard.tokens.reshape(40, 1, 1, 1)
+    right = elementary.bce_with_logits(logits, flat.reshape(images.shape)).mean()
+    got = float(np.asarray(getattr(loss, "data", loss)))
+    cause = "the images are binarised twice: draw them once, for the encoder and for the error"
+    close = abs(got - right) < 1e-3 * abs(right)
+    trial.require(close, f"the loss is {got:.4f}; of the images that were encoded it is {right:.4f}", cause)
+
+
+@pytest.mark.exercise(id="elbo")
+def test_elbo_of_images_that_are_binarised():
+    judge_elbo(1.0, 3, gray=True)
+
+
+@pytest.mark.exercise(id="elbo")
+def test_elbo_draws_from_rng_and_for_each_image():
+    images = np.tile(np.float32([0.1, 0.4, 0.7, 0.9]), 400).reshape(400, 2, 2, 1)
+    trial = Trial("VAE.loss(shard, rng), 400 images")
+
+    def draw(rng, count=400):
+        model = tiny_vae(1.0, OF_MEAN, OF_LOG_VAR)
+        trial.run(model.loss, tiny_shard(images[:count]), rng)
+        return np.concatenate(model.watched.noise(trial, count), axis=1)
+
+    found = draw(np.random.default_rng(0))
+    expect_normals(trial, found[:, 4:])
+    for pixel, shade in enumerate((0.1, 0.4, 0.7, 0.9)):
+        share = found[:, pixel].mean()
+        cause = "1 - image: the comparison the wrong way round" if abs(share - 1 + shade) < 0.1 else ""
+        told = f"of a pixel of gray value {shade} {share:.0%} were binarised to 1"
+        trial.require(abs(share - shade) < 5 * (shade * (1 - shade) / 400) ** 0.5, told, cause)
+    expect_from_rng(trial, lambda rng: draw(rng, 10)[:, 4:])
+    expect_from_rng(trial, lambda rng: draw(rng, 10)[:, :4])
 
 
 def logistic_log_likelihood(outputs, images):
@@ -178,99 +254,42 @@ def logistic_log_likelihood(outputs, images):
 
 @pytest.mark.exercise(id="elbo")
 def test_elbo_of_gray_images():
-    of_mean, of_log_var = normal((4, 4), 0, np.float32), normal((4, 4), 1, np.float32)
     images = (np.random.default_rng(2).integers(0, 256, (3, 2, 2, 1)) / 255).astype(np.float32)
-    tokens = np.array([[1], [0], [2]])
-    model = tiny_vae(1.0, of_mean, of_log_var, "logistic")
-    model.decoder = lambda z, caption: F.concat(
-        [F.reshape(z, (-1, 2, 2, 1)) * 0.2, F.reshape(z + caption, (-1, 2, 2, 1)) * 0.1], axis=3
-    )
+    model, shard = tiny_vae(1.0, OF_MEAN, OF_LOG_VAR, "logistic"), tiny_shard(images)
+
+    def decode(z, caption):
+        model.watched.z.append(np.array(z.data))
+        means, scales = F.reshape(z, (-1, 2, 2, 1)) * 0.2, F.reshape(z + caption, (-1, 2, 2, 1)) * 0.1
+        return F.concat([means, scales], axis=3)
+
+    model.decoder = decode
     trial = Trial("VAE.loss(shard, rng)", 'where the likelihood is "logistic", of gray images', images=images)
-    shard = Shard(images, tokens, None, np.zeros(3, int), np.arange(3), 3)
-    loss = trial.expect_loss_and_metrics(trial.run(model.loss, shard, SameNoise()))
-
-    def minus_elbo(images):
-        mean, log_var = images.reshape(3, 4) @ of_mean, images.reshape(3, 4) @ of_log_var
-        z = mean + np.exp(log_var / 2) * SameNoise().standard_normal(mean.shape)
-        outputs = np.concatenate([(z * 0.2).reshape(3, 2, 2, 1), ((z + tokens) * 0.1).reshape(3, 2, 2, 1)], axis=3)
-        return (elementary.gaussian_kl(mean, log_var) - logistic_log_likelihood(outputs, images)).sum() / 3
-
-    binary = (SameNoise().random(images.shape) < images).astype(np.float32)
-    instead = {"only a Bernoulli likelihood wants binary images": minus_elbo(binary)}
-    trial.expect(loss, minus_elbo(images), "the loss", rtol=1e-3, atol=1e-3, instead=instead)
+    loss = trial.expect_loss_and_metrics(trial.run(model.loss, shard, np.random.default_rng(0)))
+    shown, _ = model.watched.noise(trial, 3)
+    cause = "only a Bernoulli likelihood wants binary images"
+    trial.expect(shown, images.reshape(3, 4), "what the encoder is shown", instead={cause: np.round(shown)})
+    z = np.concatenate(model.watched.z)
+    outputs = np.concatenate([(z * 0.2).reshape(3, 2, 2, 1), ((z + shard.tokens) * 0.1).reshape(3, 2, 2, 1)], axis=3)
+    kl = elementary.gaussian_kl(shown @ OF_MEAN, shown @ OF_LOG_VAR)
+    right = (kl - logistic_log_likelihood(outputs, images)).sum() / 3
+    trial.expect(loss, right, "the loss", rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.exercise(id="elbo")
 def test_elbo_can_be_trained():
     """Its gradient, in closed form: through the KL, and through z, too, which a detached draw would cut."""
     mean, log_var = Tensor(normal((1, 4), 0, np.float32), True), Tensor(normal((1, 4), 1, np.float32), True)
-    model = tiny_vae(1.0, mean.data, log_var.data)
+    model = tiny_vae(1.0, OF_MEAN, OF_LOG_VAR)
     model.encoder = lambda images, caption: (mean, log_var)
     shard = Shard(np.ones((1, 2, 2, 1), np.float32), np.zeros((1, 1), int), None, np.zeros(1, int), np.arange(1), 1)
     trial = Trial("VAE.loss(shard, rng), where the encoder wants a gradient", mean=mean.data, log_var=log_var.data)
-    loss = trial.expect_loss_and_metrics(trial.run(model.loss, shard, SameNoise()))
+    loss = trial.expect_loss_and_metrics(trial.run(model.loss, shard, np.random.default_rng(0)))
     trial.require(getattr(loss, "requires_grad", False), "no gradient flows back", "something uses .data")
     loss.backward()
-    noise, sigma = SameNoise().standard_normal((1, 4)), np.exp(log_var.data.astype(float) / 2)
-    by_z = 2 * (1 / (1 + np.exp(-2 * (mean.data + sigma * noise))) - 1)  # of the error of logits 2 z, all pixels ink
+    z, sigma = model.watched.z[0].astype(float), np.exp(log_var.data.astype(float) / 2)
+    by_z = 2 * (1 / (1 + np.exp(-2 * z)) - 1)  # of the error of logits 2 z, all pixels ink
     by_kl = {"mean": mean.data, "log_var": (sigma**2 - 1) / 2}
-    by_both = {"mean": by_z + by_kl["mean"], "log_var": by_z * sigma * noise / 2 + by_kl["log_var"]}
+    by_both = {"mean": by_z + by_kl["mean"], "log_var": by_z * (z - mean.data) / 2 + by_kl["log_var"]}
     for name, tensor in (("mean", mean), ("log_var", log_var)):
         instead = {"through the KL alone; it has to flow through z, too: no .data in the draw": by_kl[name]}
         trial.expect(tensor.grad, by_both[name], f"the gradient of {name}", rtol=1e-4, atol=1e-5, instead=instead)
-
-
-class Line:
-    """x = z + noise: a VAE whose likelihood is known.  z ~ N(0, 1), x | z ~ N(z, 1), and q(z|x) as the test says."""
-
-    class config:
-        latent, features = 1, 1
-
-    class vocabulary:
-        encode = staticmethod(lambda captions: np.ones((len(captions), 1), np.int64))
-
-    def __init__(self, mean, log_var):
-        self.mean, self.log_var = mean, log_var
-
-    def text(self, tokens):
-        return Tensor(np.float32(tokens))
-
-    def encoder(self, images, caption):
-        x = images.reshape(len(images), 1)
-        return Tensor(np.float32(self.mean(x))), Tensor(np.full_like(x, self.log_var))
-
-    def decoder(self, z, caption):
-        return F.reshape(z, (-1, 1, 1, 1))
-
-    def log_likelihood(self, outputs, images):
-        error = (outputs - Tensor(np.float32(images))).reshape(-1)
-        return error * error * -0.5 - 0.5 * float(np.log(2 * np.pi))
-
-
-@pytest.mark.exercise(id="importance-weighted-bound")
-@pytest.mark.parametrize("k", [1, 3, 100])
-def test_bound_is_exact_where_the_encoder_is(k):
-    x = np.linspace(-2, 2, 5, dtype=np.float32)
-    trial = Trial(f"importance_weighted_bound(model, images, captions, k={k}, seed=0), q(z|x) = p(z|x)", x=x)
-    model = Line(lambda x: x / 2, np.log(0.5))
-    got = trial.run(vae.importance_weighted_bound, model, x.reshape(-1, 1, 1, 1), ["a"] * 5, k, 0)
-    trial.expect(got, gaussian.log_density(x, 0, 2), "the bound", rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.exercise(id="importance-weighted-bound")
-@pytest.mark.parametrize("k, tolerance", [(1, 0.15), (4000, 0.05)])
-def test_bound_with_an_encoder_that_is_not_exact(k, tolerance):
-    # With k = 1 the mean over many images is the ELBO; with many draws the bound is close to log p(x).
-    count = 1600 if k == 1 else 4
-    x = np.repeat(np.float32([[-1.0], [2.0]]), count // 2, axis=0)
-    model = Line(lambda x: x / 2 + 0.6, np.log(0.8))
-    call = f"importance_weighted_bound(model, images, captions, k={k}, seed=1), q(z|x) = N(x/2 + 0.6, 0.8)"
-    trial = Trial(call, "with one draw" if k == 1 else "with many draws")
-    got = trial.run(vae.importance_weighted_bound, model, x.reshape(-1, 1, 1, 1), ["a"] * count, k, 1)
-    trial.require(np.shape(got) == (count,), f"the shape is {np.shape(got)}; one bound for each image is wanted")
-    exact = gaussian.log_density(np.array([-1.0, 2.0]), 0, 2)
-    elbo = exact - gaussian.kl(0.6, 0.8, 0.0, 0.5)
-    instead = {"the mean of the logarithms, not the logarithm of the mean: this is the ELBO": elbo} if k > 1 else {}
-    means = np.asarray(got, float).reshape(2, -1).mean(axis=1)
-    close = {cause: means for cause, value in instead.items() if np.allclose(means, value, atol=0.05)}
-    trial.expect(means, elbo if k == 1 else exact, "the bound", rtol=0, atol=tolerance, instead=close)

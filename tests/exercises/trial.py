@@ -9,18 +9,16 @@ here, and nothing of the library: what is right is computed by the tests themsel
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tests.exercises import causes
+from tests.exercises import causes, rehearsal
 from tests.exercises.report import explain
 
 trials: list[Trial] = []  # every trial so far; causes.py looks for what the wrong ones have in common
-
-
-_HELD = np.ndarray | list | tuple | dict  # inputs that could be changed in place
 
 
 class Wrong(AssertionError):
@@ -37,29 +35,62 @@ class Trial:
     call      how to show it, as in `Mul.backward(ctx, grad)`
     tags      what is special about it, as a phrase that completes "wrong only ...": `with stride`
     mutable   names of the inputs that the call is meant to change
+    keeps     whether float arrays that come out are to have the dtype of those that go in
     inputs    name -> what goes in: to be shown, and checked to be unchanged afterwards
     """
 
-    def __init__(self, call: str, *tags: str, mutable: tuple[str, ...] = (), **inputs):
-        self.call, self.tags, self.mutable, self.inputs = call, tags, mutable, inputs
-        self.right = True
+    def __init__(self, call: str, *tags: str, mutable: tuple[str, ...] = (), keeps: bool = True, **inputs):
+        self.call, self.tags, self.mutable, self.inputs, self.keeps = call, tags, mutable, inputs, keeps
+        self.right, self.called = True, False
+        self.dtype = None  # of the float arrays that went into the call, if they agree
+        self.pending: Exception | None = None  # what went wrong in float32: told once the values are right
         trials.append(self)
-        self.before = copy.deepcopy({n: v for n, v in inputs.items() if isinstance(v, _HELD)})
+        self.before = copy.deepcopy(
+            {n: v for n, v in inputs.items() if isinstance(v, np.ndarray | list | tuple | dict)}
+        )
 
     def run(self, function: Callable, *args, **kwargs):
-        """Call `function`; an exception of its own, or a changed input, is a wrong answer."""
+        """Call `function`; an exception of its own, a changed input or a changed array of state is a wrong answer.
+
+        Before that it is called with other values of the same shapes, and in float32: nothing may be left of these.
+        """
+        rehearsed = [] if self.called else rehearsal.rehearse(self, function, args, kwargs)
+        self.called = True
+        given = {**dict(zip(rehearsal.names(function), args, strict=False)), **self.inputs}
+        fixed = {name: value for name, value in given.items() if name not in ("out", *self.mutable)}
+        held = {name: rehearsal.arrays_in(value, saved=True) for name, value in fixed.items()}
+        kept = {name: [array.copy() for array in arrays] for name, arrays in held.items()}
+        state = rehearsal.state_of(function)
+        result = self.call_it(function, args, kwargs)
+        for name, arrays in held.items():
+            changed = isinstance(self.before.get(name), dict) and self.before[name] != self.inputs[name]
+            if changed or not all(_equal(now, was) for now, was in zip(arrays, kept[name], strict=True)):
+                self._fail("mutated", name=name, causes=[f"the input {name} was changed in place; work on a copy"])
+        for name, array in state.items():
+            same = getattr(function.__self__, name, None) is array
+            self.require(same, f"self.{name} is another array now", "it is shared: write into it, by += or [...] =")
+        for leaf, was in rehearsed:
+            unharmed = _equal(leaf, was) and not any(np.shares_memory(leaf, a) for a in rehearsal.arrays_in(result))
+            self.require(unharmed, "what an earlier call returned has changed", "the same array is returned each time")
+        floats = {a.dtype for name, arrays in held.items() if name not in rehearsal.FLOAT64 for a in arrays if _real(a)}
+        self.dtype = floats.pop() if len(floats) == 1 and self.keeps else None
+        if any(hasattr(argument, "requires_grad") for argument in args):
+            array = any(isinstance(leaf, np.ndarray) and leaf.ndim for leaf in rehearsal.leaves_of(result))
+            self.require(not array, "an array came back, where a Tensor is wanted", "work with tensors, not with .data")
+        return result
+
+    def call_it(self, function: Callable, args, kwargs, tag: str = ""):
+        """The result; an exception takes along what it needs for its lesson."""
         try:
-            result = function(*args, **kwargs)
-        except (NotImplementedError, MemoryError, Wrong):
+            return function(*args, **kwargs)
+        except (MemoryError, Wrong):
             raise
         except Exception as error:
             self.right = False
-            error.trial = {**self._lesson("raised"), "inputs": self._shown(self.before)}
+            tagged = f"{self.call}, {tag}" if tag else self.call
+            with contextlib.suppress(Exception):
+                error.trial = {**self._lesson("raised"), "call": tagged, "inputs": self._shown(self.before)}
             raise
-        for name, value in self.before.items():
-            if name not in self.mutable and not _equal(self.inputs[name], value):
-                self._fail("mutated", name=name, causes=[f"the input {name} was changed in place; work on a copy"])
-        return result
 
     def expect(
         self,
@@ -74,32 +105,33 @@ class Trial:
     ) -> None:
         """Raise Wrong unless `actual` has the shape of `expected` and its values, to within the tolerances.
 
-        dtype    the type of number it must have; not looked at if None
+        dtype    the type of number it must have; if None, an array of floats has that of the inputs
         instead  cause -> what this mistake would have given, for mistakes that leave no pattern of their own
         """
         if actual is None:
             self._fail("nothing", name=name, shape=str(np.shape(expected)))
-        if hasattr(actual, "requires_grad"):
-            actual = actual.data  # a Tensor
-        try:
-            array, expected = np.asarray(actual), np.asarray(expected)
-        except ValueError:
-            array = np.asarray(None)
-        if array.dtype.kind not in "fiub":
+        number = actual.data if type(actual).__module__ == "nn.tensor" else actual
+        if not isinstance(number, np.ndarray | np.generic | int | float) or np.asarray(number).dtype.kind not in "fiub":
             self._fail("type", name=name, actual=type(actual).__name__, shape=str(np.shape(expected)))
+        array, expected = np.asarray(number), np.asarray(expected)
+        instead = {cause: np.asarray(value) for cause, value in (instead or {}).items()}
         if array.shape != expected.shape:
-            cause = causes.of_shape(array.shape, expected.shape, self.before)
+            same = [
+                c for c, v in instead.items() if v.shape == array.shape and causes.close(array, v, rtol, atol).all()
+            ]
+            cause = (same or [causes.of_shape(array.shape, expected.shape, self.before)])[0]
             shapes = {"actual": str(array.shape), "expected": str(expected.shape)}
             self._fail("shape", name=name, **shapes, causes=[cause] if cause else [])
-        if dtype is not None and array.dtype != dtype:
-            cause = "a Python list, a NumPy float64 scalar or a default dtype came in on the way"
-            self._fail("dtype", name=name, actual=str(array.dtype), expected=str(np.dtype(dtype)), causes=[cause])
+        self.check_dtype(array, expected, name, dtype)
         right = causes.close(array, expected, rtol, atol)
         if right.all():
+            if self.pending:
+                self.right = False
+                raise self.pending
             return
         index = tuple(int(i) for i in np.argwhere(~right)[0])
         with np.errstate(all="ignore"):
-            guesses = causes.of_values(array, expected, self.before, dict(instead or {}), rtol, atol)
+            guesses = causes.of_values(array, expected, self.before, instead, rtol, atol)
         self._fail(
             "value",
             name=name,
@@ -112,6 +144,25 @@ class Trial:
             total=int(right.size),
             causes=guesses,
         )
+
+    def check_dtype(self, array, expected, name, dtype=None):
+        if dtype is None and array.ndim and expected.dtype.kind == "f":
+            dtype = self.dtype or (np.float64 if array.dtype.kind in "iub" else None)
+        if dtype is not None and array.dtype != dtype:
+            cause = "np.sqrt(a number), np.zeros(shape) or a float64 array came in: math.sqrt, zeros_like, .astype"
+            if array.dtype != np.float64:
+                cause = "a dtype is written out on the way, or a default one came in"
+            self._fail("dtype", name=name, actual=str(array.dtype), expected=str(np.dtype(dtype)), causes=[cause])
+        if expected.dtype.kind in "iu" and array.dtype.kind == "f":
+            cause = "a division by / or a float came in: // or int()"
+            self._fail("dtype", name=name, actual=str(array.dtype), expected="whole numbers", causes=[cause])
+
+    def expect_saved(self, ctx, names: str) -> tuple:
+        """What a forward has left for backward; Wrong unless it is one array for each of these names."""
+        wanted, right = f"ctx.save({names})", len(ctx.saved) == len(names.split(","))
+        told = f"ctx.saved holds {len(ctx.saved)} things; backward reads {names}"
+        self.require(right and isinstance(ctx.saved, tuple), told, f"at the end of forward: {wanted}")
+        return ctx.saved
 
     def expect_loss_and_metrics(self, got):
         """The loss, of the pair that a family's loss returns; Wrong unless it is one."""
@@ -155,15 +206,12 @@ def describe(value) -> str:
     return text if len(text) <= 90 else text[:87] + "..."
 
 
-def _equal(now, before) -> bool:
-    if isinstance(before, np.ndarray):
-        return isinstance(now, np.ndarray) and np.array_equal(now, before, equal_nan=before.dtype.kind == "f")
-    if isinstance(before, list | tuple):
-        return len(now) == len(before) and all(_equal(a, b) for a, b in zip(now, before, strict=True))
-    if isinstance(before, dict):
-        return now.keys() == before.keys() and all(_equal(now[k], v) for k, v in before.items())
-    same = now == before
-    return bool(same) if isinstance(same, bool | np.bool_) else True
+def _equal(now: np.ndarray, before: np.ndarray) -> bool:
+    return np.array_equal(now, before, equal_nan=_real(before))
+
+
+def _real(array: np.ndarray) -> bool:
+    return array.dtype.kind == "f"
 
 
 def _number(value) -> str:
@@ -186,46 +234,3 @@ def context(op, needs: tuple[bool, ...]):
 def bare(kind: type):
     """An object of this class without its `__init__` having run: the test gives it the parts that it needs."""
     return kind.__new__(kind)
-
-
-class SameNoise:
-    """Stands in for np.random.Generator: "random" numbers that depend on their place within an example alone.
-
-    So a solution may draw in any order, all at once or an example at a time, and still there is one right answer.  An
-    example is what the last axis holds or, of three axes and more, the last three: an image.
-    """
-
-    def __init__(self):
-        self.normals = 0  # how many have been drawn
-
-    def standard_normal(self, size=None, dtype=np.float64):
-        values = self._spread(size, dtype, [0.6, -0.7, 0.3, 1.1, -0.2])
-        self.normals += np.size(values)
-        return values
-
-    def expect_normals(self, trial: Trial, least: int):
-        """Wrong unless so many were drawn: one draw for a whole batch would give each image the same noise."""
-        message = f"{self.normals} normal numbers were drawn; {least} are needed, so that no two images share theirs"
-        trial.require(self.normals >= least, message)
-
-    def random(self, size=None, dtype=np.float64):
-        return self._spread(size, dtype, [0.5, 0.2, 0.8])
-
-    def integers(self, low, high=None, size=None, dtype=np.int64, endpoint=False):
-        low, high = (0, low) if high is None else (low, high)
-        return np.asarray(low + np.floor(np.asarray(self.random(size)) * (high + endpoint - low)), dtype)
-
-    def normal(self, loc=0.0, scale=1.0, size=None):
-        size = np.broadcast_shapes(np.shape(loc), np.shape(scale)) if size is None else size
-        return loc + scale * self.standard_normal(size)
-
-    def uniform(self, low=0.0, high=1.0, size=None):
-        return low + (high - low) * self.random(size)
-
-    @staticmethod
-    def _spread(size, dtype, values):
-        if size is None or size == ():
-            return values[0]
-        shape = tuple(np.atleast_1d(size))
-        example = shape[-3:] if len(shape) >= 3 else shape[-1:]
-        return np.broadcast_to(np.resize(np.asarray(values, dtype), example), shape).copy()

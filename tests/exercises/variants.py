@@ -67,7 +67,7 @@ def verdicts(
         for number in range(jobs):
             if number:
                 shutil.copytree(scratch / "0", scratch / str(number))
-            judge = stack.enter_context(Judge(course, preload=True, cache=scratch / f"cache-{number}"))
+            judge = stack.enter_context(Judge(course, preload=True))
             stations.put(_Station(course, scratch / str(number), judge))
 
         def work(variant: Variant) -> tuple[Variant, dict]:

@@ -60,17 +60,32 @@ def start(course: Course, exercise: Exercise, progress: Progress) -> list[str]:
     """
     notes = _refresh(course, progress)
     for other in course.exercises:
-        if other.id == exercise.id or progress.state(other.id) == "new":
+        if other.id == exercise.id:
             continue
-        if is_blank(_own(course, other), other):
+        try:
+            found = own(course, other)
+        except ExerciseError as error:
+            note = f"It stays as it is: {error}"
+            notes += [note] * (note not in notes)
+            continue
+        if is_blank(found, other):  # of one that is "new", too: progress.txt may have been lost
+            if found.text not in ("", "pass", other.stub):  # notes in comments, say
+                notes.append(f"{other.id}: what stood in its blank is kept in {_backup(course, other.path)}")
             put(course.workspace, other, library_cut(course, other).body)
             progress.forget(other.id)
             notes.append(f"{other.id} was still blank: the library's own code stands there again.")
-    if progress.state(exercise.id) == "new":
+    found = own(course, exercise)
+    if progress.state(exercise.id) != "new":
+        notes.append(f"{exercise.id} was begun before: your code is as you left it (`reset` would blank it again).")
+    elif found.fingerprint() == library_cut(course, exercise).fingerprint():
+        if found.body != library_cut(course, exercise).body:
+            notes.append(f"What stood there is kept in {_backup(course, exercise.path)}")
         blank(course.workspace, exercise)
         progress.begin(exercise.id)
-    else:
-        notes.append(f"{exercise.id} was begun before: your code is as you left it (`reset` would blank it again).")
+    else:  # written before its start, or started and then progress.txt was lost
+        progress.begin(exercise.id)
+        if not is_blank(found, exercise):
+            notes.append(f"{exercise.id} holds code that is not the library's: it stays (`reset` would blank it).")
     progress.current = exercise.id
     progress.save()
     return notes
@@ -94,13 +109,18 @@ def reset(course: Course, exercise: Exercise, progress: Progress) -> Path:
 def fingerprint(course: Course, exercise: Exercise) -> str | None:
     """The fingerprint of the learner's code, or None where it cannot be read."""
     try:
-        return _own(course, exercise).fingerprint()
-    except (SurgeryError, OSError):
+        return own(course, exercise).fingerprint()
+    except (ExerciseError, OSError):
         return None
 
 
-def _own(course: Course, exercise: Exercise) -> Cut:
-    return cut((course.workspace / exercise.path).read_bytes(), exercise.name)
+def own(course: Course, exercise: Exercise) -> Cut:
+    """The learner's function, cut around its body; ExerciseError names the file where that cannot be read."""
+    path = course.workspace / exercise.path
+    try:
+        return cut(path.read_bytes(), exercise.name)
+    except SurgeryError as error:
+        raise ExerciseError(f"{course.workspace.name}/{exercise.path}, {error}") from error
 
 
 def _refresh(course: Course, progress: Progress) -> list[str]:
@@ -120,8 +140,16 @@ def _refresh(course: Course, progress: Progress) -> list[str]:
         if path.exists() and known.get(name) == digest:
             continue
         if not path.exists() or _hash(path) == known.get(name):
+            gone = not path.exists()
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(course.root / name, path)
+            begun = [e for e in course.exercises if e.path == name and progress.state(e.id) != "new"]
+            for exercise in begun if gone else ():  # or the library's solution would stand there as the learner's
+                blank(course.workspace, exercise)
+                progress.begin(exercise.id)
+            if gone and begun:
+                ids = ", ".join(e.id for e in begun)
+                notes.append(f"{name} was gone from {course.workspace.name}/: copied anew, and blank again: {ids}")
             continue
         backup = _backup(course, name)
         _rebuild(course, name, progress)
