@@ -2,7 +2,7 @@
 
 - the target is there, with a docstring; there are three hints; stub and graft give back every byte
 - the library's own solution passes, also with every later exercise blanked
-- so do solutions in another style (solutions.py)
+- so do solutions in another style (solutions.py, solutions_more.py)
 - the blank is reported as not started; zeros, and an empty value of the right type, fail
 
 and with `--mutants` of all of them: wrong solutions made by machine and by hand fail, and the likely cause is named.
@@ -14,7 +14,7 @@ import ast
 import textwrap
 import time
 
-from tests.exercises import solutions
+from tests.exercises import solutions, wrapped
 from tests.exercises.catalogue import Course, Exercise
 from tests.exercises.report import paint
 from tests.exercises.surgery import Cut, SurgeryError, cut
@@ -90,7 +90,7 @@ def variants(course: Course, exercise: Exercise, whole: list[Exercise]) -> list[
     """What is judged for one exercise; `whole` are those that can be blanked."""
     original = library_cut(course, exercise)
     later = tuple((other, other.stub) for other in course.later(exercise) if other in whole)
-    others = [solutions.ALL[exercise.id]] if exercise.id in solutions.ALL else []
+    others = solutions.of(exercise.id)
     return [
         *(Variant(exercise, "another right solution", ((exercise, textwrap.dedent(body)),)) for body in others),
         Variant(exercise, "the solution"),
@@ -128,21 +128,16 @@ def hollow(original: Cut, maker: str) -> str:
     So its effects are gone, whether it returns its result or writes it into an argument.
     """
     a = original.node.args
-    names = [arg.arg for arg in [*a.posonlyargs, *a.args]]
-    call = names + ([f"*{a.vararg.arg}"] if a.vararg else [])
-    call += [f"{arg.arg}={arg.arg}" for arg in a.kwonlyargs] + ([f"**{a.kwarg.arg}"] if a.kwarg else [])
-    signature = ast.unparse(a)
-    body = "\n".join("    " + line for line in ast.unparse(ast.Module(original.node.body, [])).splitlines())
-    copies = "".join(f"{name} = _copied({name})\n" for name in names)
-    return (
-        f"def _solution({signature}):\n{body}\n"
+    copies = "".join(f"{arg.arg} = _copied({arg.arg})\n" for arg in [*a.posonlyargs, *a.args])
+    return wrapped.around(
+        original,
         "def _copied(value):\n"
         "    import copy\n"
         "    try:\n"
         "        return copy.deepcopy(value)\n"
         "    except Exception:\n"
         "        return value\n"
-        f"{maker}{copies}return _hollow(_solution({', '.join(call)}))"
+        f"{maker}{copies}return _hollow(_solution({{1}}))",
     )
 
 

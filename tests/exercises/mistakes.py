@@ -4,6 +4,7 @@ Among them are the classic mistakes of small repositories: a time index that is 
 dropped for the whole batch, the sign of the guidance, a KL weight that is never used, a log-determinant with the wrong
 sign, a largest noise level that is never drawn, a softmax whose backward returns zeros.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from tests.exercises.catalogue import Course
 from tests.exercises.mistakes_engine import ENGINE
 from tests.exercises.mistakes_families import FAMILIES
+from tests.exercises.mistakes_kinds import KINDS_OF_FAMILIES
+from tests.exercises.mistakes_kinds_engine import KINDS_OF_ENGINE
 from tests.exercises.variants import Variant
 from tests.exercises.workspace import library_cut
 
@@ -58,4 +61,9 @@ HARMLESS: dict[tuple[str, str], str] = {
      "a metric, where two verdicts are equal to the last bit",
 }  # fmt: skip
 
-ALL = [Mistake(exercise, *rest) for exercise, several in {**ENGINE, **FAMILIES}.items() for rest in several]
+ALL = [
+    Mistake(exercise, *rest)
+    for table in (ENGINE, FAMILIES, KINDS_OF_ENGINE, KINDS_OF_FAMILIES)
+    for exercise, several in table.items()
+    for rest in several
+]

@@ -305,6 +305,14 @@ ENGINE = {
             "e -= e.max(axis=3, keepdims=True, initial=-np.inf)", "pass",
         ),
     ],
+    "attention-backward": [
+        (
+            "the row sums are forgotten", "minus the row sum",
+            'ds -= np.einsum("nhqd,nhqd->nhq", grad, y)[..., None]', "pass",
+        ),
+        ("the scale is forgotten", "1 / sqrt(d) is missing", "dq *= scale", "pass"),
+        ("not divided by the totals", "divide by total", "grad = grad / total if k.shape[2] else grad", "pass"),
+    ],
     "im2col-kernel": [
         (
             "the border is not written", "NaN",

@@ -187,6 +187,7 @@ FAMILIES = {
     ],
     "discriminator-step": [
         ("no lies are shown", "lie are not shown", "if false_tokens is not None:", "if False:"),
+        ("lies not weighed", "not weighed by `lies`", "on_real, on_lie) * lies", "on_real, on_lie)"),
         ("half of gamma", "half of gamma", "gamma / 2", "gamma"),
         ("one side cut off", "", "contest = relativistic_discriminator_loss(on_real, on_fake)",
          "contest = relativistic_discriminator_loss(on_real.detach(), on_fake)"),

@@ -3,6 +3,8 @@
 By exercise: the body of the function, written with loops, other names, other formulas, or other parts of NumPy.
 """
 
+from tests.exercises.solutions_more import MORE
+
 ALL = {
     "numerical-gradient": """
     # a five-point stencil, with a step of its own
@@ -159,7 +161,7 @@ ALL = {
     n, height, width, _ = x.shape
     kh, kw, _, channels = w.shape
     rows, columns = (height - 1) * stride + kh + output_padding, (width - 1) * stride + kw + output_padding
-    full = np.zeros((n, rows, columns, channels))
+    full = np.zeros((n, rows, columns, channels), x.dtype)
     for i in range(height):
         for j in range(width):
             stamp = np.einsum("nc,uvco->nuvo", x[:, i, j], w)
@@ -334,7 +336,12 @@ ALL = {
     loss = F.softplus(scores[1] - scores[0])
     if false_tokens is not None:
         lie = critic.score(critic.look(Tensor(real)), false_tokens)
-        loss = loss + F.softplus(lie - scores[0])
+        loss = loss + F.softplus(lie - scores[0]) * lies
     return F.sum(loss + slope * (gamma * 0.5)), {"penalty": float(slope.data.sum()), "real_wins": 0.0}
     """,
 }
+
+
+def of(id: str) -> list[str]:
+    """The bodies for one exercise."""
+    return [body for body in (ALL.get(id), *MORE.get(id, ())) if body]

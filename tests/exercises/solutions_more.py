@@ -1,0 +1,228 @@
+"""More right solutions, by how people write: other draws from the same generator, other orders, sums by hand.
+
+Like solutions.py, of which these are not variations: by exercise, any number of bodies.
+"""
+
+MORE = {
+    "ddpm-loss": [
+        """
+    # independent times, as in Ho et al. 2020, and draws in another order and shape
+    config, n, alpha_bar = self.config, len(shard.images), self.alpha_bar
+    kept = rng.binomial(1, 1 - config.caption_dropout, n).astype(shard.tokens.dtype)
+    eps = rng.normal(size=shard.images.size).astype(np.float32).reshape(shard.images.shape)
+    share = np.arange(1, config.time_steps + 1) / config.time_steps
+    share = share if self.training_share is None else self.training_share
+    t = rng.choice(np.arange(1, config.time_steps + 1), size=n, p=np.diff(share, prepend=0.0))
+    x0 = shard.images * np.float32(2) - np.float32(1)
+    x_t = process.q_sample(x0, t, eps, alpha_bar)
+    guess = self.network(Tensor(x_t), t, self.text(shard.tokens * kept[:, None]))
+    error = guess - process.training_target(x0, t, eps, alpha_bar, config.prediction)
+    return F.sum(error * error) * (1 / (x0[0].size * shard.batch_size)), {"largest": int(t.max())}
+    """,
+    ],
+    "dropping-captions": [
+        "return tokens * rng.binomial(1, 1 - probability, size=(len(tokens), 1)).astype(tokens.dtype)",
+        "gone = rng.choice([True, False], size=len(tokens), p=[probability, 1 - probability])\n"
+        "result = np.array(tokens)\nresult[gone] = 0\nreturn result",
+    ],
+    "drawing-times": [
+        """
+    places = np.mod(rng.uniform(0, 1) + np.linspace(0, 1, count, endpoint=False), 1)
+    if share is None:
+        share = np.arange(1, steps + 1) / steps
+    times = np.array([1 + sum(place >= s for s in share[:-1]) for place in places], dtype=np.int64)
+    return rng.permutation(times)
+    """,
+    ],
+    "elbo": [
+        """
+    n, ink = len(shard.images), shard.images
+    if self.config.likelihood == "bernoulli":
+        ink = rng.binomial(1, shard.images.astype(float)).astype(np.float32)
+    caption = self.text(shard.tokens)
+    mean, log_var = self.encoder(ink, caption)
+    noise = rng.normal(size=mean.size).reshape(mean.shape).astype(np.float32)
+    z = mean + F.exp(0.5 * log_var) * Tensor(noise)
+    nats = self.log_likelihood(self.decoder(z, caption), ink)
+    kl = F.sum(mean * mean + F.exp(log_var) - log_var - 1.0, axis=1) * 0.5
+    return F.sum(kl * self.config.beta - nats) / shard.batch_size, {}
+    """,
+    ],
+    "reparameterise": ["return mean + Tensor(noise) * F.exp(log_var) ** 0.5"],
+    "he-initialisation": [
+        "n = math.prod(shape[:-1])\nreturn rng.normal(0.0, math.sqrt(2 / n), shape).astype(np.float32)",
+    ],
+    "relu-backward": ["(x,) = ctx.saved\nreturn np.where(x > 0, grad, 0).astype(grad.dtype)"],
+    "discriminator-loss": [
+        "difference = fake - real\n"
+        "return F.relu(difference) + F.log(1.0 + F.exp(-(F.relu(difference) + F.relu(-difference))))",
+        "return -F.log_softmax(F.stack([real, fake], axis=1), axis=1)[:, 0]",
+    ],
+    "generator-loss": ["return F.logsumexp(F.stack([real - fake, (real - fake) * 0.0], axis=1), axis=1)"],
+    "discriminator-step": [
+        """
+    pictures, found = [real, fake], []
+    directions = rng.normal(size=2 * real.size).reshape(2, *real.shape).astype(np.float32)
+    for picture, direction in zip(pictures, directions):
+        both = picture, picture + np.float32(step) * direction
+        scores = [critic.score(critic.look(Tensor(p)), tokens) for p in both]
+        found.append(scores)
+    (on_real, near_real), (on_fake, near_fake) = found
+    loss = F.sum(F.softplus(on_fake - on_real))
+    if false_tokens is not None:
+        loss = loss + lies * F.sum(F.softplus(critic.score(critic.look(Tensor(real)), false_tokens) - on_real))
+    slopes = ((near_real - on_real) * (1 / step)) ** 2 + ((near_fake - on_fake) * (1 / step)) ** 2
+    return loss + F.sum(slopes) * (gamma * 0.5), {"penalty": float(slopes.data.sum())}
+    """,
+    ],
+    "sampling-loop": [
+        """
+    for i, t in enumerate(times[:-1]):
+        s = times[i + 1]
+        here, there = float(alpha_bar[t]), float(alpha_bar[s])
+        guess = predict_clean(x, t)
+        target = guess
+        if second_order and i:
+            x = step(start, average_guess(before, past, guess, here, past, here), past, here)[0]
+            target = guess if s == 0 else average_guess(before, past, guess, here, here, there)
+        yield x, guess
+        start, before, past = x, guess, here
+        x, variance = step(x, target, here, there)
+        if variance:
+            x = np.asarray(rng.normal(x, math.sqrt(variance)), dtype=x.dtype)
+    yield x, x
+    """,
+    ],
+    "importance-weighted-bound": [
+        """
+    tokens = model.vocabulary.encode(captions)
+    bounds = np.zeros(len(images))
+    for i in range(len(images)):
+        rng = np.random.default_rng([seed, i])
+        caption = model.text(tokens[i : i + 1])
+        mean, log_var = model.encoder(images[i : i + 1], caption)
+        eps = rng.standard_normal((k, mean.shape[1])).astype(np.float32)
+        z = mean.data + np.exp(log_var.data / 2) * eps
+        many = np.repeat(images[i : i + 1], k, axis=0)
+        log_p = model.log_likelihood(model.decoder(Tensor(z), Tensor(np.repeat(caption.data, k, axis=0))), many).data
+        logs = log_p - (z**2).sum(axis=1) / 2 + (eps**2).sum(axis=1) / 2 + log_var.data.sum() / 2
+        top = logs.max()
+        bounds[i] = top + math.log(np.mean(np.exp(logs.astype(float) - top)))
+    return bounds
+    """,
+    ],
+    "log-softmax-backward": [
+        "(y,) = ctx.saved\ntotal = np.add.reduce(grad, axis=ctx.axis, keepdims=True)\nreturn grad - total * np.exp(y)",
+    ],
+    "momentum": [
+        "np.multiply(self.velocity, self.momentum, out=self.velocity)\nself.velocity += gradient * scale\n"
+        "np.subtract(self.values, self.velocity * rate, out=self.values)"
+    ],
+    "ema": ["self.average += (1 - self.current_decay()) * (self.values - self.average)\nself.count += 1"],
+    "adam": [
+        "self.count += 1\ng = gradient * scale\nself.m += (1 - self.betas[0]) * (g - self.m)\n"
+        "self.v += (1 - self.betas[1]) * (np.square(g) - self.v)\n"
+        "size = rate * math.sqrt(1 - self.betas[1] ** float(self.count)) / (1 - self.betas[0] ** float(self.count))\n"
+        "root = np.sqrt(self.v) + self.epsilon * math.sqrt(1 - self.betas[1] ** float(self.count))\n"
+        "self.values[:] = self.values - size * self.m / root",
+    ],
+    "parameters": [
+        "found = {}\nfor name, p in self._walk(Parameter):\n    found.setdefault(id(p), (name, p))\n"
+        "return list(found.values())"
+    ],
+    "dequantise": ["return (np.floor(images * 255 + 0.5) + noise) / 256"],
+    "bits-per-dimension": ["return (math.log(256) * dimensions - log_density) / (math.log(2) * dimensions)"],
+    "coupling-forward": [
+        "return shift + F.exp(log_scale) * b, F.sum(F.reshape(log_scale, (log_scale.shape[0], -1)), axis=1)"
+    ],
+    "coupling-inverse": ["return (z - shift) / F.exp(log_scale)"],
+    "actnorm": [
+        "rows = x.data.reshape(-1, x.shape[-1])\nspread = np.sqrt(((rows - rows.mean(0)) ** 2).mean(0)) + 1e-7\n"
+        "np.copyto(self.log_scale.data, -np.log(spread))\nnp.copyto(self.shift.data, -rows.mean(0) / spread)\n"
+        "return x * F.exp(self.log_scale) + self.shift",
+    ],
+    "gaussian-kl": [
+        "ctx.save(mean, np.expm1(log_var))\nflat = lambda a: a.reshape(len(a), -1)\n"
+        "return (flat(np.exp(log_var)) + flat(mean) ** 2 - 1 - flat(log_var)).sum(-1) / 2",
+    ],
+    "noising": [
+        "rows = [math.sqrt(alpha_bar[k]) * a + math.sqrt(1 - alpha_bar[k]) * e for a, k, e in zip(x0, t, eps)]\n"
+        "return np.stack(rows)",
+    ],
+    "training-target": [
+        "if kind != 'v':\n    return eps.copy()\n"
+        "ab = alpha_bar[t].astype(x0.dtype).reshape((-1,) + (1,) * (x0.ndim - 1))\n"
+        "return np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0",
+    ],
+    "time-embedding": [
+        "half = features // 2\nwaves = np.logspace(0, -4, half) if half > 1 else np.ones(1)\n"
+        "angles = np.outer(t, waves)\nreturn np.hstack([np.sin(angles), np.cos(angles)])",
+    ],
+    "ddim-step": [
+        "fresh = eta * math.sqrt((1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s))\n"
+        "noise = (x_t - math.sqrt(ab_t) * x0) / math.sqrt(1 - ab_t)\n"
+        "return math.sqrt(ab_s) * x0 + math.sqrt(max(1 - ab_s - fresh**2, 0)) * noise, fresh**2",
+    ],
+    "contradicting-captions": [
+        "said = self.parse(text)\nfor name in said:\n    if attributes[name] != said[name]:\n"
+        "        return True\nreturn False",
+    ],
+    "polar": [
+        "if not np.any(matrix):\n    return np.zeros(matrix.shape, matrix.dtype)\n"
+        "x = (matrix / np.linalg.norm(matrix)).astype(matrix.dtype)\nfor _ in range(40):\n"
+        "    x = 1.5 * x - 0.5 * (x @ (x.T @ x) if len(x) >= len(x.T) else (x @ x.T) @ x)\nreturn x",
+    ],
+    "frechet-distance": [
+        """
+    a, b = (c if isinstance(c, Moments) else Moments.of(c) for c in (a, b))
+    if a.mean.size != b.mean.size:
+        raise MetricError("not of one size")
+
+    def root(matrix):
+        u, s, _ = np.linalg.svd(matrix, hermitian=True)
+        return u * np.sqrt(s)
+
+    common = np.linalg.svd(root(a.covariance).T @ root(b.covariance), compute_uv=False).sum()
+    apart = ((a.mean - b.mean) ** 2).sum()
+    return np.maximum(0.0, apart + np.trace(a.covariance) + np.trace(b.covariance) - 2 * common)
+    """,
+    ],
+    "group-norm-backward": [
+        """
+    dx, dgamma = np.zeros_like(x), np.zeros_like(gamma)
+    for n in range(len(x)):
+        for cs in np.split(np.arange(x.shape[2]), groups):
+            part = x[n][:, cs]
+            inverse = 1 / np.sqrt(part.var() + eps)
+            hat = (part - part.mean()) * inverse
+            g = grad[n][:, cs] * gamma[cs]
+            dx[n][:, cs] = inverse * (g - g.mean() - hat * np.mean(g * hat))
+            dgamma[cs] += (grad[n][:, cs] * hat).sum(axis=0)
+    return dx, dgamma, grad.sum(axis=(0, 1))
+    """,
+    ],
+    "attention-backward": [
+        """
+    q, k, v, e, total, _ = ctx.saved
+    p = e / total
+    root = q.shape[-1] ** 0.5
+    dp = np.einsum("nhqc,nhkc->nhqk", grad, v)
+    ds = p * (dp - (p * dp).sum(axis=-1, keepdims=True)) / root
+    return np.einsum("nhqk,nhkd->nhqd", ds, k), np.einsum("nhqk,nhqd->nhkd", ds, q), p.swapaxes(-1, -2) @ grad
+    """,
+    ],
+    "im2col-kernel": [
+        """
+    for flat in range(out.shape[0] * out.shape[1] * out.shape[2]):
+        n, i, j = flat // (out.shape[1] * out.shape[2]), flat // out.shape[2] % out.shape[1], flat % out.shape[2]
+        for u in range(kernel_height):
+            row = i * stride + u - padding
+            for v in range(kernel_width):
+                column = j * stride + v - padding
+                for c in range(x.shape[3]):
+                    out[n, i, j, u, v, c] = 0.0
+                    if row >= 0 and column >= 0 and row < x.shape[1] and column < x.shape[2]:
+                        out[n, i, j, u, v, c] = x[n, row, column, c]
+    """,
+    ],
+}
