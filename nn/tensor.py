@@ -168,7 +168,7 @@ class Parameter(Tensor):
 class Function:
     """A differentiable function; an instance is one use of it, a node of the graph.
 
-    A subclass defines two methods on NumPy arrays, in which the instance is called `ctx`:
+    A subclass defines two functions on NumPy arrays, static without saying so; `ctx` is the instance:
         forward(ctx, *inputs, **options) -> array, or a tuple of arrays
         backward(ctx, *grads) -> one gradient per input (None where none flows), a lone one without a tuple
     An input is what a gradient could flow to; all else, such as labels, is an option.  Integers become floats before
@@ -192,6 +192,8 @@ class Function:
 
     def __init_subclass__(cls, integers: bool = False):
         cls.integers = integers
+        for name in {"forward", "backward"} & vars(cls).keys():
+            setattr(cls, name, staticmethod(vars(cls)[name]))
 
     def save(self, *arrays) -> None:
         """Keep what `backward` will need; it finds them in `ctx.saved`, in the same order."""
@@ -241,7 +243,7 @@ class Function:
     def pull_back(self) -> tuple:
         """The gradients with respect to the inputs, given those that were received (none counts as zero)."""
         pairs = zip(self._received, self._outputs, strict=True)
-        result = type(self).backward(self, *(np.zeros(*output) if grad is None else grad for grad, output in pairs))
+        result = self.backward(self, *(np.zeros(*output) if grad is None else grad for grad, output in pairs))
         if not isinstance(result, tuple):
             result = (result,)
         if len(result) != len(self.inputs):
