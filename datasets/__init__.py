@@ -7,7 +7,7 @@
 from functools import partial
 from pathlib import Path
 
-from datasets import captions, digits, folder, mnist, moving
+from datasets import captions, digits, folder, mnist, moving, playground
 from datasets.batches import Batch, Batches
 from datasets.dataset import Dataset
 from datasets.errors import CaptionError, DataError
@@ -19,6 +19,7 @@ NAMED = {
     "digits": digits.load,
     "moving": moving.load,
     **{name: partial(mnist.load, name) for name in mnist.SOURCES},
+    **{playground.name(level): partial(playground.load, level) for level in playground.LEVELS},
 }
 
 
