@@ -85,6 +85,7 @@ class Family(Module):
     name: ClassVar[str]
     Config: ClassVar[type[FamilyConfig]]
     wants_false_captions: ClassVar[bool] = False
+    total_steps: int = 1  # the length of the run in training: set by the loop, for what changes over its course
     # How `editing.Directions` goes about it: how far, images for each mean, guidance of painting where there is any.
     direction_amount: ClassVar[float] = 1.0
     direction_examples: ClassVar[int] = 100

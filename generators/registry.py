@@ -33,6 +33,7 @@ class Row:
     can: tuple[str, ...] = ("sample",)  # methods
     also: tuple[str, ...] = ()  # other names
     role: str = "variation"  # of a "method"; the others are "baseline" and "judge"
+    data: str = "digits"  # what it learns from unless told otherwise
     sampling: Mapping[str, str] = field(default_factory=dict)  # options of `sample`, with the default in words
     editing: Mapping[str, str] = field(default_factory=dict)  # likewise of `inkling edit`
 
@@ -76,6 +77,10 @@ FAMILIES = {
     "vaegan": Row(
         "generators.families.vaegan:VAEGAN", "a VAE with a critic", {"width": 8, "latent": 4, "features": 8},
         THROUGH_NOISE, sampling={"temperature": "1"}, editing={"amount": "1"},
+    ),
+    "world": Row(
+        "generators.families.world.world:World", "a world learned from films, to play in",
+        {"width": 8, "heads": 2, "codes": 3}, ("play",), data="playground",
     ),
     "regression": Row(
         "generators.families.regression:Regression", "the blurred baseline", {"width": 8, "features": 8},

@@ -254,7 +254,7 @@ class Run:
 
         Empty where there are no test images, or none that the loss could be asked about (a classifier's).
         """
-        if self.test is None or not can(self.model, "sample"):
+        if self.test is None or not (can(self.model, "sample") or can(self.model, "play")):
             return {}
         if not self._held_out:
             size = min(self.plan.config.batch_size, len(self.test))

@@ -29,7 +29,7 @@ LEAST_SHARD = 4  # images: of fewer, what each shard costs once is more than a t
 
 def plain_steps(family: Family, dataset, seed: int, total_steps: int) -> Iterator[dict[str, float]]:
     """Train a family, one step after another; yields the loss of each phase, by its name."""
-    dataset = family.attend(dataset)
+    dataset, family.total_steps = family.attend(dataset), total_steps
     batches = Batches(dataset, family.config.batch_size, seed)
     states = {phase.name: _PhaseState(phase, family.config.ema_decay) for phase in family.phases(0)}
     for step in range(total_steps):
@@ -132,7 +132,7 @@ class Trainer:
 
     def step(self) -> dict[str, float]:
         """One step: every phase of the family on one batch.  Returns the metrics; raises Diverged at a NaN."""
-        step = self.step_number
+        step, self.family.total_steps = self.step_number, self.total_steps
         if step == 0:
             batch = self.batches.at(step)
             tokens = self.family.vocabulary.encode(batch.captions)

@@ -1,6 +1,6 @@
 """Configs: JSON, the text of --set, and that no setting ends in anything but a training step or one sentence."""
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from generators.training import Diverged, Trainer
 from tests.generators.toys import Toy, pool, sets_of, toy_data
 
 DATA = toy_data(24)
+FILMS = replace(DATA, images=np.repeat(DATA.images[:, None], 3, axis=1))
 VALUES = (
     "0", "1", "-1", "7", "101", "100000", "1e30", "1" + "0" * 400, "0.5", "inf", "nan", "true", "x", "", "[]", "[0]",
     "[8]", "[7, 7]", "[0.5, 0.5]", "[0.999, -0.5]", "[8, 8, 8]", str([1] * 9), '["x"]', "{}",
@@ -25,8 +26,12 @@ def settings(config, above=""):
         yield from settings(value, f"{one.name}.") if is_dataclass(value) else [above + one.name]
 
 
+def data_of(name):
+    return DATA if registry.FAMILIES[name].data == "digits" else FILMS
+
+
 def tiny(name):
-    config = runs.default_config(name, DATA)
+    config = runs.default_config(name, data_of(name))
     return with_text(config, {key: json.dumps(value) for key, value in registry.FAMILIES[name].tiny.items()}
                      | {"batch_size": "4", "shard_size": "2"})  # fmt: skip
 
@@ -42,7 +47,7 @@ def test_every_value_of_every_setting_trains_or_is_refused(name):
                 changed = with_text(config, {setting: value})
                 if changed == config or changed.batch_size > len(DATA) or changed.shard_size > 4:
                     continue  # more images than there are: refused where they are counted
-                trainer = Trainer(registry.build(name, changed, np.random.default_rng(0)), DATA, 0, 10, pool())
+                trainer = Trainer(registry.build(name, changed, np.random.default_rng(0)), data_of(name), 0, 10, pool())
                 with np.errstate(all="ignore"):
                     trainer.step()
                 trained += 1
