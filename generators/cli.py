@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_info(commands)
     _add_demo(commands)
+    _add_play(commands)
     return top
 
 
@@ -205,6 +206,9 @@ def _add_pictures(commands) -> None:
         help="how far to go in the direction: 1 as far as from thin to bold, say, below 0 the other way "
         f"(default: {_defaults('amount', 'edit')})",
     )  # fmt: skip
+    sample.add_argument(
+        "--actions", metavar="TEXT", help="of a world: what is done in it, such as 'left left next'; the film of that"
+    )
     _sampler(sample)
     _sampler(denoise, "denoise", ("steps", "guidance"))
     _sampler(edit, "edit", ("guidance",))
@@ -290,6 +294,16 @@ def _add_demo(commands) -> None:
     )  # fmt: skip
     demo.add_argument("--seed", type=SEED, default=0)
     _threads(demo)
+
+
+def _add_play(commands) -> None:
+    play = _command(
+        commands, "play", "play in a learned world, by keyboard", "inkling play runs/world-playground --record game.gif"
+    )
+    play.add_argument("run", nargs="?", default="runs/world-playground", help="default: runs/world-playground")
+    play.add_argument("--web", action="store_true", help="on a page of this machine, not in the terminal")
+    play.add_argument("--record", metavar="FILE", help="keep the game as a film, ending .gif")
+    play.add_argument("--seed", type=SEED, default=0, help="another seed, another first frame (default: 0)")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -43,7 +43,7 @@ def train(options: Namespace) -> int:
     if not options.family:
         raise UsageError(f"train what? One of {', '.join(FAMILIES)}")
     name, folder, seed = resolve(options.family), _run_folder(options), options.seed or 0
-    data = "digits" if options.data is None else options.data
+    data = FAMILIES[name].data if options.data is None else options.data
     runs.refuse_to_overwrite(folder)
     how = {name: getattr(options, name) for name in PICTURES if getattr(options, name) is not None}
     dataset = _load(data, "train", options.limit, how)
@@ -89,6 +89,12 @@ def _finish(run: runs.Run, options: Namespace) -> int:
 
 def sample(options: Namespace) -> int:
     options.out = options.out or f"{Path(options.run).name}.png"
+    if options.actions is not None:
+        from generators.apps import play as game
+
+        model, meta = _open(options, "play")
+        frames, names = game.film(model, data_name(meta), options.actions, options.seed)
+        return _write(options, frames, names, np.full(len(names), -1), f"a game of {len(names) - 1} actions")
     model, meta = _open(options, "sample")
     captions, labels = _captions(options, model, meta)
     extras = sampler_options(options, model)
@@ -197,6 +203,15 @@ def denoise(options: Namespace) -> int:
     return _write(options, frames[-1], captions, labels, what, picture=lambda: pictures.rows(strips), film=film)
 
 
+def play(options: Namespace) -> int:
+    from generators.apps import play as game
+
+    model, meta = open_run(options.run)
+    if not can(model, "play"):
+        raise UsageError(f"{options.run} holds a {model.name}, and not a {' or '.join(able('play'))} to play in")
+    return game.play(model, data_name(meta), options.seed, options.web, options.record)
+
+
 def demo(options: Namespace) -> int:
     from generators.apps import demo as show
 
@@ -244,7 +259,10 @@ def _folder_to_resume(options: Namespace) -> Path:
 
 
 def _run_folder(options: Namespace) -> Path:
-    return Path(options.out or f"runs/{resolve(options.family)}-{Path(options.data or 'digits').name}")
+    if options.out:
+        return Path(options.out)
+    family = resolve(options.family)
+    return Path(f"runs/{family}-{Path(options.data or FAMILIES[family].data).name}")
 
 
 def _settings(pairs: list[str]) -> dict[str, str]:

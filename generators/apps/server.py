@@ -1,0 +1,93 @@
+"""A page on this machine that talks to Python: standard library, loopback only, a token in its address.
+
+    with Server(Path("play.html").read_bytes(), {"/step": lambda asked: {...}}) as server:
+        print(server.address)
+        server.serve_forever()
+
+Any program of this machine, and any page in its browser, can reach a port of it.  So nothing is answered without the
+token, which is new each time and known to who was told the address; nor a request for another host's name, by which a
+foreign page could pose as this one (DNS rebinding).
+"""
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+LARGEST = 1 << 20  # bytes of a request
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'"
+
+
+class Server(ThreadingHTTPServer):
+    """page: the HTML of "/".  answers: path -> function from a JSON object to a JSON value, called one at a time.
+
+    A ValueError of such a function is the asker's: the page gets its sentence, with status 400.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, page: bytes, answers: Mapping[str, Callable[[dict], object]], port: int = 0):
+        """port: 0 for any that is free; OSError if the one given is not."""
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.page, self.answers, self.token = page, answers, secrets.token_urlsafe(16)
+        self.lock = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/?token={self.token}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    timeout = 60  # seconds that a client may be silent
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        if self._welcome(query.removeprefix("token=")):
+            if path == "/":
+                self._send(200, self.server.page, "text/html; charset=utf-8")
+            else:
+                self._send(404, b"there is nothing here", "text/plain")
+
+    def do_POST(self) -> None:
+        if not self._welcome(self.headers.get("X-Token", "")):
+            return
+        length = self.headers.get("Content-Length", "")
+        if not length.isascii() or not length.isdigit() or int(length) > LARGEST:
+            return self._send(413, b"a request needs a length, of at most a mebibyte", "text/plain")
+        answer = self.server.answers.get(self.path)
+        if answer is None:
+            return self._send(404, b"there is nothing here", "text/plain")
+        try:
+            asked = json.loads(self.rfile.read(int(length)))
+            if not isinstance(asked, dict):
+                raise ValueError(f"a request is a JSON object; given {asked!r:.40}")
+            with self.server.lock:
+                said = json.dumps(answer(asked)).encode()
+        except (ValueError, RecursionError) as error:
+            return self._send(400, str(error).encode(), "text/plain; charset=utf-8")
+        self._send(200, said, "application/json")
+
+    def _welcome(self, token: str) -> bool:
+        """Whether this may be answered; says so where not."""
+        host = self.headers.get("Host", "").rpartition(":")[0]
+        known = hmac.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode())
+        if not known or host not in ("127.0.0.1", "localhost"):
+            self._send(403, b"open the address that was printed, token and all", "text/plain")
+            return False
+        return True
+
+    def _send(self, status: int, content: bytes, kind: str) -> None:
+        self.send_response(status)
+        headers = {"Content-Type": kind, "Content-Length": str(len(content)), "Content-Security-Policy": POLICY,
+                   "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}  # fmt: skip
+        for name, value in {**headers, "X-Content-Type-Options": "nosniff"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_) -> None:  # the address, with its token, does not belong into a log
+        pass

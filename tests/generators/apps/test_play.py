@@ -1,0 +1,214 @@
+"""A game in the terminal, driven through a pseudo-terminal, and on a page, driven by requests and by a browser."""
+import base64
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import playground
+from generators import registry
+from generators.apps import play
+from generators.cli import main
+from generators.showing import terminal
+from tests.generators.toys import sets_of
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a tiny world of the playground, with its cache beside it."""
+    home = tmp_path_factory.mktemp("play")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home))
+        patch.setattr(playground, "SPLITS", {"train": 40, "test": 70, "unseen": 8})
+        for split in ("train", "test"):
+            playground.load(1, split)
+        tiny = sets_of({**registry.FAMILIES["world"].tiny, "batch_size": 8})
+        assert main(["train", "world", "--out", str(home / "run"), "--steps", "2", *tiny]) == 0
+        yield home / "run"
+
+
+class Terminal:
+    """A program in a terminal of its own."""
+
+    def __init__(self, *arguments):
+        self.master, slave = pty.openpty()
+        self.before = termios.tcgetattr(slave)
+        self.slave, self.seen = slave, b""
+        own = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execv(sys.argv[1], sys.argv[1:])"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", own, sys.executable, *arguments], stdin=slave, stdout=slave, stderr=slave,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def wait_for(self, words: bytes, count=1):
+        """Read until these words have come so many times."""
+        end = time.monotonic() + 120
+        while self.seen.count(words) < count:
+            assert time.monotonic() < end and self.process.poll() is None, self.seen[-2000:]
+            if select.select([self.master], [], [], 0.2)[0]:
+                self.seen += os.read(self.master, 65536)
+
+    def write(self, keys: bytes):
+        os.write(self.master, keys)
+
+    def end(self) -> int:
+        while self.process.poll() is None:
+            if select.select([self.master], [], [], 0.1)[0]:
+                self.seen += os.read(self.master, 65536)
+        while select.select([self.master], [], [], 0.1)[0]:
+            self.seen += os.read(self.master, 65536)
+        assert termios.tcgetattr(self.slave) == self.before
+        assert self.seen.count(terminal.LEAVE.encode()) == 1 == self.seen.count(terminal.ENTER.encode())
+        os.close(self.master), os.close(self.slave)
+        return self.process.returncode
+
+
+def test_a_game_in_the_terminal_is_recorded(run, tmp_path):
+    """Catches arrows that arrive as three keys, a key that waits for Enter, and frames that are not painted anew."""
+    film = tmp_path / "game.gif"
+    game = Terminal("-m", "generators", "play", str(run), "--record", str(film))
+    for number, key in enumerate((b"\x1b[C", b"\x1bOB", b"n", b"p", b"x", b"q"), 1):
+        game.wait_for(b"q: quit", number)
+        game.write(key)
+    assert game.end() == 0
+    assert "▀".encode() in game.seen
+    with Image.open(film) as picture:
+        assert picture.n_frames <= 5 and picture.format == "GIF"  # equal frames in a row are one to a GIF
+
+
+SCRIPT = """
+from generators.showing.terminal import Screen
+with Screen() as screen:
+    screen.show(["ready"])
+    print(repr(screen.key()))
+    raise RuntimeError("a crash")
+"""
+
+
+@pytest.mark.parametrize("end", ["crash", "Ctrl-C", "SIGTERM", "SIGHUP"])
+def test_the_terminal_is_as_it_was_whatever_happens(end):
+    game = Terminal("-c", SCRIPT)
+    game.wait_for(b"ready")
+    if end in ("crash", "Ctrl-C"):
+        game.write(b"x" if end == "crash" else b"\x03")
+    else:
+        game.process.send_signal(getattr(signal, end))
+    assert game.end() != 0
+    assert (b"RuntimeError: a crash" in game.seen) == (end == "crash")
+    assert game.seen.rindex(terminal.LEAVE.encode()) < (game.seen.find(b"Traceback") % 10**9)  # it can be read
+
+
+def test_no_terminal_is_said_in_a_sentence(run, capsys):
+    assert main(["play", str(run)]) == 2
+    assert "add --web" in capsys.readouterr().err
+
+
+def test_half_blocks():
+    """Catches rows swapped within a character, and white that is not the ramp's last."""
+    image = np.zeros((4, 2, 1), np.float32)
+    image[0, 0] = image[3, 1] = 1
+    lines = terminal.half_blocks(image)
+    assert lines == ["\x1b[38;5;255;48;5;232m▀\x1b[38;5;232;48;5;232m▀\x1b[0m",
+                     "\x1b[38;5;232;48;5;232m▀\x1b[38;5;232;48;5;255m▀\x1b[0m"]  # fmt: skip
+
+
+@contextmanager
+def page(run):
+    """The address of the page of a game."""
+    model, _ = registry.open_run(run)
+    play.learn_keys(model, "playground")
+    with play.page_server(play.Game(model, play.first_frame("playground", 0))) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.address
+        server.shutdown()
+
+
+def ask(address, path="/", body=None, **headers):
+    base, _, token = address.partition("/?token=")
+    address = base + path + (f"?token={token}" if body is None else "")
+    request = urllib.request.Request(address, body, {"X-Token": token} | headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_the_page_plays_and_answers_nobody_else(run):
+    """Catches an answer without the token or to another host's name, and a frame that is not the model's."""
+    with page(run) as address:
+        assert ask(address) == (200, (play.Path(play.__file__).with_name("play.html")).read_bytes())
+        told = json.loads(ask(address, "/step", b'{"key": ""}')[1])
+        moved = json.loads(ask(address, "/step", b'{"key": "left"}')[1])
+        assert (told["frames"], moved["frames"]) == (1, 2) and {"left", "n", "r"} <= {*told["keys"]}
+        first = np.frombuffer(base64.b64decode(told["pixels"]), np.uint8).reshape(28, 28)
+        np.testing.assert_array_equal(first, playground.load(1, "test").images[_first_film()][0, :, :, 0])
+        assert ask(address.replace("token=", "token=x"))[0] == 403
+        assert ask(address, "/step", b"{}", **{"X-Token": "wrong"})[0] == 403
+        assert ask(address, Host="evil.example:80")[0] == 403
+        assert ask(address, "/../etc/passwd")[0] == 404
+        assert ask(address, "/step", b"[]") == (400, b"a request is a JSON object; given []")
+        assert ask(address, "/step", b"{" * 100_000)[0] == 400
+        assert ask(address, "/step", b" " * ((1 << 20) + 1))[0] == 413
+        assert json.loads(ask(address, "/step", b'{"key": "r"}')[1])["pixels"] == told["pixels"]
+
+
+def _first_film():
+    from datasets.batches import Batches
+
+    return Batches(playground.load(1, "test", 200), 1, 0).at(0).indices[0]
+
+
+def test_the_page_in_a_browser(run):
+    """Catches a page whose script does not run, under its own policy, or that ignores the keyboard."""
+    sync = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
+    with page(run) as address, sync.sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch()
+        except sync.Error as error:
+            pytest.skip(f"no Chromium for the browser's tests: {str(error).splitlines()[0]}")
+        view = browser.new_page()
+        errors = []
+        view.on("pageerror", errors.append)
+        view.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        view.goto(address)
+        view.wait_for_function("document.getElementById('count').textContent.includes(': 1.')")
+        view.keyboard.press("ArrowLeft")
+        view.wait_for_function("document.getElementById('count').textContent.includes(': 2.')")
+        view.get_by_role("button", name="next").click()
+        view.wait_for_function("document.getElementById('count').textContent.includes(': 3.')")
+        drawn = view.evaluate("document.getElementById('world').toDataURL()")
+        assert drawn.startswith("data:image/png") and not errors
+        browser.close()
+
+
+def test_a_film_of_actions_that_are_told_beforehand(run, tmp_path, capsys):
+    """Catches an action left out or taken for another, and a refusal that does not name the actions."""
+    for ending in ("gif", "png"):
+        out = tmp_path / f"game.{ending}"
+        assert main(["sample", str(run), "--actions", "left, left next", "--out", str(out)]) == 0 and out.exists()
+    out = tmp_path / "game.npz"
+    assert main(["sample", str(run), "--actions", "left left next", "--out", str(out)]) == 0
+    with np.load(out) as file:
+        assert file["captions"].tolist() == ["start", "left", "left", "next"] and file["images"].shape == (4, 28, 28)
+        model, _ = registry.open_run(run)
+        play.learn_keys(model, "playground")
+        codes = [model.keys[name] for name in ("left", "left", "next")]
+        expected = model.play(play.first_frame("playground", 0), codes)[..., 0]
+        np.testing.assert_array_equal(file["images"], np.rint(expected * 255))
+    assert main(["sample", str(run), "--actions", "jump", "--out", str(out)]) == 2
+    assert "no action 'jump'" in capsys.readouterr().err
