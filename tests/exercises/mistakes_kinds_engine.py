@@ -59,14 +59,14 @@ KINDS_OF_ENGINE = {
         (
             "a cotangent that is reshaped",
             "",
-            "grad = np.asarray(grad, dtype=self.dtype)",
-            "grad = np.asarray(grad, dtype=self.dtype).reshape(self.shape)",
+            "np.asarray(grad, dtype=self.dtype)",
+            "np.asarray(grad, dtype=self.dtype).reshape(self.shape)",
         ),
         (
             "gradients in float64",
             "dtype",
-            "grad = np.asarray(grad, dtype=self.dtype)",
-            "grad = np.asarray(grad, float)\nself.data = self.data.astype(float)",
+            "np.asarray(grad, dtype=self.dtype)",
+            "np.asarray(grad, float)\nself.data = self.data.astype(float)",
         ),
     ],
     "unbroadcast": [("float64", "dtype", ".reshape(shape)", ".reshape(shape) + np.zeros(shape)")],

@@ -65,13 +65,16 @@ class Trial:
         for name, arrays in held.items():
             changed = isinstance(self.before.get(name), dict) and self.before[name] != self.inputs[name]
             if changed or not all(_equal(now, was) for now, was in zip(arrays, kept[name], strict=True)):
+                name = "ctx.saved" if name == "ctx" else name
                 self._fail("mutated", name=name, causes=[f"the input {name} was changed in place; work on a copy"])
         for name, array in state.items():
             same = getattr(function.__self__, name, None) is array
             self.require(same, f"self.{name} is another array now", "it is shared: write into it, by += or [...] =")
         for leaf, was in rehearsed:
-            unharmed = _equal(leaf, was) and not any(np.shares_memory(leaf, a) for a in rehearsal.arrays_in(result))
-            self.require(unharmed, "what an earlier call returned has changed", "the same array is returned each time")
+            cause = "one array serves all calls, or an answer is remembered: make a new one at each call"
+            self.require(_equal(leaf, was), "what an earlier call had returned was changed by this one", cause)
+            shared = any(np.shares_memory(leaf, array) for array in rehearsal.arrays_in(result))
+            self.require(not shared, "it returns the array that it had returned for other values", cause)
         floats = {a.dtype for name, arrays in held.items() if name not in rehearsal.FLOAT64 for a in arrays if _real(a)}
         self.dtype = floats.pop() if len(floats) == 1 and self.keeps else None
         if any(hasattr(argument, "requires_grad") for argument in args):
