@@ -7,6 +7,7 @@ status 2, without a traceback; a traceback is a bug of ours.
 from __future__ import annotations
 
 import argparse
+import keyword
 import re
 import signal
 import sys
@@ -107,7 +108,8 @@ def _add_train(commands) -> None:
     families = [f"{' or '.join((name, *row.also))} ({row.summary})" for name, row in generators.FAMILIES.items()]
     train.add_argument("family", nargs="?", help=", ".join(families))
     train.add_argument(
-        "--data", help=f"{', '.join(datasets.NAMED)}, or a folder of images (default: digits, which is built in)"
+        "--data", help=f"{', '.join(datasets.NAMED)}, or a folder of images (default: digits, or moving for "
+        "films, which are built in)",
     )
     train.add_argument("--limit", type=COUNT, metavar="N", help="train on the first N pictures only")
     train.add_argument(
@@ -169,6 +171,10 @@ def _add_pictures(commands) -> None:
         "By direction: the caption is silent about the change, and the noise is moved instead, along the mean\n"
         "difference between the noise of images that are bold, say, and of images that are not.",
     )  # fmt: skip
+    continue_ = _command(
+        commands, "continue", "paint how films go on whose beginning is given",
+        "inkling continue runs/video --given 6 --out films.gif",
+    )  # fmt: skip
     denoise = _command(
         commands, "denoise", "film how noise becomes an image, step by step",
         'inkling denoise runs/ddpm --caption "seven" --out film.gif',
@@ -176,7 +182,8 @@ def _add_pictures(commands) -> None:
     from generators import pretrained  # only now: it needs nn, and `main` has made sure that it is ours
 
     along = ", ".join(name for name in pretrained.names() if name != "classifier")
-    for command, count in ((sample, 16), (reconstruct, 10), (interpolate, 6), (edit, 10), (denoise, 4)):
+    counts = {sample: 16, reconstruct: 10, interpolate: 6, edit: 10, denoise: 4, continue_: 4}
+    for command, count in counts.items():
         command.add_argument("run", help=f"the folder of a trained model, or one that comes along: {along}")
         command.add_argument(
             "-n", type=_number(int, 1, 500 if command is denoise else 100_000), default=count, metavar="N",
@@ -189,10 +196,11 @@ def _add_pictures(commands) -> None:
         )
         command.add_argument("--seed", type=SEED, default=0, help="another seed, other pictures (default: 0)")
         _threads(command)
-    for command in (sample, interpolate, edit, denoise):
+    for command in (sample, interpolate, edit, denoise, continue_):
         what = "of a gan: what to paint" if command is interpolate else "what to paint"
         what = "what to change" if command is edit else what
         instead = "" if command is edit else " (default: those of the first test images)"
+        instead = " (default: the films' own)" if command is continue_ else instead
         command.add_argument(
             "--caption", action="append", metavar="TEXT", help=f"{what}; several are shared out in turn{instead}"
         )
@@ -212,7 +220,11 @@ def _add_pictures(commands) -> None:
     _sampler(sample)
     _sampler(denoise, "denoise", ("steps", "guidance"))
     _sampler(edit, "edit", ("guidance",))
-    for command in (reconstruct, interpolate, edit):
+    _sampler(continue_, "continue", ("steps", "guidance"))
+    continue_.add_argument(
+        "--given", type=COUNT, default=6, metavar="N", help="frames that are given, from the first on (default: 6)"
+    )
+    for command in (reconstruct, interpolate, edit, continue_):
         command.add_argument("--data", help="where the images come from (default: the test images of the model's data)")
     interpolate.add_argument(
         "--frames", type=_number(int, 1, 1000), default=12, metavar="N", help="pictures on the way (default: 12)"
@@ -329,7 +341,8 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int | None]:
     """What does the work of a command, given its options."""
     from generators.apps import commands, measuring  # only now, since they import all the rest
 
-    return getattr(measuring if command in ("evaluate", "info") else commands, command)
+    own = command + "_" * keyword.iskeyword(command)  # `continue` is a word of Python
+    return getattr(measuring if command in ("evaluate", "info") else commands, own)
 
 
 def _run(arguments: list[str] | None) -> tuple[int, str | None]:

@@ -40,8 +40,8 @@ class Row:
     @property
     def commands(self) -> tuple[str, ...]:
         """The commands that call the methods: of the same name, but a model that has no way from an image to its noise
-        wanders between random noises where others interpolate between images."""
-        return tuple("interpolate" if method == "wander" else method for method in self.can)
+        wanders between random noises where others interpolate between images, and `continue` is a word of Python."""
+        return tuple("interpolate" if method == "wander" else method.rstrip("_") for method in self.can)
 
 
 THROUGH_NOISE = ("sample", "reconstruct", "interpolate", "edit")
@@ -69,6 +69,11 @@ FAMILIES = {
     "dit": Row(
         "generators.families.diffusion.dit:DiT", "diffusion by a transformer",
         {"width": 8, "depth": 1, "heads": 2, "features": 8, "time_steps": 12}, **DENOISING,
+    ),
+    "video": Row(
+        "generators.families.diffusion.video:Video", "diffusion of films by a transformer",
+        {"width": 8, "depth": 1, "heads": 2, "features": 8, "time_steps": 12}, ("sample", "continue_"),
+        sampling=DENOISING["sampling"], data="moving",
     ),
     "gan": Row(
         "generators.families.gan:GAN", "a generator and a discriminator", {"width": 8, "noise": 4, "features": 8},

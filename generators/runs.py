@@ -36,7 +36,7 @@ from generators.config import from_json, to_json
 from generators.errors import RunError, UsageError
 from generators.family import Family, FamilyConfig, Shard
 from generators.registry import build, can, family
-from generators.showing import log, pictures
+from generators.showing import films, log, pictures
 from generators.showing.charts import line_chart
 from generators.training import Diverged, Trainer, cut, part_of, planned, train
 from nn import checkpoint, init, runtime
@@ -46,6 +46,7 @@ from nn.parallel import Threads, derive_rng
 from nn.tensor import no_grad
 
 SAMPLES = 16  # pictures in a sample grid
+FILMS = 6  # likewise, where each of them takes as long as a dozen pictures
 SAMPLE_GRIDS = 8  # grids painted over a run
 HELD_OUT = 50  # times over a run that the loss of test images is computed
 CAPTIONS = 500  # of test images, kept in the checkpoint for sampling where the data are not
@@ -301,16 +302,21 @@ class Run:
         if not can(self.model, "sample"):
             return
         rng = derive_rng(self.plan.seed, "sample grid")
-        captions = self.dataset.captions(rng.integers(0, len(self.dataset), SAMPLES))
+        count = SAMPLES if len(self.model.image_shape) == 3 else FILMS
+        captions = self.dataset.captions(rng.integers(0, len(self.dataset), count))
         with self.trainer.averaged_weights():
             images = self.model.sample(captions, rng, threads=self.threads)
         if not np.isfinite(images).all():
             step = self.trainer.step_number
             raise Diverged(f"training diverged at step {step}: the samples that it paints are not finite")
-        path = self.folder / "samples" / f"step-{self.trainer.step_number:06d}.png"
+        path = self.folder / "samples" / f"step-{self.trainer.step_number:06d}"
         path.parent.mkdir(exist_ok=True)
-        grid = pictures.grid(images, captions=captions, title=f"{self.plan.family}, step {self.trainer.step_number}")
-        files.write(path, pictures.png_bytes(grid))
+        title = f"{self.plan.family}, step {self.trainer.step_number}"
+        if images.ndim == 5:
+            files.write(path.with_suffix(".gif"), films.gif(images, captions, title=title))
+        else:
+            grid = pictures.grid(images, captions=captions, title=title)
+            files.write(path.with_suffix(".png"), pictures.png_bytes(grid))
 
     def go(self, save_every: float = 60.0, quiet: bool = False) -> Iterator[dict[str, float]]:
         """Train to the end, yielding the metrics of each step; saves on the way, at the end and on Ctrl-C."""

@@ -20,7 +20,7 @@ from generators.families.editing import Directions
 from generators.family import Family
 from generators.judging.evaluate import captions_of, draw
 from generators.registry import FAMILIES, able, can, open_run, resolve
-from generators.showing import pictures
+from generators.showing import films, pictures
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 
@@ -83,7 +83,8 @@ def _finish(run: runs.Run, options: Namespace) -> int:
     if can(run.model, "sample"):
         print(f"See {run.folder / 'samples'}")
         caption = f"--caption={run.dataset.captions([0])[0]}"
-        print(f"Try: {shlex.join(['inkling', 'sample', str(run.folder), caption, '--out', 'grid.png'])}")
+        out = "grid.png" if len(run.model.image_shape) == 3 else "films.gif"
+        print(f"Try: {shlex.join(['inkling', 'sample', str(run.folder), caption, '--out', out])}")
     return 0
 
 
@@ -101,7 +102,25 @@ def sample(options: Namespace) -> int:
     with_threads(options, model)
     with refusals():
         images = draw(model, captions, options.seed, options.pool, extras, progress)
+    if images.ndim == 5:
+        return _write(options, images, captions, labels, f"{len(images)} films", **films.shown({"": images}, captions))
     return _write(options, images, captions, labels, f"{len(images)} images")
+
+
+def continue_(options: Namespace) -> int:
+    model, meta = _open(options, "continue")
+    real, captions, labels = _test_images(options, model, meta)
+    if options.caption:
+        _check(options.caption, model)
+        captions = [options.caption[i % len(options.caption)] for i in range(options.n)]
+    with_threads(options, model)
+    extras = sampler_options(options, model)
+    with refusals():
+        rng = derive_rng(options.seed, "samples", 0)  # as `draw` has it
+        painted = model.continue_(real, captions, rng, options.given, threads=options.pool, **extras)
+    both = films.shown({"the film": real, "continued": painted}, captions)
+    what = f"{len(painted)} films, continued after {options.given} frames"
+    return _write(options, painted, captions, labels, what, originals=real, **both)
 
 
 def reconstruct(options: Namespace) -> int:
@@ -277,7 +296,7 @@ def _settings(pairs: list[str]) -> dict[str, str]:
 
 def _load(data: str, split: str, limit: int | None, how: dict):
     if limit is None or limit > 5000:  # it takes seconds
-        what = "Drawing the built-in digits" if data == "digits" else f"Reading {data}"
+        what = "Drawing the built-in digits" if data in ("digits", "moving") else f"Reading {data}"
         print(f"{what} ({split}) ...", flush=True)
     return datasets.load(data, split, limit, **how)
 

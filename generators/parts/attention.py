@@ -36,8 +36,9 @@ class TransformerBlock(Module):
         x <- x + gate * attention( (1 + scale) norm(x) + shift )
         x <- x + gate * mlp      ( (1 + scale) norm(x) + shift )
 
-    x (N, T, width), condition (N, features) -> (N, T, width).  Scale, shift and gate are zero at first, so the block
-    starts as the identity (adaLN-Zero; Peebles and Xie 2023, section 3.2).
+    x (N, T, width), condition (N, features) -> (N, T, width).  Where parts of x have conditions of their own, equal
+    runs of its T vectors, there are several for each: (N * runs, features).  Scale, shift and gate are zero at first,
+    so the block starts as the identity (adaLN-Zero; Peebles and Xie 2023, section 3.2).
     """
 
     def __init__(self, width: int, heads: int, features: int, rng: np.random.Generator):
@@ -48,8 +49,12 @@ class TransformerBlock(Module):
 
     def __call__(self, x: Tensor, condition: Tensor) -> Tensor:
         scale1, shift1, gate1, scale2, shift2, gate2 = F.split(self.condition(condition), 6, axis=-1)  # (N, width) each
-        x = x + each(gate1) * self.attention(F.layer_norm(x, 1 + scale1, shift1))
-        return x + each(gate2) * self.output(F.silu(self.hidden(F.layer_norm(x, 1 + scale2, shift2))))
+        whole, runs = x.shape, (len(condition), -1, x.shape[-1])
+        x = x.reshape(*runs)
+        mixed = self.attention(F.layer_norm(x, 1 + scale1, shift1).reshape(*whole))
+        x = x + each(gate1) * mixed.reshape(*runs)
+        x = x + each(gate2) * self.output(F.silu(self.hidden(F.layer_norm(x, 1 + scale2, shift2))))
+        return x.reshape(*whole)
 
 
 def each(of_image: Tensor) -> Tensor:

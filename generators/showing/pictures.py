@@ -33,11 +33,12 @@ class PictureError(ValueError):
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
-    """(N, H, W, C) or (N, H, W), float in [0, 1] or uint8 -> uint8 (N, H, W, C), rounded to the nearest level."""
+    """(N, H, W, C) or (N, H, W), float in [0, 1] or uint8 -> uint8 (N, H, W, C), rounded to the nearest level; likewise
+    films (N, T, H, W, C)."""
     images = np.asarray(images)
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:]:
+    if images.ndim not in (4, 5) or images.shape[-1] not in (1, 3) or 0 in images.shape[1:]:
         raise PictureError(f"images must have shape (N, H, W, 1) or (N, H, W, 3), not {images.shape}")
     if images.dtype == np.uint8:
         return images
@@ -171,9 +172,11 @@ def write_samples(
     """Write images as the ending of `path` says, see `kind_of`.
 
     picture, film: draw what a picture shows, and a film, where that is not a grid with captions, or image after image.
-    originals: of which the images were made, (N, H, W, C); kept beside them in arrays and, as `originals/`, in folders.
+    images, originals: (N, H, W, C), or films (N, T, H, W, C), for which picture and film are needed
+    originals: of which the images were made; kept beside them in arrays and, as `originals/`, in folders.
 
-    The arrays are `images` (and `originals`) uint8 (N, H, W) or (N, H, W, 3), `captions` of fixed-width text and
+    The arrays are `images` (and `originals`) uint8 (N, H, W) or (N, H, W, 3), of films with T behind N, `captions` of
+    fixed-width text and
     `labels` int64, -1 where no class is known; no pickle is in them. The files of a folder are 00000.png, 00001.png
     and so on. Raises PictureError for another ending or lengths that disagree.
     """
@@ -187,6 +190,7 @@ def write_samples(
         for name, stack in sets.items():
             folder = Path(path) / ("" if name == "images" else name)
             for number, tile in enumerate(stack):
+                tile = np.concatenate(tile, axis=1) if tile.ndim == 4 else tile  # of a film its frames, side by side
                 files.write(folder / f"{number:05}.png", png_bytes(_tile(tile, 1)))
         return
     if kind == "film":

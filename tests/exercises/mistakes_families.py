@@ -60,7 +60,11 @@ FAMILIES = {
         ),
     ],
     "squeeze": [
-        ("the channel outermost", "outermost", "(0, 1, 3, 2, 4, 5)", "(0, 1, 3, 5, 2, 4)"),
+        (
+            "the channel outermost", "outermost",
+            "*range(2, 2 * k + 1, 2), 2 * k + 1)",
+            "2 * k + 1, *range(2, 2 * k + 1, 2))",
+        ),
     ],
     "dequantise": [
         ("divided by 255", "divided by 255", "1 / 256", "1 / 255"),

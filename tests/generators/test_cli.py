@@ -57,8 +57,8 @@ def test_help_names_the_defaults_in_force(capsys):
     reading, painting = RealNVP.edit_guidance
     diffusion = f"ddpm, dit {gray.guidance:g}, or {ink.guidance:g} for ink"
     for command, default in (
-        ("sample", f"(default: realnvp {SAMPLING_GUIDANCE:g}; {diffusion})"),
-        ("sample", f"(default: ddpm, dit {SAMPLING_STEPS})"),
+        ("sample", f"(default: realnvp {SAMPLING_GUIDANCE:g}; {diffusion.replace('dit', 'dit, video')})"),
+        ("sample", f"(default: ddpm, dit, video {SAMPLING_STEPS})"),
         ("sample", f"realnvp {RealNVPConfig().temperature:g}, or {flow_of_ink.temperature:g} for ink)"),
         ("denoise", f"(default: {diffusion})"),
         ("edit", f"(default: realnvp {reading:g} to read the image and {painting:g} to paint it; "

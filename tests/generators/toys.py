@@ -7,6 +7,7 @@ import numpy as np
 import datasets
 from datasets.captions import Names
 from datasets.dataset import Dataset
+from generators import registry
 from generators.family import Family, FamilyConfig, OptimiserConfig, Phase
 from nn import functional as F
 from nn.modules import Linear
@@ -64,6 +65,11 @@ class Toy(Family):
 def sets_of(settings):
     """Settings of a config, by name, as options of the command line."""
     return [f"--set={name}={json.dumps(value)}" for name, value in settings.items()]
+
+
+def of_images(families):
+    """Those of the families that learn from images."""
+    return [name for name in families if registry.FAMILIES[name].data == "digits"]
 
 
 def toy_data(count=60):

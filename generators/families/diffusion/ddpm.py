@@ -16,7 +16,7 @@ leaves open is decided by the noise.
 Where to read on:
     process.py    the mathematics: schedule, noising, one step back, the samplers, inversion
     unet.py       the network
-    here          the loss (`DDPM.loss`), guidance (`DDPM.denoiser`), and what can be done with a model
+    here          the loss (`Diffusion.loss`), guidance (`Diffusion.denoiser`), and what can be done with a model
 
 Sources: Sohl-Dickstein et al. 2015; Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Nichol and Dhariwal 2021 (cosine
 schedule); Ho and Salimans 2022 (guidance), Kynkaanniemi et al. 2024 (where); Salimans and Ho 2022 (v-prediction);
@@ -89,13 +89,10 @@ class Fresh:
         return np.stack([rng.standard_normal(shape[1:]) for rng in self.rngs])
 
 
-class DDPM(AutoEncode, Family):
-    """A U-Net that denoises, and its uses.  Images are in [0, 1] outside and in [-1, 1] inside."""
+class Diffusion(Family):
+    """A network that denoises, and how it learns and paints.  Images are in [0, 1] outside and in [-1, 1] inside."""
 
-    name = "ddpm"
-    Config = DDPMConfig
-
-    def __init__(self, config: DDPMConfig, rng: np.random.Generator):
+    def __init__(self, config: DiffusionConfig, rng: np.random.Generator):
         super().__init__(config)
         levels = config.guided_levels
         if not levels[0] < 0.99 * levels[1]:
@@ -106,20 +103,9 @@ class DDPM(AutoEncode, Family):
         self.text = TextEncoder(len(self.vocabulary), config.features, rng)
         self.network = self.build_network(config, rng)
 
-    def build_network(self, config: DDPMConfig, rng: np.random.Generator) -> Module:
+    def build_network(self, config: DiffusionConfig, rng: np.random.Generator) -> Module:
         """The denoiser: (x_t (N, H, W, C), t (N,), caption (N, features)) -> (N, H, W, C)."""
-        halvings = len(config.widths) - (0 if config.squeezed else 1)
-        why = f"{len(config.widths)} widths{' of a squeezed image' if config.squeezed else ''}"
-        check_size(self.name, config.image_size, 2**halvings, why)
-        return UNet(
-            config.image_size, config.channels, config.widths, config.features, rng, config.blocks, config.heads,
-            config.squeezed,
-        )  # fmt: skip
-
-    @classmethod
-    def suited(cls, config: DDPMConfig, dataset: Dataset) -> DDPMConfig:
-        """For ink a network that looks at 2x2 pixels at a time, for the sake of more steps, and OF_INK."""
-        return replace(config, squeezed=True, widths=(32, 128), **OF_INK) if is_ink(dataset.images) else config
+        raise NotImplementedError
 
     @property
     def training_share(self) -> np.ndarray | None:
@@ -163,9 +149,9 @@ class DDPM(AutoEncode, Family):
         guidance = self.config.guidance if guidance is None else guidance
         conditional, unconditional = self.text(tokens), self.text(np.zeros_like(tokens))
 
-        def predict_clean(x_t: np.ndarray, t: int) -> np.ndarray:
-            x, times = Tensor(x_t), np.full(len(x_t), t)
-            weight = weight_at(guidance, float(self.alpha_bar[t]), self.config.guided_levels)
+        def predict_clean(x_t: np.ndarray, t: int | np.ndarray) -> np.ndarray:
+            x, times = Tensor(x_t), np.full((len(x_t), *np.shape(t)), t)  # t (T,): of a film, one for each frame
+            weight = weight_at(guidance, float(self.alpha_bar[np.max(t)]), self.config.guided_levels)
             if weight == 0:
                 output = self.network(x, times, unconditional).data
             elif weight == 1:
@@ -174,7 +160,7 @@ class DDPM(AutoEncode, Family):
                 output = guide(
                     self.network(x, times, unconditional).data, self.network(x, times, conditional).data, weight
                 )
-            x0 = process.clean_image(output, x_t, t, self.alpha_bar, self.config.prediction)
+            x0 = process.clean_image(output, x_t, times, self.alpha_bar, self.config.prediction)
             return np.clip(x0, -MAX_GUESS, MAX_GUESS) if clip else x0
 
         return predict_clean
@@ -214,6 +200,27 @@ class DDPM(AutoEncode, Family):
             return process.sample(denoiser, start[part], times, self.alpha_bar, step, fresh, second_order=eta == 0)
 
         return to_unit(map_shards(paint, len(captions), threads, processes=True))
+
+
+class DDPM(AutoEncode, Diffusion):
+    """Diffusion with a U-Net, and what can be done with images."""
+
+    name = "ddpm"
+    Config = DDPMConfig
+
+    def build_network(self, config: DDPMConfig, rng: np.random.Generator) -> UNet:
+        halvings = len(config.widths) - (0 if config.squeezed else 1)
+        why = f"{len(config.widths)} widths{' of a squeezed image' if config.squeezed else ''}"
+        check_size(self.name, config.image_size, 2**halvings, why)
+        return UNet(
+            config.image_size, config.channels, config.widths, config.features, rng, config.blocks, config.heads,
+            config.squeezed,
+        )  # fmt: skip
+
+    @classmethod
+    def suited(cls, config: DDPMConfig, dataset: Dataset) -> DDPMConfig:
+        """For ink a network that looks at 2x2 pixels at a time, for the sake of more steps, and OF_INK."""
+        return replace(config, squeezed=True, widths=(32, 128), **OF_INK) if is_ink(dataset.images) else config
 
     def denoise(
         self,

@@ -14,7 +14,8 @@ and the guess give eps, and from both follows the distribution of the slightly c
 asks for one thing, a function `predict_clean(x_t, t) -> x_0`.  At each step a better guess replaces the last, since a
 less noisy image is easier to guess from.
 
-Shapes: images x (N, ...); t is a whole number for all of them, or an array (N,).  float32 stays float32.
+Shapes: images x (N, ...); t is a whole number for all of them, or an array (N,), or, where the parts of an image (the
+frames of a film) differ in noise, an array of the first axes of x.  float32 stays float32.
 """
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ def schedule(steps: int) -> np.ndarray:
 
 def signal_and_noise(alpha_bar: np.ndarray, t: int | np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """sqrt(ab_t) and sqrt(1 - ab_t), in x's dtype and in a shape that multiplies the images x."""
-    shape = (-1,) + (1,) * (x.ndim - 1)
+    shape = np.shape(t) + (1,) * (x.ndim - np.ndim(t))
     signal, noise = np.sqrt(alpha_bar[t]), np.sqrt(1 - alpha_bar[t])
     return np.reshape(signal, shape).astype(x.dtype), np.reshape(noise, shape).astype(x.dtype)
 
@@ -102,6 +103,16 @@ def middle_share(steps: int) -> np.ndarray:
     share /= share[-1]  # the last entry is 1, exactly
     share.flags.writeable = False
     return share
+
+
+def noisier(t: np.ndarray, factor: float, alpha_bar: np.ndarray) -> np.ndarray:
+    """The times at which noise over signal is `factor` times what it is at t, at most the last.
+
+    Source: Esser et al. 2024, section 5.3.2.
+    What is seen twice, in two frames or in two neighbouring pixels, is seen as if there were less noise.
+    """
+    levels = np.sqrt(1 / alpha_bar - 1)
+    return np.minimum(np.searchsorted(levels, factor * levels[t]), len(levels) - 1)
 
 
 def training_target(x0: np.ndarray, t: np.ndarray, eps: np.ndarray, alpha_bar: np.ndarray, kind: str) -> np.ndarray:

@@ -16,14 +16,14 @@ from generators.apps import commands
 from generators.cli import main
 from generators.families.diffusion.ddpm import DDPM
 from generators.showing import pictures
-from tests.generators.toys import sets_of
+from tests.generators.toys import of_images, sets_of
 
 # Whose way into noise and back ends where it began, to so many levels of 255.
 EXACT = [name for name in registry.able("reconstruct") if "guidance" in registry.FAMILIES[name].sampling]
 LEVELS = 3
 SAID = {"digits": ["bold", "a thin two"], "kinds": ["cat", "red panda"], "flat": [""]}
 
-every_family = pytest.mark.parametrize("family", registry.able("sample"))
+every_family = pytest.mark.parametrize("family", of_images(registry.able("sample")))
 ways_through_noise = pytest.mark.parametrize("family", registry.able("reconstruct"))
 every_data = pytest.mark.parametrize("data", SAID)
 

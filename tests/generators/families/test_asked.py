@@ -10,9 +10,10 @@ from datasets import CaptionError
 from datasets.captions import HANDWRITING
 from generators import registry
 from nn.parallel import Threads
+from tests.generators.toys import of_images
 
 
-@pytest.fixture(scope="module", params=registry.able("sample"))
+@pytest.fixture(scope="module", params=of_images(registry.able("sample")))
 def model(request):
     kind, row = registry.family(request.param), registry.FAMILIES[request.param]
     config = replace(kind.Config(), vocabulary=HANDWRITING.vocabulary, language=HANDWRITING.name, **row.tiny)
