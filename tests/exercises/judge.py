@@ -113,9 +113,10 @@ class Judge:
         if is_blank(found, exercise):
             return {**verdict, "status": "not started"}
         lines, wanted = (["@" + ast.unparse(d) for d in c.node.decorator_list] for c in (found, ours))
-        if lines != wanted:
+        missing = [line for line in wanted if line not in lines]
+        if missing:
             message = f"above `def {found.node.name}` stands {' '.join(lines) or 'nothing'}"
-            lesson = {"kind": "rule", "message": f"{message}; it was {' '.join(wanted) or 'nothing'}: put that back"}
+            lesson = {"kind": "rule", "message": f"{message}; it was {' '.join(wanted)}: put that back"}
             return {**verdict, "status": "failed", "lesson": lesson}
         return None
 

@@ -148,7 +148,7 @@ def test_draw_times(count, steps):
     trial.require(np.shape(draws[0]) == (count,), f"the shape is {np.shape(draws[0])}; ({count},) is wanted")
     whole_numbers(trial, draws[0])
     if steps >= 10:
-        expect_from_rng(trial, lambda rng: process.draw_times(count, steps, rng))
+        expect_from_rng(trial, lambda rng: [process.draw_times(count, steps, rng) for _ in range(12)])
     drawn = np.array(draws)
     trial.require(drawn.min() >= 1, f"t = {drawn.min()} was drawn", "times go from 1 to T; at 0 there is no noise")
     trial.require(drawn.max() <= steps, f"t = {drawn.max()} was drawn", f"times go from 1 to T = {steps}: off by one")

@@ -5,6 +5,7 @@ import pytest
 
 from generators.families.diffusion import process
 from generators.parts.guidance import guide
+from nn.tensor import Tensor
 from tests.exercises.chance import expect_from_rng, expect_normals
 from tests.exercises.test_ddpm import ALPHA_BAR
 from tests.exercises.trial import Trial, normal
@@ -104,6 +105,17 @@ def test_guide(weight):
     }
     instead = {cause: value for cause, value in instead.items() if not np.allclose(value, unconditional + change)}
     trial.expect(got, unconditional + change, rtol=1e-6, atol=1e-12, instead=instead)
+
+
+@pytest.mark.exercise(id="guidance")
+def test_guide_of_tensors():
+    unconditional, conditional = Tensor(normal((2, 3), 0), True), Tensor(normal((2, 3), 1), True)
+    trial = Trial("guide(unconditional, conditional, 3.0)", "where the answers are tensors that want a gradient")
+    got = trial.run(guide, unconditional, conditional, 3.0)
+    trial.expect(got, unconditional.data + 3 * (conditional.data - unconditional.data), atol=1e-12)
+    got.backward(np.ones((2, 3)))
+    trial.expect(unconditional.grad, np.full((2, 3), -2.0), "the gradient of unconditional")
+    trial.expect(conditional.grad, np.full((2, 3), 3.0), "the gradient of conditional")
 
 
 def line_average(first, ab_first, second, ab_second, ab_t, ab_s):
@@ -276,15 +288,17 @@ def test_an_oracle_gets_its_image_back(kind):
 
 
 @pytest.mark.exercise(id="sampling-loop")
-def test_second_order_steps_look_ahead_and_are_taken_again():
-    x, times = normal((2, 3), 1), [6, 4, 3, 1, 0]
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_second_order_steps_look_ahead_and_are_taken_again(dtype):
+    x, times = normal((2, 3), 1, dtype), [6, 4, 3, 1, 0]
+    near = {"rtol": 1e-6 if dtype == np.float64 else 2e-4, "dtype": dtype}
     trial = Trial(f"reverse_process(..., {times}, second_order=True)", "with second-order steps")
 
     def plain_step(x_t, x0, ab_t, ab_s):
-        return (ab_t + 0.5) * x_t + (0.2 + ab_s) * x0, 0.0
+        return dtype(ab_t + 0.5) * x_t + dtype(0.2 + ab_s) * x0, 0.0
 
     def predict_clean(x_t, t):
-        return x_t * t * 0.1 + t
+        return x_t * dtype(t * 0.1) + dtype(t)
 
     pairs = walked(trial, predict_clean, x, times, ALPHA_BAR, plain_step, None, second_order=True)
     before, unaware = None, {}
@@ -304,13 +318,13 @@ def test_second_order_steps_look_ahead_and_are_taken_again():
             x, _ = plain_step(x_r, aim_r, ab_r, ab_t)
             if s > 0:
                 aim = line_average(guess_r, ab_r, guess, ab_t, ab_t, ab_s)
-        trial.expect(pairs[i][1], guess, f"the guess at t = {t}", rtol=1e-6, instead=unaware)
-        trial.expect(pairs[i][0], x, f"x at t = {t}", rtol=1e-6, instead=instead)
+        trial.expect(pairs[i][1], guess, f"the guess at t = {t}", instead=unaware, **near)
+        trial.expect(pairs[i][0], x, f"x at t = {t}", instead=instead, **near)
         before = x, guess, ab_t
         held, _ = plain_step(x, guess, ab_t, ab_s)
         unaware = {"the step that led here did not look ahead: it held its guess": predict_clean(held, s)} if i else {}
         x, _ = plain_step(x, aim, ab_t, ab_s)
-    trial.expect(pairs[-1][0], x, "the image at the end", rtol=1e-6)
+    trial.expect(pairs[-1][0], x, "the image at the end", **near)
 
 
 def gaussian_posterior(x_t, x0, ab_t, ab_s):
