@@ -20,6 +20,7 @@ state = _ThreadState()
 
 @contextmanager
 def setting(name: str, value) -> Iterator[None]:
+    """Inside this block the thread's setting of this name is `value`."""
     previous = getattr(state, name)
     setattr(state, name, value)
     try:
