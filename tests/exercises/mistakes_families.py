@@ -97,7 +97,7 @@ FAMILIES = {
             "np.minimum(np.floor(fractions * (steps - 1)).astype(np.int64), steps - 1) + 1",
         ),
         ("the shares one time too early", "belongs to t = 1", 'side="right").astype(np.int64) + 1', 'side="right")'),
-        ("no shares", "are wanted", "share is not None", "share is Ellipsis"),
+        ("no shares", "share of all draws", "share is not None", "share is Ellipsis"),
     ],
     "dropping-captions": [
         (
@@ -196,7 +196,7 @@ FAMILIES = {
         ("one side cut off", "", "contest = relativistic_discriminator_loss(on_real, on_fake)",
          "contest = relativistic_discriminator_loss(on_real.detach(), on_fake)"),
         (
-            "uniform directions", "direction is uniform",
+            "uniform directions", "uniform numbers",
             "rng.standard_normal(", "rng.random(",
         ),
     ],

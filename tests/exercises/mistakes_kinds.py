@@ -37,7 +37,7 @@ KINDS_OF_FAMILIES = {
             "tokens = shard.tokens.copy()\n"
             "tokens[rng.permutation(len(tokens))[: int(len(tokens) * config.caption_dropout)]] = 0",
         ),
-        ("float64 for the network", "dtype", "eps, alpha_bar)\ntarget", "eps.astype(float), alpha_bar)\ntarget"),
+        ("float64 for the network", "float64", "eps, alpha_bar)\ntarget", "eps.astype(float), alpha_bar)\ntarget"),
         ("the mean of the errors", "", "F.sum(errors) * (1 / shard.batch_size)", "F.mean(errors)"),
         ("the first image only", "", "F.sum(errors)", "errors[0]"),
     ],
@@ -57,7 +57,7 @@ KINDS_OF_FAMILIES = {
         ),
         (
             "the noise in float64",
-            "dtype",
+            "float64",
             "rng.standard_normal(mean.shape, dtype=np.float32)",
             "rng.standard_normal(mean.shape)",
         ),
@@ -81,7 +81,7 @@ KINDS_OF_FAMILIES = {
         ("NumPy's own generator", "np.random", "rng.random(", "np.random.random("),
         (
             "the tokens as floats",
-            "dtype",
+            "float64",
             "np.where(dropped[:, None], 0, tokens)",
             "np.where(dropped[:, None], 0.0, tokens)",
         ),
@@ -113,8 +113,8 @@ KINDS_OF_FAMILIES = {
             "    mean, variance = step(x, aim, ab_t, ab_s)\n"
             "    x = x if t != times[0] else x.copy()\n    x[...] = mean",
         ),
-        ("float64 from the noise", "dtype", ".astype(x.dtype)", ""),
-        ("float64 from the root", "dtype", "math.sqrt(variance)", "np.sqrt(np.float64(variance))"),
+        ("float64 from the noise", "float64", ".astype(x.dtype)", ""),
+        ("float64 from the root", "float64", "math.sqrt(variance)", "np.sqrt(np.float64(variance))"),
     ],
     "discriminator-step": [
         (
@@ -131,7 +131,7 @@ KINDS_OF_FAMILIES = {
         ),
         (
             "pictures in float64",
-            "dtype",
+            "float64",
             "rng.standard_normal(both.shape, dtype=np.float32)",
             "rng.standard_normal(both.shape)",
         ),
@@ -145,7 +145,7 @@ KINDS_OF_FAMILIES = {
         ),
         (
             "float64 by an array of ones",
-            "dtype",
+            "float64",
             "F.softplus(fake - real)",
             "F.softplus(fake - real) * np.ones(real.shape)",
         ),
@@ -189,7 +189,7 @@ KINDS_OF_FAMILIES = {
         ),
         (
             "float64 by alpha_bar",
-            "dtype",
+            "float64",
             "",
             "ab = alpha_bar[t].reshape(-1, *(1,) * (x0.ndim - 1))\nreturn np.sqrt(ab) * x0 + np.sqrt(1 - ab) * eps",
         ),
@@ -204,17 +204,19 @@ KINDS_OF_FAMILIES = {
         ),
     ],
     "ddim-step": [
-        ("float64 by a root of NumPy", "dtype", "math.sqrt(ab_s) * x0", "np.sqrt(ab_s) * x0"),
+        ("float64 by a root of NumPy", "float64", "math.sqrt(ab_s) * x0", "np.sqrt(ab_s) * x0"),
         (
-            "the root of the variance for the variance", "standard deviation",
-            "* eps, variance", "* eps, math.sqrt(variance)",
+            "the root of the variance for the variance",
+            "standard deviation",
+            "* eps, variance",
+            "* eps, math.sqrt(variance)",
         ),
     ],
-    "posterior": [("float64 by a root of NumPy", "dtype", "(math.sqrt(ab_s)", "(np.sqrt(ab_s)")],
+    "posterior": [("float64 by a root of NumPy", "float64", "(math.sqrt(ab_s)", "(np.sqrt(ab_s)")],
     "second-order": [
-        ("float64 by NumPy's log", "dtype", "share * (second - first)", "np.float64(share) * (second - first)")
+        ("float64 by NumPy's log", "float64", "share * (second - first)", "np.float64(share) * (second - first)")
     ],
-    "guidance": [("float64", "dtype", "weight * conditional", "np.float64(weight) * conditional")],
+    "guidance": [("float64", "float64", "weight * conditional", "np.float64(weight) * conditional")],
     "schedule": [
         (
             "float32",
@@ -238,7 +240,7 @@ KINDS_OF_FAMILIES = {
     "coupling-forward": [
         (
             "float64",
-            "dtype",
+            "float64",
             "return b * F.exp(log_scale) + shift",
             "return b * F.exp(log_scale) + (shift + np.zeros(shift.shape))",
         )

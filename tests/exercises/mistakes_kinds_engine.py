@@ -19,7 +19,7 @@ KINDS_OF_ENGINE = {
             ".sum(axis=axis, keepdims=True))",
             ".sum(axis=axis, keepdims=True) + 1e-3)",
         ),
-        ("float64", "dtype", "return y", "return np.zeros(x.shape) + y"),
+        ("float64", "float64", "return y", "return np.zeros(x.shape) + y"),
     ],
     "cross-entropy": [
         (
@@ -42,7 +42,7 @@ KINDS_OF_ENGINE = {
             "ctx.save(q, k, v, e, total, y)",
             "ctx.save(q, k, v, e / total, total, y)",
         ),
-        ("float64 by a root of NumPy", "dtype", "q * max(q.shape[3], 1) ** -0.5", "q / np.sqrt(q.shape[3])"),
+        ("float64 by a root of NumPy", "float64", "q * max(q.shape[3], 1) ** -0.5", "q / np.sqrt(q.shape[3])"),
     ],
     "topological-order": [
         (
@@ -64,20 +64,20 @@ KINDS_OF_ENGINE = {
         ),
         (
             "gradients in float64",
-            "dtype",
+            "",
             "np.asarray(grad, dtype=self.dtype)",
             "np.asarray(grad, float)\nself.data = self.data.astype(float)",
         ),
     ],
-    "unbroadcast": [("float64", "dtype", ".reshape(shape)", ".reshape(shape) + np.zeros(shape)")],
+    "unbroadcast": [("float64", "float64", ".reshape(shape)", ".reshape(shape) + np.zeros(shape)")],
     "matmul-backward": [
         ("the gradients exchanged", "exchanged", "return da, db", "return db, da"),
-        ("float64", "dtype", "return da, db", "return da, None if db is None else db.astype(float)"),
+        ("float64", "float64", "return da, db", "return da, None if db is None else db.astype(float)"),
     ],
     "relu-backward": [
         (
             "float64",
-            "dtype",
+            "float64",
             "return _entrywise(kernels.relu_backward, x, grad)",
             "return np.where(x > 0, grad, np.zeros(x.shape))",
         )
@@ -92,12 +92,12 @@ KINDS_OF_ENGINE = {
             "self.values -= rate * self.velocity",
         ),
     ],
-    "adam": [("the counter replaced", "another", "self.count += 1", "self.count = self.count + 1")],
-    "ema": [("the counter replaced", "another", "self.count += 1", "self.count = self.count + 1")],
+    "adam": [("the counter replaced", "it is shared", "self.count += 1", "self.count = self.count + 1")],
+    "ema": [("the counter replaced", "it is shared", "self.count += 1", "self.count = self.count + 1")],
     "output-size": [
         (
             "floats",
-            "whole numbers",
+            "// or int()",
             "(size + 2 * padding - k) // stride + 1",
             "float((size + 2 * padding - k) // stride + 1)",
         )
@@ -105,16 +105,21 @@ KINDS_OF_ENGINE = {
     "im2col": [
         (
             "float64",
-            "dtype",
+            "float64",
             "return windows.transpose(0, 1, 2, 4, 5, 3)",
             "return windows.transpose(0, 1, 2, 4, 5, 3).astype(float)",
         )
     ],
     "conv2d-backward": [
-        ("dx and dw in float64", "dtype", "return dx, dw, db", "return dx if dx is None else dx.astype(float), dw, db")
+        (
+            "dx and dw in float64",
+            "float64",
+            "return dx, dw, db",
+            "return dx if dx is None else dx.astype(float), dw, db",
+        )
     ],
     "transposed-convolution": [
-        ("float64", "dtype", "return y if b is None else y + b", "return (y if b is None else y + b).astype(float)")
+        ("float64", "float64", "return y if b is None else y + b", "return (y if b is None else y + b).astype(float)")
     ],
     "group-norm-backward": [
         (
@@ -139,15 +144,20 @@ KINDS_OF_ENGINE = {
             "grouped.mean(axis=(1, 3), keepdims=True)",
             "grouped.mean(axis=1, keepdims=True)",
         ),
-        ("float64", "dtype", "beta", "beta + np.zeros(x.shape)"),
+        ("float64", "float64", "beta", "beta + np.zeros(x.shape)"),
     ],
     "gaussian-kl": [
-        ("float64", "dtype", "0.5 * _by_example(terms).sum(axis=1)", "np.float64(0.5) * _by_example(terms).sum(axis=1)")
+        (
+            "float64",
+            "float64",
+            "0.5 * _by_example(terms).sum(axis=1)",
+            "np.float64(0.5) * _by_example(terms).sum(axis=1)",
+        )
     ],
     "polar": [
         (
             "float64",
-            "dtype",
+            "float64",
             "return x @ product if tall else product @ x",
             "return (x @ product if tall else product @ x).astype(float)",
         )

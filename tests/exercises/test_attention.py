@@ -87,12 +87,14 @@ def test_attention_backward(n, heads, queries, keys, d, dv):
     p, right, ones = e / total, gradients(grad), gradients(np.ones_like(grad))
     dp, (q, k, _) = grad @ v.swapaxes(2, 3), inputs
     held = p * dp / np.sqrt(d)  # without what a score takes from the others of its row
+    whole = e * (dp - (grad * y).sum(axis=3, keepdims=True)) / np.sqrt(d)  # with E in the place of P
+    alone = "a score also lowers the weights of the others in its row: minus the row sum of P dP"
+    undivided = "e is not yet the softmax: divide by total"
     instead = {
-        "q": {"a score also lowers the weights of the others in its row: minus the row sum of P dP": held @ k},
-        "k": {"a score also lowers the weights of the others in its row: minus the row sum of P dP":
-              held.swapaxes(2, 3) @ q},
-        "v": {"e is not yet the softmax: divide by total": e.swapaxes(2, 3) @ grad},
-    }  # fmt: skip
+        "q": {undivided: whole @ k, alone: held @ k},
+        "k": {undivided: whole.swapaxes(2, 3) @ q, alone: held.swapaxes(2, 3) @ q},
+        "v": {undivided: e.swapaxes(2, 3) @ grad},
+    }
     for name, mine, one, of_ones in zip("qkv", got, right, ones, strict=True):
         causes = {IGNORED: of_ones, "the scale 1 / sqrt(d) is missing": one * np.sqrt(d)} if name != "v" else {}
         others = zip("qkv", right, strict=True)

@@ -210,7 +210,9 @@ def test_drop_captions(n, probability):
     for _ in range(600):
         got = trial.run(drop_captions, tokens, probability, rng)
         good = isinstance(got, np.ndarray) and got.dtype.kind == "i"
-        trial.require(good, f"{getattr(got, 'dtype', type(got).__name__)} came back; tokens are whole numbers")
+        cause = "float64 came in: zeros of the tokens' own dtype"
+        told = f"{getattr(got, 'dtype', type(got).__name__)} came back; tokens are whole numbers"
+        trial.require(good, told, cause)
         trial.require(got.shape == tokens.shape, f"the shape is {got.shape}; {tokens.shape} is wanted")
         kept, dropped = np.all(got == tokens, axis=1), np.all(got == 0, axis=1)
         trial.require(

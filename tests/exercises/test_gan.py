@@ -124,7 +124,7 @@ def pictures(count=3):
     return [np.tanh(normal((count, 2, 2, 1), seed, np.float32)) for seed in (2, 5)]
 
 
-STEP, GAMMA, LIES = 0.01, 0.7, 0.4
+STEP, GAMMA, LIES = 0.01, 0.05, 0.4
 
 
 @pytest.mark.exercise(id="discriminator-step")
@@ -165,7 +165,7 @@ def test_critic_loss(lies):
         "half of gamma, not gamma": (contest + lie + 2 * penalty).sum(),
         "the first pair only": (contest + lie + penalty)[0],
     }
-    instead = {cause: value for cause, value in instead.items() if abs(value - right) > 0.02 * abs(right)}
+    instead = {cause: value for cause, value in instead.items() if abs(value - right) > 0.01 * abs(right) + 0.01}
     trial.expect(loss, right, "the loss", **near, instead=instead)
 
     def again():
@@ -223,8 +223,12 @@ THING = {"digit": "seven", "variant": "with a bar", "stroke": "bold", "slant": "
         ("large", True, []),
         ("A Bold SEVEN", False, ["with capitals"]),
         ("a digit", False, ["where the caption says nothing"]),
-        ("a seven without a bar", True, ["where the variant alone is false"]),
-        ("a bold seven without a bar, slanting right, small", True, ["where the variant alone is false"]),
+        ("a seven without a bar", True, ["where one thing of many is false", "where the variant alone is false"]),
+        (
+            "a bold seven without a bar, slanting right, small",
+            True,
+            ["where one thing of many is false", "where the variant alone is false"],
+        ),
         ("seven with a bar", False, []),
         ("thin", True, ["where one word is all that is said"]),
         ("slanting left", True, ["where one word is all that is said"]),

@@ -152,7 +152,7 @@ class Trial:
         if dtype is None and array.ndim and expected.dtype.kind == "f":
             dtype = self.dtype or (np.float64 if array.dtype.kind in "iub" else None)
         if dtype is not None and array.dtype != dtype:
-            cause = "np.sqrt(a number), np.zeros(shape) or a float64 array came in: math.sqrt, zeros_like, .astype"
+            cause = "float64 came in: np.sqrt(a number), np.zeros(shape), an array of it; math.sqrt, zeros_like"
             if array.dtype != np.float64:
                 cause = "a dtype is written out on the way, or a default one came in"
             self._fail("dtype", name=name, actual=str(array.dtype), expected=str(np.dtype(dtype)), causes=[cause])

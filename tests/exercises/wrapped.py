@@ -36,22 +36,22 @@ def _each(value, change):
 _CAST = (
     _EACH
     + """\
-import numpy as np
+import numpy as _np
 def _cast(value):
     if hasattr(value, "requires_grad"):
         value.data = value.data.astype({0})
         return value
-    return np.asarray(value).astype({0}) if np.asarray(value).dtype.kind == "f" else value
+    return _np.asarray(value).astype({0}) if _np.asarray(value).dtype.kind == "f" else value
 return _each(_solution({1}), _cast)
 """
 )
 _SHAPES = """\
-import numpy as np
-_key = tuple(np.shape(getattr(v, "data", v) if hasattr(v, "requires_grad") else v) for v in ({0},))
+import numpy as _np
+_key = tuple(_np.shape(getattr(v, "data", v) if hasattr(v, "requires_grad") else v) for v in ({0},))
 """
 _BODIES = {
-    "float64": _CAST.replace("{0}", "np.float64"),
-    "float32": _CAST.replace("{0}", "np.float32"),
+    "float64": _CAST.replace("{0}", "_np.float64"),
+    "float32": _CAST.replace("{0}", "_np.float32"),
     "remembers": _SHAPES.replace("{0}", "{1}")
     + """\
 _memory = globals().setdefault("_memory", {})
@@ -61,10 +61,10 @@ return _memory[_key]
 """,
     "one array": _EACH
     + """\
-import numpy as np
+import numpy as _np
 _memory = globals().setdefault("_memory", {})
 def _same(value):
-    array = value.data if hasattr(value, "requires_grad") else np.asarray(value)
+    array = value.data if hasattr(value, "requires_grad") else _np.asarray(value)
     held = _memory.setdefault((array.shape, array.dtype), array.copy())
     held[...] = array
     if hasattr(value, "requires_grad"):
@@ -74,21 +74,21 @@ def _same(value):
 return _each(_solution({1}), _same)
 """,
     "changes its input": """\
-import numpy as np
+import numpy as _np
 _result = _solution({1})
 for _value in ({1},):
     _value = _value.saved[0] if getattr(_value, "saved", ()) else getattr(_value, "images", _value)
     _value = _value.data if hasattr(_value, "requires_grad") else _value
-    if isinstance(_value, np.ndarray) and _value.size:
+    if isinstance(_value, _np.ndarray) and _value.size:
         _value += 1
         break
 return _result
 """,
     "a list": _EACH
     + """\
-import numpy as np
+import numpy as _np
 def _list(value):
-    return value.data if hasattr(value, "requires_grad") else np.asarray(value).tolist()
+    return value.data if hasattr(value, "requires_grad") else _np.asarray(value).tolist()
 return _each(_solution({1}), _list)
 """,
     "new arrays": """\
@@ -97,7 +97,7 @@ for _name, _value in list(vars(self).items()):
     if hasattr(_value, "shape"):
         setattr(self, _name, _value.copy())
 """,
-    "another generator": "import numpy as np\nrng = np.random.default_rng()\nreturn _solution({1})\n",
+    "another generator": "import numpy as _np\nrng = _np.random.default_rng()\nreturn _solution({1})\n",
     "one for all": """\
 class _Shared:
     def __init__(self, rng):
