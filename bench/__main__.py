@@ -1,4 +1,4 @@
-"""python -m bench speed | ops | scale | quality | edits | pretrained | modes: what Inkling costs and achieves."""
+"""python -m bench speed | ops | scale | quality | edits | pretrained | modes | world: what Inkling costs and gives."""
 import nn  # noqa: F401, I001  (first: it prepares the process before NumPy is imported)
 
 import importlib
@@ -15,6 +15,7 @@ BENCHES = {
     "edits": "whether an edit does what was asked, and nothing else",
     "pretrained": "packs trained runs as the weights that come along, and measures them",
     "modes": "how many of 1,000 kinds of image a GAN finds",
+    "world": "whether a learned world knows its actions, and how long it holds together",
 }
 
 

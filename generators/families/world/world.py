@@ -50,7 +50,7 @@ class WorldConfig(FamilyConfig):
     width: int = number(48, least=8, multiple=8)  # channels at half size; twice as many at a quarter
     heads: int = number(4, least=1)
     hot: float = number(20.0, least=1e-3)  # tau at first: squared error of a frame, summed over pixels, white being 1
-    cold: float = number(0.5, least=1e-3)  # tau from half of the run on
+    cold: float = number(2.0, least=1e-3)  # tau in the last third
     share: float = number(0.05, most=1)  # of the plain mean of all errors
     row: int = number(3, least=1, most=16)  # transitions of a film in one step
     sticky: float = number(0.5, most=0.99)  # how likely the code of the transition before is, beyond 1 / K
@@ -114,16 +114,16 @@ class World(Family):
         return F.sum(loss) * (1 / shard.batch_size), {"error": float(least)}
 
     def temperature(self, done: float) -> float:
-        """tau: it falls geometrically from `hot` to `cold` over the first half of the run."""
+        """tau: it falls geometrically from `hot` to `cold` over the first two thirds of the run."""
         hot, cold = math.log(self.config.hot), math.log(self.config.cold)
-        return math.exp(hot + (cold - hot) * min(1, 2 * done))
+        return math.exp(hot + (cold - hot) * min(1, 1.5 * done))
 
     def picked(self, frames: Tensor, before, after, rng, done: float) -> tuple[Tensor, Tensor]:
         """Of frames (N, codes, H, W, C) those of the codes that the encoder picks, (N, 1, H, W, C), and the entropy of
         its choices."""
         logits = self.encoder(before, after)
         noise = -np.log(-np.log(rng.uniform(1e-6, 1 - 1e-6, logits.shape))).astype(logits.dtype)  # Gumbel
-        soft = F.exp(F.log_softmax((logits + noise) * (1 / (1 - 0.6 * min(1, 2 * done)))))  # temperature 1 to 0.4
+        soft = F.exp(F.log_softmax((logits + noise) * (1 / (1 - 0.6 * min(1, 1.5 * done)))))  # temperature 1 to 0.4
         hard = np.eye(soft.shape[1], dtype=soft.dtype)[soft.data.argmax(axis=1)]
         choice = (soft + (hard - soft.data)).reshape(*soft.shape, 1, 1, 1)
         used = F.mean(F.exp(F.log_softmax(logits)), axis=0)

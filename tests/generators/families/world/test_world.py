@@ -85,11 +85,11 @@ def test_soft_minimum():
     np.testing.assert_allclose(gradient(errors).sum(axis=2), 1)  # the weights of a mean: nothing is lost
 
 
-def test_the_temperature_falls_over_half_of_the_run():
+def test_the_temperature_falls_over_two_thirds_of_the_run():
     model = untrained()
     assert model.temperature(0) == pytest.approx(model.config.hot)
-    assert model.temperature(0.25) == pytest.approx((model.config.hot * model.config.cold) ** 0.5)
-    assert model.temperature(0.5) == model.temperature(1) == pytest.approx(model.config.cold)
+    assert model.temperature(1 / 3) == pytest.approx((model.config.hot * model.config.cold) ** 0.5)
+    assert model.temperature(2 / 3) == model.temperature(1) == pytest.approx(model.config.cold)
 
 
 def test_a_code_says_the_same_in_every_place():

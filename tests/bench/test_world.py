@@ -1,0 +1,105 @@
+"""The judge of worlds, held against worlds whose figures are known."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import datasets
+from bench import world as bench
+from datasets import playground
+from datasets.playground import ACTIONS
+from generators import registry, runs
+from generators.families.world.world import World
+from tests.generators.toys import sets_of
+
+
+@pytest.fixture(scope="module", autouse=True)
+def films(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(playground, "SPLITS", {"train": 300, "test": 140, "unseen": 300})
+        yield
+
+
+@pytest.fixture(scope="module")
+def read():
+    return bench.Reader()
+
+
+class Simulator(World):
+    """The law itself as a model; code k is action order[k].  Where a wall makes several explain a pair, stay does."""
+
+    def __init__(self, read, order=(0, 3, 5, 1, 6, 2, 4, 0)):
+        super().__init__(config(codes=8), np.random.default_rng(0))
+        self.read, self.order = read, np.array(order)
+
+    def predict(self, context, codes):
+        states, _ = self.read(context[:, -1])
+        return playground.film(playground.step(states, self.order[codes])[:, None])[:, 0] / np.float32(255)
+
+    def explain(self, context, after):
+        each = [self.predict(context, np.full(len(context), code)) for code in range(8)]
+        codes = np.argmin([((frames - after) ** 2).sum(axis=(1, 2, 3)) for frames in each], axis=0)
+        return codes, np.stack(each, axis=1)[np.arange(len(codes)), codes]
+
+
+class Deaf(Simulator):
+    def predict(self, context, codes):
+        return super().predict(context, np.zeros_like(codes))
+
+
+def config(**settings):
+    tiny = registry.FAMILIES["world"].tiny
+    return replace(runs.default_config("world", datasets.load("playground")), **{**tiny, **settings})
+
+
+def test_the_law_as_a_model_is_perfect(read):
+    """Catches a judge that misreads frames, keys or lags, or that plays another game than the one it compares with."""
+    found = bench.measure(Simulator(read), games=40, count=300)
+    assert found["latent"]["accuracy"] == {"all": 1, "worst": 1}
+    assert found["lags"]["+0"] == 1 > max(found["lags"]["-1"], found["lags"]["+1"]) + 0.2
+    assert found["teacher_forced"]["obeyed"] == 1 and found["teacher_forced"]["psnr"] == 80
+    for steps in ("1", "16", "64"):
+        assert found["free_running"][steps] == {"right": 1, "lost": 0, "drift": 0}
+    below = found["latent"]
+    assert below["majority"] < below["k_means"] < 1 and below["majority"] < below["displacement"] < 1
+    assert 30 > found["teacher_forced"]["psnr_last_frame"] > found["teacher_forced"]["psnr_constant_velocity"]
+    assert [row[1] for row in bench.table(found)[:2]] == ["100.0%", "100.0%"]
+
+
+def test_a_deaf_model_gains_nothing(read):
+    """Catches a gain that is measured against anything but the same model under another code."""
+    found = bench.measure(Deaf(read), games=20, count=200)
+    assert found["teacher_forced"]["gain_db"] == 0 and found["free_running"]["16"]["right"] < 0.2
+    assert found["latent"]["accuracy"]["all"] == found["latent"]["majority"]
+
+
+def test_keys_in_another_order_are_another_game(read):
+    model = Simulator(read)
+    model.learn_keys(*(lambda t: (t.contexts, t.after, t.effect))(bench.Transitions("test", 4, 500)), ACTIONS)
+    assert bench.free_running(model, read, 16, 30)["right"] == 1
+    model.keys = dict(zip(ACTIONS, np.roll(list(model.keys.values()), 1), strict=True))
+    assert bench.free_running(model, read, 16, 30)["right"] < 0.2
+
+
+def test_a_frame_without_a_digit_is_lost(read):
+    """Catches walls that count as ink, and a blur that counts as a digit."""
+    pictures = read.pictures[::500].reshape(-1, 28, 28, 1)
+    states, lost = read(pictures)
+    np.testing.assert_array_equal(states, read.states[::500])
+    assert not lost.any()
+    empty = pictures.min(axis=0, keepdims=True)
+    blurred = read.pictures.mean(axis=0).reshape(1, 28, 28, 1)
+    assert read(empty)[1].all() and read(blurred)[1].all() and not read(0.8 * pictures + 0.1 * pictures[::-1])[1].any()
+
+
+def test_the_command(tmp_path, capsys):
+    """Catches a baseline or a ceiling that does not train, and figures that are not written."""
+    from bench.__main__ import main
+    from generators.cli import main as inkling
+
+    tiny = sets_of({**registry.FAMILIES["world"].tiny, "batch_size": 8})
+    assert inkling(["train", "world", "--steps", "2", "--out", str(tmp_path / "run"), *tiny]) == 0
+    out = tmp_path / "x.json"
+    assert main(["world", str(tmp_path / "run"), "--steps", "2", "--games", "4", "--json", str(out)]) == 0
+    assert '"inverse_model"' in out.read_text() and "bar 90%" in capsys.readouterr().out
