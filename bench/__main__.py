@@ -1,4 +1,4 @@
-"""python -m bench speed | ops | scale | quality | edits | pretrained | modes | world: what Inkling costs and gives."""
+"""python -m bench speed | ops | scale | quality | edits | films | modes | world ...: what Inkling costs and gives."""
 import nn  # noqa: F401, I001  (first: it prepares the process before NumPy is imported)
 
 import importlib
@@ -12,6 +12,7 @@ BENCHES = {
     "ops": "single ops beside PyTorch's, and where a training step's time goes",
     "quality": "how good the samples are, every family on the same budget",
     "scale": "what more cores bring, measured as far as there are some, and predicted beyond",
+    "films": "whether the physics of painted films is right",
     "edits": "whether an edit does what was asked, and nothing else",
     "pretrained": "packs trained runs as the weights that come along, and measures them",
     "modes": "how many of 1,000 kinds of image a GAN finds",

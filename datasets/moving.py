@@ -56,7 +56,7 @@ class Films:
     """Films as an array (N, 12, 28, 28, 1) uint8 that is drawn where it is indexed: films[3], films[:8], films[[5, 2]].
 
     keys (N,) uint64, codes (N, 5)    of the pen
-    velocity (N, 2)                   pixels a frame, down and right; between whole ones a place is rounded
+    velocity (N, 2)                   pixels a frame, down and right; between whole ones a place is rounded down
     bouncing (N,) bool                the others wrap around
     places (N, 2)                     from 0 to 1: where, of all places where it may, the digit begins
     """
@@ -78,12 +78,14 @@ class Films:
             return self[[index]][0]
         pictures = digits.draw_images(self.keys[index], self.codes[index])
         corner, room = _boxes(pictures)
-        velocity = self.velocity[index]
-        start = _starts(self.places[index], velocity, room)
-        path = positions(start, velocity, room, self.bouncing[index])  # (n, T, 2)
         films = np.empty((len(pictures), *self.shape[1:]), np.uint8)
-        _paste(pictures, np.rint(path - corner[:, None]).astype(np.int64), films)
+        _paste(pictures, np.floor(self.path(index, room) - corner[:, None]).astype(np.int64), films)
         return films
+
+    def path(self, index, room: np.ndarray) -> np.ndarray:
+        """The corner of the box in each frame, (n, T, 2), of films in which it has `room` (n, 2) pixels to go."""
+        velocity = self.velocity[index]
+        return positions(_starts(self.places[index], velocity, room), velocity, room, self.bouncing[index])
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype)

@@ -1,0 +1,65 @@
+"""The bench of films: its baselines are what they are called, and it runs from end to end."""
+import json
+
+import numpy as np
+import pytest
+
+import datasets
+from bench import films as bench
+from generators.cli import main
+from generators.judging import films as judging
+from generators.registry import FAMILIES, load
+from nn.parallel import Threads
+from tests.generators.toys import sets_of
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films") / "run"
+    sets = sets_of(FAMILIES["video"].tiny | {"batch_size": 4, "shard_size": 2})
+    assert main(["train", "video", "--limit", "40", "--steps", "1", "--out", str(folder), "--threads", "1", *sets]) == 0
+    return folder
+
+
+def test_what_a_film_would_do_without_a_wall_is_right_exactly_there(run, monkeypatch):
+    """Catches velocities of the wrong frames, walls that are met among the frames given, and places compared without
+    the shorter way around."""
+    data, model = datasets.load("moving", "test", 150), load(run)
+    monkeypatch.setattr(type(model), "continue_", lambda self, films, *_, **__: films)  # a perfect one
+    found, _ = bench.continuing(model, data, {}, 0, Threads(1))
+    assert found["continued by the model"] == {"wall": 0, "no wall": 0} and min(found["films"].values()) > 30
+    assert found["constant velocity"]["no wall"] == 0 and found["constant velocity"]["wall"] > 2
+    # Walls are where the box around the ink has them, up to two pixels off.
+    assert found["constant velocity with reflection"]["wall"] < 0.5 * found["constant velocity"]["wall"]
+    assert found["the last frame repeated"]["no wall"] > 1
+    speeds = bench.between_speeds(model, data, {}, 0, Threads(1))
+    assert {name: round(of["mean"], 1) for name, of in speeds.items()} == {"1": 1.0, "1.5": 1.5, "2": 2.0}
+    assert [speeds[name][f"near {name}"] for name in speeds] == [1, 1, 1]
+
+
+class Stills:
+    """Paints real digits."""
+
+    name = "stills"
+
+    def sample(self, captions, rng, threads):
+        return datasets.load("digits", "test", len(captions)).images / np.float32(255)
+
+
+def test_moved_stills_obey_the_law_and_their_captions():
+    data = datasets.load("moving", "test", 30)
+    moved = bench.moved_stills(Stills(), data, 0, Threads(1))
+    velocity, distance = judging.nearest_laws(*judging.track(moved / np.float32(255)))
+    np.testing.assert_array_equal(velocity, data.images.velocity)
+    assert distance.min(axis=1).max() < 1e-6
+
+
+def test_from_end_to_end(run, tmp_path):
+    out = tmp_path / "out"
+    options = ["-n", "12", "--continued", "8", "--sample-steps", "2", "--threads", "1", "--out", str(out)]
+    assert bench.main([str(run), "--without-time", str(run), *options]) == 0
+    results = json.loads((out / "films.json").read_text())
+    assert set(results["rows"]) == {"real films", "video", "without attention across time", "captions of other films"}
+    assert results["rows"]["real films"]["direction"] == 1 and results["rows"]["video"]["lawful"] < 0.5
+    page = (out / "films.html").read_text()
+    assert page.count("image/gif") == 4 and all(title in page for title, *_ in bench.FIGURES.values())
