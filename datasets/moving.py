@@ -26,7 +26,6 @@ FRAMES, SIDE = 12, pen.SIDE
 BEFORE_WALL = 3  # frames, at least, from the first to the one that meets a wall
 # (down, right) of each direction
 WAYS = np.array([[("down" in way) - ("up" in way), ("right" in way) - ("left" in way)] for way in DIRECTIONS])
-MOTION_STREAM = np.uint64(0x5EED0F0000F117A5)  # beside those of the pen
 
 
 def load(split: str = "train", limit: int | None = None, seed: int = 0) -> Dataset:
@@ -38,7 +37,7 @@ def load(split: str = "train", limit: int | None = None, seed: int = 0) -> Datas
     codes = digits.draw_attributes(keys)
     codes[:, pen.SIZE] = 0  # small
     motions, places = np.empty((count, 3), np.int64), np.empty((count, 2))
-    _draw_motions(keys, codes[:, pen.DIGIT].copy(), _allowed(split == "unseen"), motions, places)
+    pen.draw_motions(keys, codes[:, pen.DIGIT].copy(), _allowed(split == "unseen"), motions, places)
     direction, speed, walls = motions.T
     still = direction == DIRECTIONS.index("still")
     columns = codes[:, pen.DIGIT], codes[:, pen.STROKE], direction, np.where(still, 2, speed), np.where(still, 2, walls)
@@ -79,7 +78,7 @@ class Films:
         pictures = digits.draw_images(self.keys[index], self.codes[index])
         corner, room = _boxes(pictures)
         films = np.empty((len(pictures), *self.shape[1:]), np.uint8)
-        _paste(pictures, np.floor(self.path(index, room) - corner[:, None]).astype(np.int64), films)
+        pen.paste(pictures, np.floor(self.path(index, room) - corner[:, None]).astype(np.int64), films)
         return films
 
     def path(self, index, room: np.ndarray) -> np.ndarray:
@@ -113,30 +112,6 @@ def _starts(places, velocity, room):
     """Corners (n, 2) at these places, 0 to 1, among those from which no wall is met before frame BEFORE_WALL."""
     ahead = np.ceil(BEFORE_WALL * np.abs(velocity))
     return np.where(velocity < 0, ahead, 0) + np.floor(places * (room - ahead + 1))
-
-
-@pen.kernel
-def _paste(pictures, moved, films):
-    """Fill films (n, T, 28, 28, 1) with pictures (n, 28, 28, 1), moved by (n, T, 2) pixels and wrapped around."""
-    for i, t, row, column in np.ndindex(films.shape[:4]):
-        films[i, t, (row + moved[i, t, 0]) % SIDE, (column + moved[i, t, 1]) % SIDE] = pictures[i, row, column]
-
-
-@pen.kernel
-def _draw_motions(keys, numbers, allowed, motions, places):
-    """Fill motions (n, 3) with direction, speed and walls, and places (n, 2), of films with these keys and digits.
-
-    allowed (digits, directions) bool says which pairs may appear.
-    """
-    stream = np.empty(1, np.uint64)
-    for i in range(len(keys)):
-        stream[0] = pen.mix(keys[i] ^ MOTION_STREAM)
-        motions[i, 1], motions[i, 2] = int(pen.uniform(stream) * 2), int(pen.uniform(stream) * 2)
-        places[i, 0], places[i, 1] = pen.uniform(stream), pen.uniform(stream)
-        while True:
-            motions[i, 0] = int(pen.uniform(stream) * allowed.shape[1])
-            if allowed[numbers[i], motions[i, 0]]:
-                break
 
 
 def _allowed(unseen):

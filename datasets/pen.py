@@ -45,6 +45,7 @@ MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 MIX_2 = np.uint64(0x94D049BB133111EB)
 WORDS_STREAM = np.uint64(0x5EED0F1A77B17E50)  # attributes and ink draw from separate streams of a picture's key,
 INK_STREAM = np.uint64(0x5EED0F0000001A4B)  # so that one key gives the same hand under other attributes
+MOTION_STREAM = np.uint64(0x5EED0F0000F117A5)  # of films (moving.py)
 
 
 @kernel
@@ -251,3 +252,27 @@ def draw(keys, attributes, hands, out):
         deform(stream, path, length, shear)
         place(stream, path, begins, length, extent, width, SHIFT[size], radius)
         ink(path, begins, radius, length, out[i])
+
+
+@kernel
+def paste(pictures, moved, films):
+    """Fill films (n, T, 28, 28, 1) with pictures (n, 28, 28, 1), moved by (n, T, 2) pixels and wrapped around."""
+    for i, t, row, column in np.ndindex(films.shape[:4]):
+        films[i, t, (row + moved[i, t, 0]) % SIDE, (column + moved[i, t, 1]) % SIDE] = pictures[i, row, column]
+
+
+@kernel
+def draw_motions(keys, numbers, allowed, motions, places):
+    """Fill motions (n, 3) with direction, speed and walls, and places (n, 2), of films with these keys and digits.
+
+    allowed (digits, directions) bool says which pairs may appear.
+    """
+    stream = np.empty(1, np.uint64)
+    for i in range(len(keys)):
+        stream[0] = mix(keys[i] ^ MOTION_STREAM)
+        motions[i, 1], motions[i, 2] = int(uniform(stream) * 2), int(uniform(stream) * 2)
+        places[i, 0], places[i, 1] = uniform(stream), uniform(stream)
+        while True:
+            motions[i, 0] = int(uniform(stream) * allowed.shape[1])
+            if allowed[numbers[i], motions[i, 0]]:
+                break
