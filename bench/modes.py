@@ -23,7 +23,6 @@ from datasets.dataset import Dataset
 from disk import files
 from generators import runs
 from generators.judging.classifier import Classifier
-from generators.judging.metrics import mode_coverage
 from generators.showing import pictures
 from nn.parallel import Threads, derive_rng
 
@@ -69,6 +68,16 @@ def main(arguments: list[str] | None = None) -> int:
         figures = {"data": options.data, "minutes": options.minutes, "modes": met, "kl": divergence}
         files.write(options.json, json.dumps(figures, indent=2).encode())
     return 0
+
+
+def mode_coverage(modes: np.ndarray, count: int) -> tuple[int, float]:
+    """(modes met, KL divergence in nats of their frequencies from uniform) among `count`, for modes (N,) in [0, count).
+
+    A perfect generator still scores about (count - 1) / 2N, for the luck of the draw.
+    """
+    frequencies = np.bincount(modes, minlength=count) / len(modes)
+    met = frequencies[frequencies > 0]
+    return len(met), float((met * np.log(met * count)).sum())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -85,14 +85,9 @@ class Muon:
     """
 
     def __init__(
-        self,
-        values: np.ndarray,
-        matrices: list[tuple[slice, int, int]],
-        ema: EMA,
-        momentum: float = 0.95,
-        betas: tuple[float, float] = (0.9, 0.999),
-        weight_decay: float = 0.0,
-    ):
+        self, values: np.ndarray, matrices: list[tuple[slice, int, int]], ema: EMA, momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999), weight_decay: float = 0.0,
+    ):  # fmt: skip
         end = max((part.stop for part, _, _ in matrices), default=0)
         self.matrices, self.ema, self.momentum, self.weight_decay = matrices, ema, momentum, weight_decay
         self.values, self.average = values[:end], ema.average[:end]

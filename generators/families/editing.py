@@ -37,13 +37,9 @@ class Directions:
     """
 
     def __init__(
-        self,
-        model: Family,
-        dataset: Dataset,
-        threads: Threads | None = None,
-        examples: int | None = None,
+        self, model: Family, dataset: Dataset, threads: Threads | None = None, examples: int | None = None,
         progress: Callable = iter,
-    ):
+    ):  # fmt: skip
         """progress: wraps the loop over blocks of images by which a mean is measured."""
         if not dataset.attributes:
             raise DataError(

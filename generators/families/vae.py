@@ -243,14 +243,9 @@ class VAE(AutoEncoder):
         return bernoulli_log_likelihood if self.config.likelihood == "bernoulli" else logistic_log_likelihood
 
     def likelihood_figures(
-        self,
-        test,
-        seed: int,
-        threads: Threads | None = None,
-        progress: Callable = lambda rounds, what, count: rounds,
-        count: int = 1000,
-        k: int = 500,
-    ) -> dict[str, float]:
+        self, test, seed: int, threads: Threads | None = None, progress: Callable = lambda rounds, what, count: rounds,
+        count: int = 1000, k: int = 500,
+    ) -> dict[str, float]:  # fmt: skip
         """The importance-weighted bound on the first `count` test images with their fullest captions.
 
         progress: wraps the loop over blocks of images, as `generators/judging/evaluate.py` has it
@@ -270,14 +265,9 @@ class VAE(AutoEncoder):
 
 
 def importance_weighted_bound(
-    model: VAE,
-    images: np.ndarray,
-    captions: list[str],
-    k: int,
-    seed: int,
-    threads: Threads | None = None,
+    model: VAE, images: np.ndarray, captions: list[str], k: int, seed: int, threads: Threads | None = None,
     progress: Callable = iter,
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """A lower bound on log p(x|c) in nats per image, (N,), that tightens as k grows (Burda et al. 2016, eq. 8):
 
         log 1/k sum_i  p(x|z_i,c) p(z_i) / q(z_i|x,c),    z_i ~ q(z|x,c)

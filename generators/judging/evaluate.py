@@ -138,11 +138,7 @@ class Reference:
 
 
 def evaluate(
-    family: Family,
-    reference: Reference,
-    seed: int = 0,
-    options: Mapping | None = None,
-    score: bool = True,
+    family: Family, reference: Reference, seed: int = 0, options: Mapping | None = None, score: bool = True
 ) -> dict:
     """Every figure that a family can be given, as a dict of JSON values; those of `reference.figures` are beside them.
 
@@ -252,13 +248,9 @@ def captions_of(dataset: Dataset, count: int) -> tuple[list[str], np.ndarray]:
 
 
 def draw(
-    family: Family,
-    captions: list[str],
-    seed: int,
-    threads: Threads | None = None,
-    options: Mapping | None = None,
+    family: Family, captions: list[str], seed: int, threads: Threads | None = None, options: Mapping | None = None,
     progress: Progress = lambda rounds, what, count: rounds,
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """One sample for each caption, uint8 (N, H, W, C), drawn in chunks with a generator each."""
     starts, chunks = range(0, len(captions), CHUNK), []
     for start in progress(starts, f"sampling {family.name}", len(starts)):

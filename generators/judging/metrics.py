@@ -150,16 +150,6 @@ def caption_match(read: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarray
     return match | {"all": float(everything.mean())}
 
 
-def mode_coverage(modes: np.ndarray, count: int) -> tuple[int, float]:
-    """(modes met, KL divergence in nats of their frequencies from uniform) among `count`, for modes (N,) in [0, count).
-
-    A perfect generator still scores about (count - 1) / 2N, for the luck of the draw.
-    """
-    frequencies = np.bincount(modes, minlength=count) / len(modes)
-    met = frequencies[frequencies > 0]
-    return len(met), float((met * np.log(met * count)).sum())
-
-
 # Pixels
 
 

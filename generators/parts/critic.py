@@ -131,16 +131,9 @@ def finite_difference_penalty(at: Tensor, beside: Tensor, step: float) -> Tensor
 
 
 def critic_loss(
-    critic: Discriminator,
-    real: np.ndarray,
-    fake: np.ndarray,
-    tokens: np.ndarray,
-    false_tokens: np.ndarray | None,
-    rng: np.random.Generator,
-    gamma: float,
-    step: float,
-    lies: float = 1.0,
-) -> tuple[Tensor, dict[str, float]]:
+    critic: Discriminator, real: np.ndarray, fake: np.ndarray, tokens: np.ndarray, false_tokens: np.ndarray | None,
+    rng: np.random.Generator, gamma: float, step: float, lies: float = 1.0,
+) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
     """L_D: prefer real pictures to painted ones and true captions to false ones, and do it smoothly.
 
     real, fake (N, H, W, C) from -1 to 1, both under the captions tokens (N, L); false_tokens: captions false of the

@@ -21,12 +21,9 @@ STRETCHES = 160  # a line of more points is drawn as the means of this many stre
 
 
 def line_chart(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    x_label: str = "",
-    y_label: str = "",
-    log_x: bool = False,
-    log_y: bool = False,
-) -> str:
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str = "", y_label: str = "",
+    log_x: bool = False, log_y: bool = False,
+) -> str:  # fmt: skip
     """An SVG of named lines, each (x, y) of equal lengths; points that are not finite (or not positive on a log axis)
     are left out.
 

@@ -161,14 +161,10 @@ def _encoded(picture: Image.Image, form: str, **options) -> bytes:
 
 
 def write_samples(
-    path: str | Path,
-    images: np.ndarray,
-    captions: Sequence[str] | None = None,
-    labels: Sequence[int] | None = None,
-    picture: Callable[[], Image.Image] | None = None,
-    film: Callable[[], bytes] | None = None,
+    path: str | Path, images: np.ndarray, captions: Sequence[str] | None = None, labels: Sequence[int] | None = None,
+    picture: Callable[[], Image.Image] | None = None, film: Callable[[], bytes] | None = None,
     originals: np.ndarray | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Write images as the ending of `path` says, see `kind_of`.
 
     picture, film: draw what a picture shows, and a film, where that is not a grid with captions, or image after image.

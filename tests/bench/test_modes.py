@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from bench import modes
 from generators.judging.classifier import Reading
-from generators.judging.metrics import mode_coverage
 from nn.parallel import Threads
 from tests.generators.toys import toy_data
 
@@ -47,7 +46,7 @@ def every_mode():
 
 def test_every_mode_once_is_uniform():
     """Catches two modes counted as one."""
-    met, divergence = mode_coverage(modes.modes_of(painted(every_mode()), Judge(), THREADS), modes.MODES)
+    met, divergence = modes.mode_coverage(modes.modes_of(painted(every_mode()), Judge(), THREADS), modes.MODES)
     assert met == 1000 and divergence == pytest.approx(0, abs=1e-12)
 
 
@@ -58,7 +57,7 @@ def test_the_divergence_from_uniform_is_the_logarithm_of_the_modes_less_the_entr
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(modes.MODES)[: len(weights)]
     triples = rng.permutation(np.repeat(every_mode()[chosen], weights, axis=0))
-    met, divergence = mode_coverage(modes.modes_of(painted(triples), Judge(), THREADS), modes.MODES)
+    met, divergence = modes.mode_coverage(modes.modes_of(painted(triples), Judge(), THREADS), modes.MODES)
     shares = np.array([weight for weight in weights if weight]) / sum(weights)
     assert met == len(shares)
     assert divergence == pytest.approx(np.log(1000) + np.sum(shares * np.log(shares)), abs=1e-9)
@@ -89,3 +88,11 @@ def test_the_command_counts_all_that_was_painted(tmp_path, monkeypatch, capsys):
     assert figures["modes"] == 1000 and figures["kl"] == pytest.approx(0, abs=1e-12)
     assert "1000 of 1000" in capsys.readouterr().out
     assert len(left) == 0 and len(set(noise)) == len(noise) > 1
+
+
+def test_mode_coverage():
+    assert modes.mode_coverage(np.arange(1000).repeat(3), 1000) == (1000, pytest.approx(0, abs=1e-12))
+    assert modes.mode_coverage(np.zeros(50, dtype=int), 1000) == (1, pytest.approx(np.log(1000)))
+    found = np.random.default_rng(0).integers(0, 1000, 26_000)
+    met, divergence = modes.mode_coverage(found, 1000)
+    assert met == 1000 and divergence == pytest.approx(0.019, abs=0.003)

@@ -88,16 +88,9 @@ class CouplingNetwork(Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        size: int,
-        width: int,
-        depth: int,
-        features: int,
-        sketch_channels: int,
+        self, inputs: int, outputs: int, size: int, width: int, depth: int, features: int, sketch_channels: int,
         rng: np.random.Generator,
-    ):
+    ):  # fmt: skip
         self.size = size
         self.enter = Linear(inputs + sketch_channels, width, rng)
         self.position = Parameter(init.zeros((size, size, width)))  # where in the picture: a bias for every pixel

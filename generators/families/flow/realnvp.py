@@ -52,7 +52,7 @@ from generators.families.flow.bijectors import (
     Squeeze,
     couple,
     sum_per_example,
-)
+)  # fmt: skip
 from generators.families.flow.conditioning import Conditioning, CouplingNetwork, NoisePrior, Sketches
 from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from generators.parts.autoencode import AutoEncode
@@ -269,13 +269,9 @@ class RealNVP(AutoEncode, Family):
     # --- measuring ------------------------------------------------------------------------------------------------
 
     def bits(
-        self,
-        images: np.ndarray,
-        captions: list[str],
-        rng: np.random.Generator,
-        samples: int = 1,
+        self, images: np.ndarray, captions: list[str], rng: np.random.Generator, samples: int = 1,
         threads: Threads | None = None,
-    ) -> np.ndarray:
+    ) -> np.ndarray:  # fmt: skip
         """Bits per dimension of 8-bit images given their captions, (N,): an upper bound, tighter with more samples.
 
         With several draws of the noise the bound is on the logarithm of their mean, no longer the mean of their
@@ -292,12 +288,9 @@ class RealNVP(AutoEncode, Family):
         return map_shards(measure, len(images), threads)
 
     def likelihood_figures(
-        self,
-        test: Dataset,
-        seed: int,
-        threads: Threads | None = None,
+        self, test: Dataset, seed: int, threads: Threads | None = None,
         progress: Callable = lambda rounds, what, count: rounds,
-    ) -> dict[str, float]:
+    ) -> dict[str, float]:  # fmt: skip
         """Mean bits per dimension of the test images with their fullest captions: one draw of noise each, and eight.
 
         progress: wraps the loop over blocks of images, as `generators/judging/evaluate.py` has it
@@ -325,13 +318,9 @@ class RealNVP(AutoEncode, Family):
         return of
 
     def sample(
-        self,
-        captions: list[str],
-        rng: np.random.Generator,
-        threads: Threads | None = None,
-        temperature: float | None = None,
-        guidance: float = SAMPLING_GUIDANCE,
-    ) -> np.ndarray:
+        self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None,
+        temperature: float | None = None, guidance: float = SAMPLING_GUIDANCE,
+    ) -> np.ndarray:  # fmt: skip
         """One new image per caption, (N, H, W, C): noise, run backwards.
 
         temperature: the noise's standard deviation (None: the config's); below 1 images are more regular and less

@@ -153,13 +153,6 @@ def test_caption_match_counts_only_what_a_caption_states():
     assert metrics.caption_match(read, asked) == {"digit": 0.75, "stroke": 0.5, "all": 0.5}
 
 
-def test_mode_coverage():
-    assert metrics.mode_coverage(np.arange(1000).repeat(3), 1000) == (1000, pytest.approx(0, abs=1e-12))
-    assert metrics.mode_coverage(np.zeros(50, dtype=int), 1000) == (1, pytest.approx(np.log(1000)))
-    modes = np.random.default_rng(0).integers(0, 1000, 26_000)
-    met, divergence = metrics.mode_coverage(modes, 1000)
-    assert met == 1000 and divergence == pytest.approx(0.019, abs=0.003)
-
 
 def test_a_blur_is_less_sharp_and_the_scale_of_the_pixels_does_not_matter():
     images = np.random.default_rng(0).integers(0, 256, size=(5, 8, 8, 1), dtype=np.uint8)
