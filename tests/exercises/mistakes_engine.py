@@ -241,8 +241,8 @@ ENGINE = {
     ],
     "output-size": [
         ("one too few", "one too few", "// stride + 1", "// stride"),
-        ("padding on one side only", "only with padding", "2 * padding", "padding"),
-        ("stride is left out", "only with stride", "// stride + 1", "+ 1"),
+        ("padding on one side only", "on both sides", "2 * padding", "padding"),
+        ("stride is left out", "the stride is left out", "// stride + 1", "+ 1"),
     ],
     "im2col": [
         (
