@@ -35,7 +35,7 @@ class Contestant:
 
     def build(self, family: str, size: int = 28, settings: dict | None = None) -> dict:
         """Make a model; peak memory is counted from here on."""
-        self.dataset = self.models.digits(size)
+        self.dataset = self.models.data_for(family, size)
         self.baseline = reset_peak()
         self.player.build(family, self.dataset, settings or {})
         return {"parameters": self.player.parameters}
@@ -74,7 +74,7 @@ class Contestant:
         """{"gflop": of the multiplications of matrices and convolutions in one training step, by the direct method}"""
         from bench.flops import count_step
 
-        return {"gflop": count_step(self.models.make_trainer(family, self.models.digits(), 1, settings)) / 1e9}
+        return {"gflop": count_step(self.models.make_trainer(family, self.models.data_for(family), 1, settings)) / 1e9}
 
     def vectors(self) -> dict:
         """{library: the instruction set or processor that it works for}"""

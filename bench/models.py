@@ -1,6 +1,6 @@
 """The models that are measured: every family at its size for gray images, the larger, and that size changed.
 
-They are timed on the digits, which are at hand everywhere.
+They are timed on the digits, or on films of them, which are at hand everywhere.
 """
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ def digits(size: int = 28) -> Dataset:
     images = dataset.images[:, :size, :size]
     room = [(0, 0), (0, size - images.shape[1]), (0, size - images.shape[2]), (0, 0)]
     return replace(dataset, images=np.pad(images, room))
+
+
+def data_for(name: str, size: int = 28) -> Dataset:
+    """What a family is timed on: `digits` of this size, or films, which have one."""
+    row = FAMILIES[name]
+    return digits(size) if row.data == "digits" else datasets.load(row.data, limit=IMAGES)
 
 
 def width_settings(name: str, width: int, settings: Mapping = MappingProxyType({})) -> dict:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.models import digits, make_trainer, width_settings
+from bench.models import data_for, digits, make_trainer, width_settings
 from generators import training
 from nn import tensor
 from nn.kernels import convolution
@@ -66,7 +66,7 @@ class Profile:
 
 def profile(family: str, steps: int = 10) -> Profile:
     """Time `steps` training steps of a family, op by op, on one thread; then untimed, on one and on two."""
-    dataset = digits()
+    dataset = data_for(family)
     trainer = make_trainer(family, dataset, 1)
     phases = len(trainer.family.phases(0))
     result = Profile(family, phases * trainer.shard_count)

@@ -21,10 +21,11 @@ from pathlib import Path
 from bench import report, startup
 from bench.arena import ALL, OURS, TORCH, ask_once, match, series, torch_is_installed
 from bench.models import WITH_TWIN, add_families, width_settings
+from generators.registry import FAMILIES
 from nn import runtime
 
 BATCH = {"batch_size": 128}
-PICTURES = 128  # painted at once
+PICTURES, FILMS = 128, 16  # painted at once
 SWEEPS = {"batch": (16, 32, 64, 128, 256, 512), "width": (16, 32, 64, 128), "size": (28, 32, 48, 64)}
 # Instruction sets that newer processors can be kept to, on both sides: the environment, and what libraries then say.
 ISA = {
@@ -89,8 +90,10 @@ def measure(family: str, names: list[str], options: argparse.Namespace) -> dict:
         print(f"{family}: {verdict}: {checked['how']}", flush=True)
         if not checked["agrees"]:
             return measured  # two different computations: nothing to compare
-    build = {"family": family, "settings": BATCH}
-    outcomes = match(names, build, options.rounds, options.turn, PICTURES, lambda text: say(f"{family}: {text}"))
+    films = FAMILIES[family].data != "digits"
+    build = {"family": family, "settings": {} if films else BATCH}  # a batch of films is as large as by default
+    pictures = FILMS if films else PICTURES
+    outcomes = match(names, build, options.rounds, options.turn, pictures, lambda text: say(f"{family}: {text}"))
     measured |= report.figures(outcomes)
     if "ours" in names:
         measured["gflop"] = ask_once("ours_1_thread", "flops", **build)["gflop"]
@@ -100,7 +103,7 @@ def measure(family: str, names: list[str], options: argparse.Namespace) -> dict:
             say(f"{family}: start-up")
             compiling = "torch_compile" in names and not outcomes["torch_compile"].failure
             measured |= startup.measure(family, compiler="torch_compile" if compiling else None)
-    for kind in options.sweep:
+    for kind in options.sweep if not films else ():  # which have one size, and a batch of them is large already
         measured.setdefault("sweep", {})[kind] = sweep(family, kind, names, options)
     return measured
 

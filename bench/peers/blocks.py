@@ -74,14 +74,14 @@ class Recorder(np.random.Generator):
 
 
 class Replayed:
-    """The random numbers that a Recorder has kept, in the same order, with images as (N, C, H, W)."""
+    """The random numbers that a Recorder has kept, in the same order, with channels behind N, as PyTorch has them."""
 
     def __init__(self, drawn: list):
         self.drawn = list(drawn)
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         value = torch.as_tensor(self.drawn.pop(0))
-        value = value.permute(0, 3, 1, 2) if value.ndim == 4 else value
+        value = value.movedim(-1, 1) if value.ndim >= 4 else value
         if value.shape != shape:
             raise ValueError(f"the twin asks for random numbers of shape {shape} where ours drew {tuple(value.shape)}")
         return value

@@ -92,4 +92,4 @@ def _compare_samples(family: Family, other, captions: list[str], seed: int) -> f
     tokens = torch.from_numpy(family.vocabulary.encode(captions))
     with torch.inference_mode():
         theirs = other.sample(other.noise_from_ours(recorder.drawn[0]), tokens)
-    return float(np.abs(images - theirs.permute(0, 2, 3, 1).numpy()).mean())
+    return float(np.abs(images - theirs.movedim(1, -1).numpy()).mean())

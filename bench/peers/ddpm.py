@@ -74,11 +74,7 @@ class DDPM(FamilyTwin):
     def loss(self, batch: Batch, offset: torch.Tensor, eps: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
         config, n = self.config, len(eps)
         x0 = batch.images * 2 - 1
-        fractions = (offset + torch.arange(n, dtype=torch.float64) / n) % 1.0
-        if config.training_times == "middle":
-            t = torch.searchsorted(self.training_share, fractions, right=True) + 1
-        else:
-            t = torch.clamp((fractions * config.time_steps).long(), max=config.time_steps - 1) + 1
+        t = self.times(offset, n)
         alpha_bar = self.alpha_bar[t]
         signal = alpha_bar.sqrt().float()[:, None, None, None]
         noise = (1 - alpha_bar).sqrt().float()[:, None, None, None]
@@ -87,6 +83,13 @@ class DDPM(FamilyTwin):
         output = self.network(signal * x0 + noise * eps, t, caption)
         errors = F.mse_loss(output, target, reduction="none").mean(dim=(1, 2, 3))
         return errors.mean()
+
+    def times(self, offset: torch.Tensor, count: int) -> torch.Tensor:
+        fractions = (offset + torch.arange(count, dtype=torch.float64) / count) % 1.0
+        if self.config.training_times == "middle":
+            return torch.searchsorted(self.training_share, fractions, right=True) + 1
+        last = self.config.time_steps - 1
+        return torch.clamp((fractions * self.config.time_steps).long(), max=last) + 1
 
     def noise(self, count: int, rng) -> torch.Tensor:
         size = self.config.image_size

@@ -60,7 +60,7 @@ class Pair(Member):
         folder.cleanup()  # they have met
 
     def build(self, family: str, dataset, settings: dict) -> None:
-        self.line.send(("build", family, dataset.images.shape[1], settings))
+        self.line.send(("build", family, dataset.images.shape[-2], settings))
         super().build(family, dataset, settings)
 
     def step(self) -> None:
@@ -79,7 +79,7 @@ def serve(line, meeting: Path) -> None:
     while os.getppid() == parent:
         do, *arguments = line.recv()
         if do == "build":
-            arguments[1] = models.digits(arguments[1])
+            arguments[1] = models.data_for(*arguments[:2])
         answer = getattr(member, do)(*arguments)
         if do == "sample":
             line.send(answer)

@@ -40,7 +40,7 @@ class Theirs:
         with torch.inference_mode():
             noise = trainer.family.noise(count, self.rng)
             noise = tuple(map(trainer.arranged, noise)) if isinstance(noise, tuple) else trainer.arranged(noise)
-            return trainer.family.sample(noise, torch.from_numpy(tokens)).permute(0, 2, 3, 1).numpy()
+            return trainer.family.sample(noise, torch.from_numpy(tokens)).movedim(1, -1).numpy()
 
     def prepare_op(self, op: str, arrays: list[np.ndarray]) -> tuple:
         """(run forwards, run forwards and backwards)"""
@@ -51,7 +51,7 @@ class Theirs:
         return {"PyTorch": torch.backends.cpu.get_cpu_capability()}
 
     def check(self, family: str) -> dict:
-        dataset = models.digits()
+        dataset = models.data_for(family)
         ours = models.make_model(family, dataset, {})
         indices, rng = np.arange(CHECKED), derive_rng(0, "check")
         captions = dataset.captions(indices, rng)

@@ -49,7 +49,7 @@ class FamilyTwin(Twin):
     def noise_from_ours(self, drawn: np.ndarray) -> torch.Tensor:
         """The same, from what our `sample` has drawn."""
         noise = torch.from_numpy(drawn)
-        return noise.permute(0, 3, 1, 2) if noise.ndim == 4 else noise
+        return noise.movedim(-1, 1) if noise.ndim >= 4 else noise
 
     def sample(self, noise: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Images (N, C, H, W) in [0, 1]."""
@@ -141,4 +141,4 @@ def to_torch(images: np.ndarray, tokens: np.ndarray, false_tokens: np.ndarray | 
             return None
         return torch.from_numpy(np.pad(tokens, [(0, 0), (0, max(0, length - tokens.shape[1]))]))
 
-    return Batch(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), padded(tokens), padded(false_tokens))
+    return Batch(torch.from_numpy(images).movedim(-1, 1).contiguous(), padded(tokens), padded(false_tokens))

@@ -116,7 +116,7 @@ def test_digits_of_another_size():
 @pytest.mark.parametrize("name", models.WITH_TWIN)
 def test_width_settings(name):
     """Catches: a sweep over widths that a family does not know, or does not follow."""
-    dataset = models.digits()
+    dataset = models.data_for(name)
     narrow, wide = (
         models.make_model(name, dataset, models.width_settings(name, w)).parameter_count() for w in (16, 32)
     )

@@ -20,8 +20,8 @@ SMALL = {name: {**FAMILIES[name].tiny, **models.width_settings(name, 16)} for na
 
 def small(name, **changes):
     """A small model with no weight at zero, five images and their captions, true and false."""
-    dataset = datasets.load("digits", limit=40)
-    images = dataset.images[:, 4:24, 4:24]  # 20x20: no size that a default has
+    dataset = datasets.load(FAMILIES[name].data, limit=40)
+    images = dataset.images[:][..., 4:24, 4:24, :]  # 20x20: no size that a default has
     colours = [np.roll(images, colour, axis=0) for colour in range(changes.get("channels", 1))]
     dataset = replace(dataset, images=np.concatenate(colours, axis=-1))
     config = family(name).Config(vocabulary=dataset.vocabulary, image_size=20, batch_size=5, **SMALL[name] | changes)
@@ -46,6 +46,8 @@ def small(name, **changes):
         ("ddpm", {"squeezed": True, "widths": (16, 24), "training_times": "middle"}),
         ("dit", {"depth": 2, "heads": 4}),
         ("dit", {"channels": 2, "patch": 2}),
+        ("video", {"depth": 2, "span": 2, "training_times": "middle"}),
+        ("video", {"across_time": False, "channels": 2, "noise_factor": 3.5}),
         ("vaegan", {"channels": 2}),
     ],
 )
