@@ -135,19 +135,22 @@ class World(Family):
     def explain(self, context: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What happened between context (N, T, H, W, C) and the frames (N, H, W, C) after it: codes (N,), and the
         frames (N, H, W, C) that are predicted under them."""
-        with no_grad():
-            frames = self.predictor(context, np.zeros(len(after), np.float32))
-            if self.config.way == "encoder":
+        frames = self.futures(context)
+        if self.config.way == "encoder":
+            with no_grad():
                 codes = self.encoder(context[:, -1], after).data.argmax(axis=1)
-            else:
-                codes = squared_error(frames, after).data.argmin(axis=1)
-        return codes, frames.data[np.arange(len(codes)), codes]
+        else:
+            codes = squared_error(frames, after).data.argmin(axis=1)
+        return codes, frames[np.arange(len(codes)), codes]
+
+    def futures(self, context: np.ndarray) -> np.ndarray:
+        """The next frames under each code, (N, codes, H, W, C), not rounded yet."""
+        with no_grad():
+            return self.predictor(context, np.zeros(len(context), np.float32)).data
 
     def predict(self, context: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """The next frames (N, H, W, C) under codes (N,), not rounded yet."""
-        with no_grad():
-            frames = self.predictor(context, np.zeros(len(codes), np.float32)).data
-        return frames[np.arange(len(codes)), codes]
+        return self.futures(context)[np.arange(len(codes)), codes]
 
     def start(self, frames: np.ndarray) -> np.ndarray:
         """Begin a game at this frame (H, W, C) in [0, 1], or N games at (N, H, W, C).  ValueError for another shape."""
@@ -185,11 +188,11 @@ class World(Family):
 
     def learn_keys(self, contexts: np.ndarray, after: np.ndarray, effects: np.ndarray, names: Sequence[str]) -> None:
         """Find the code of each key from transitions (as for `explain`) whose effects (N,) index `names`: one map for
-        the whole world, to the code that is inferred for that effect most often."""
-        codes = self.codes_of(contexts, after)
-        counts = np.zeros((len(names), self.config.codes), np.int64)
-        np.add.at(counts, (effects, codes), 1)
-        self.keys = dict(zip(names, counts.argmax(axis=1).tolist(), strict=True))
+        the whole world, to the code that predicts that effect best on average.  It need not be the one that is inferred
+        most often: where two codes share an effect, one may be wrong by far in the other's part."""
+        errors = map_shards(lambda part: squared_error(self.futures(contexts[part]), after[part]).data, len(after))
+        rows = {name: errors[effects == index] for index, name in enumerate(names)}
+        self.keys = {name: int(row.mean(axis=0).argmin()) for name, row in rows.items() if len(row)}
 
     def codes_of(self, contexts: np.ndarray, after: np.ndarray, threads: Threads | None = None) -> np.ndarray:
         """What happened in N transitions: codes (N,)."""
@@ -205,7 +208,7 @@ def contexts_of(films: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray
     return films[:, places].reshape(flat[0], context, *flat[1:]), films[:, 1:].reshape(flat)
 
 
-def squared_error(frames: Tensor, after: np.ndarray) -> Tensor:
+def squared_error(frames: Tensor | np.ndarray, after: np.ndarray) -> Tensor:
     """E (N, M): of frames (N, M, H, W, C) against (N, H, W, C), summed over pixels."""
     difference = frames - after[:, None]
     return F.sum(difference * difference, axis=(2, 3, 4))
