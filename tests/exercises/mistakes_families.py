@@ -212,4 +212,13 @@ FAMILIES = {
         ("the means forgotten", "means are not looked at", "shift @ shift + ", ""),
         ("the common part once", "twice the root", "2 * roots.sum()", "roots.sum()"),
     ],
+    "soft-minimum": [
+        ("not the mean", "P(k_1) = 1 / K", "- math.log(codes)", ""),
+        ("not times tau", "not multiplied by tau", "* -tau", "* -1"),
+        ("nothing stays", "only taken away", "math.log(max(sticky, 1e-30))", "math.log(1e-30)"),
+        (
+            "the hard minimum", "",
+            "return F.logsumexp(reached, axis=1) * -tau", "return Tensor(-tau * reached.data.max(1))",
+        ),
+    ],
 }

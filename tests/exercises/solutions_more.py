@@ -225,4 +225,16 @@ MORE = {
                         out[n, i, j, u, v, c] = x[n, row, column, c]
     """,
     ],
+    "soft-minimum": [
+        """
+    n, rows, codes = errors.shape
+    moves = np.full((codes, codes), (1 - sticky) / codes) + sticky * np.eye(codes)
+    logs = np.log(moves).astype(errors.dtype)
+    alpha = errors[:, 0] / -tau - math.log(codes)
+    for s in range(1, rows):
+        steps = F.reshape(alpha, (n, codes, 1)) + logs
+        alpha = F.logsumexp(steps, axis=1) + errors[:, s] / -tau
+    return F.logsumexp(alpha, axis=1) * (-tau)
+    """,
+    ],
 }
