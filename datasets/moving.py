@@ -60,8 +60,6 @@ class Films:
     places (N, 2)                     from 0 to 1: where, of all places where it may, the digit begins
     """
 
-    dtype = np.dtype(np.uint8)
-
     def __init__(self, keys, codes, velocity, bouncing, places):
         self.keys, self.codes, self.velocity, self.bouncing, self.places = keys, codes, velocity, bouncing, places
 
@@ -85,9 +83,6 @@ class Films:
         """The corner of the box in each frame, (n, T, 2), of films in which it has `room` (n, 2) pixels to go."""
         velocity = self.velocity[index]
         return positions(_starts(self.places[index], velocity, room), velocity, room, self.bouncing[index])
-
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return self[:].astype(dtype or self.dtype)
 
 
 def positions(start: np.ndarray, velocity: np.ndarray, room: np.ndarray, bouncing: np.ndarray) -> np.ndarray:
