@@ -58,6 +58,8 @@ HARMLESS: dict[tuple[str, str], str] = {
     ("dropping-captions", "compare: rng.random(len(tokens)) < probability  ->  rng.random(len(tokens)) <= probability"):
      "they are equal once in 2^53 draws",
     ("attention-backward", "constant: 2  ->  3"): "the guard of a case without keys",
+    ("discriminator-step", "sign: both + np.float32(step) * rng.standard_normal(both.shape,...  ->  "
+     "both - np.float32(step) * rng.standard_normal(both.shape,..."): "normal numbers are as often negative",
     ("discriminator-step", "compare: on_real.data > on_fake.data  ->  on_real.data >= on_fake.data"):
      "a metric, where two verdicts are equal to the last bit",
 }  # fmt: skip
