@@ -48,6 +48,8 @@ def evaluate(options: Namespace) -> int:
     family, meta = open_run(options.run)
     if not can(family, "sample"):
         raise UsageError(f"{options.run} holds a {family.name}, which makes no images to evaluate")
+    if len(family.image_shape) == 4:
+        raise UsageError(f"{options.run} paints films, which are measured by: python -m bench films {options.run}")
     if options.data not in (None, data_name(meta)):
         raise UsageError(f"{options.run} learnt from {data_name(meta)}, and is compared with that; leave out --data")
     extras = sampler_options(options, family)

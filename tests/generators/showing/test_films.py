@@ -57,7 +57,9 @@ def test_continue_keeps_what_is_given(run, tmp_path):
         assert main([*command, str(tmp_path / name), "--given", "9", "--caption", ""]) == 0
 
 
-def test_what_cannot_be_continued_is_said_in_a_sentence(run, tmp_path, capsys):
+def test_what_cannot_be_done_with_films_is_said_in_a_sentence(run, tmp_path, capsys):
+    assert main(["evaluate", str(run)]) == 2
+    assert "python -m bench films" in capsys.readouterr().err
     for given in ("5", "12"):
         assert main(["continue", str(run), "-n", "1", "--given", given, "--out", str(tmp_path / "x.gif")]) == 2
         assert "whole runs of 3 can be given" in capsys.readouterr().err
