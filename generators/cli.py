@@ -312,7 +312,7 @@ def _add_play(commands) -> None:
     play = _command(
         commands, "play", "play in a learned world, by keyboard", "inkling play runs/world-playground --record game.gif"
     )
-    play.add_argument("run", nargs="?", default="runs/world-playground", help="default: runs/world-playground")
+    play.add_argument("run", nargs="?", help="default: runs/world-playground, or else the world that comes along")
     play.add_argument("--web", action="store_true", help="on a page of this machine, not in the terminal")
     play.add_argument("--record", metavar="FILE", help="keep the game as a film, ending .gif")
     play.add_argument("--seed", type=SEED, default=0, help="another seed, another first frame (default: 0)")

@@ -85,6 +85,8 @@ def _finish(run: runs.Run, options: Namespace) -> int:
         caption = f"--caption={run.dataset.captions([0])[0]}"
         out = "grid.png" if len(run.model.image_shape) == 3 else "films.gif"
         print(f"Try: {shlex.join(['inkling', 'sample', str(run.folder), caption, '--out', out])}")
+    if can(run.model, "play"):
+        print(f"Try: {shlex.join(['inkling', 'play', str(run.folder)])}")
     return 0
 
 
@@ -225,9 +227,11 @@ def denoise(options: Namespace) -> int:
 def play(options: Namespace) -> int:
     from generators.apps import play as game
 
-    model, meta = open_run(options.run)
+    own = "runs/world-playground"
+    run = options.run or (own if Path(own).exists() else "world")
+    model, meta = open_run(run)
     if not can(model, "play"):
-        raise UsageError(f"{options.run} holds a {model.name}, and not a {' or '.join(able('play'))} to play in")
+        raise UsageError(f"{run} holds a {model.name}, and not a {' or '.join(able('play'))} to play in")
     return game.play(model, data_name(meta), options.seed, options.web, options.record)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,19 +179,19 @@ def test_the_page_in_a_browser(run):
     sync = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
     with page(run) as address, sync.sync_playwright() as driver:
         try:
-            browser = driver.chromium.launch()
+            browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         except sync.Error as error:
             pytest.skip(f"no Chromium for the browser's tests: {str(error).splitlines()[0]}")
         view = browser.new_page()
         errors = []
-        view.on("pageerror", errors.append)
+        view.on("pageerror", lambda error: errors.append(str(error)))
         view.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         view.goto(address)
-        view.wait_for_function("document.getElementById('count').textContent.includes(': 1.')")
+        sync.expect(view.locator("#count")).to_have_text("Frames so far: 1.", timeout=60_000)
         view.keyboard.press("ArrowLeft")
-        view.wait_for_function("document.getElementById('count').textContent.includes(': 2.')")
+        sync.expect(view.locator("#count")).to_have_text("Frames so far: 2.", timeout=60_000)
         view.get_by_role("button", name="next").click()
-        view.wait_for_function("document.getElementById('count').textContent.includes(': 3.')")
+        sync.expect(view.locator("#count")).to_have_text("Frames so far: 3.", timeout=60_000)
         drawn = view.evaluate("document.getElementById('world').toDataURL()")
         assert drawn.startswith("data:image/png") and not errors
         browser.close()
