@@ -60,7 +60,17 @@ def measure(films: np.ndarray, captions: list[str], reference: tuple, judge: Cla
     """The figures of films asked for by these captions; reference: features of real films, and the floor."""
     reading = judging.read(films, judge, threads)
     features, floor = reference
-    return judging.figures(reading, captions) | {"frechet": frechet_distance(reading.features, features) / floor}
+    return figures(reading, captions) | {"frechet": frechet_distance(reading.features, features) / floor}
+
+
+def figures(reading: judging.FilmReading, captions: list[str]) -> dict[str, float]:
+    """Shares of films, and how much their ink varies."""
+    shares = {name: float(np.nanmean(right)) for name, right in judging.obeyed(reading, captions).items()}
+    return shares | {
+        "lawful": float(reading.lawful.mean()),
+        "same": float(reading.same.mean()),
+        "ink": float(reading.ink.mean()),
+    }
 
 
 def moved_stills(model, dataset: Dataset, seed: int, threads: Threads) -> np.ndarray:
@@ -161,9 +171,9 @@ def main(arguments: list[str] | None = None) -> int:
     reference = seen.features, frechet_distance(seen.features, judging.read(other, judge, threads).features)
 
     def of_unseen(films: np.ndarray) -> dict:
-        return {"unseen": judging.figures(judging.read(films, judge, threads), never)["all"]}
+        return {"unseen": figures(judging.read(films, judge, threads), never)["all"]}
 
-    rows = {"real films": judging.figures(seen, captions) | of_unseen(unseen.images[:]) | {"frechet": 1.0}}
+    rows = {"real films": figures(seen, captions) | of_unseen(unseen.images[:]) | {"frechet": 1.0}}
     results = {"n": n, "seed": options.seed, "steps": options.sample_steps, "judge": judge.weights_hash(), "rows": rows}
     sampler = {"steps": options.sample_steps} | ({} if options.guidance is None else {"guidance": options.guidance})
     shown = {}

@@ -21,13 +21,14 @@ import numpy as np
 
 import datasets
 from disk import files
-from generators import pretrained, registry
+from generators import pretrained, registry, renamed
 from generators.apps.tour import CAPTIONS, OPTIONS
 from generators.config import to_json
 from generators.family import Family
 from generators.judging.classifier import Classifier, accuracy
 from generators.judging.evaluate import captions_of
 from generators.runs import default_config
+from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 
 DRAWS = 30  # pictures of each of the page's captions
@@ -48,12 +49,27 @@ def main(arguments: list[str]) -> int:
     figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     test = datasets.load("digits", "test", limit=2000)
     for run in sorted(found, key=lambda run: run.name != "classifier"):  # the judge first: it measures the others
-        pretrained.pack(run, pretrained.FOLDER / f"{run.name}.npz")
+        pack(run, pretrained.FOLDER / f"{run.name}.npz")
         figures[run.name] = measure(run.name, test, threads)
         print(run.name, figures[run.name], flush=True)
     files.write(FIGURES, (json.dumps(figures, indent=2, sort_keys=True) + "\n").encode())
     files.write(PAGE, page(figures, len(test)).encode())
     return 0
+
+
+def pack(run: Path, target: Path) -> None:
+    """Write the averaged weights of a run's folder, in half precision, and what sampling needs to know, to `target`.
+
+    Raises CheckpointError if the folder holds no checkpoint, or a weight is too large for half precision.
+    """
+    arrays, meta = renamed.load(run / "checkpoint.npz")
+    averaged = {name: array for name, array in arrays.items() if name.startswith("ema/")}
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found below
+        half = {name: a.astype(np.float16) if a.dtype.kind == "f" else a for name, a in averaged.items()}
+    for name, array in half.items():
+        if not np.isfinite(array).all():
+            raise checkpoint.CheckpointError(f"{name!r} of {run} has numbers that half precision cannot hold (65,504)")
+    checkpoint.save(target, half, meta)
 
 
 @functools.cache

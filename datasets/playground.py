@@ -186,15 +186,3 @@ def _paint(state, drawn):
         y, x = 1 + STRIDE * row, 1 + STRIDE * column
         frames[here, y : y + BOX, x : x + BOX] = pictures[here]
     return frames
-
-
-def change(split: str = "train", limit: int = 500, level: int = 1) -> dict[str, float]:
-    """How much each effect changes a frame: the mean squared difference per pixel, white being 1, by name.
-
-    A model drops the effects from the smallest on.
-    """
-    frames = load(level, split, limit).images.astype(np.float32) / 255
-    acted, before = actions(level, split, limit).ravel(), states(level, split, limit)[:, :-1].reshape(-1, 5)
-    moved = np.mean((frames[:, 1:] - frames[:, :-1]) ** 2, axis=(2, 3, 4)).ravel()
-    effect = effects(before, acted)
-    return {name: float(moved[effect == index].mean()) for index, name in enumerate(ACTIONS)}

@@ -141,17 +141,9 @@ def plain_config(name: str, dataset) -> FamilyConfig:
 
 
 def plan_run(
-    name: str,
-    data: str,
-    dataset,
-    config: FamilyConfig,
-    seed: int,
-    threads: Threads,
-    steps: int | None,
-    minutes: float | None,
-    limit: int | None = None,
-    pictures: dict | None = None,
-) -> Plan:
+    name: str, data: str, dataset, config: FamilyConfig, seed: int, threads: Threads, steps: int | None,
+    minutes: float | None, limit: int | None = None, pictures: dict | None = None,
+) -> Plan:  # fmt: skip
     """Fix the number of steps: `steps`, or as many as fit into `minutes` by the speed measured now, on a copy.
 
     Raises ConfigError if the config describes no model, RunError if training diverges while its speed is measured.

@@ -10,11 +10,11 @@ import contextlib
 import json
 import math
 import os
-import re
 import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
@@ -29,11 +29,6 @@ MAX_META = 4 << 20
 META = "inkling.json"
 
 _END = struct.Struct("<4s4H2LH")  # the zip's last record: signature, disks, counts, directory size, offset, comment
-_NPY = b"\x93NUMPY\x01\x00"
-_HEADER = re.compile(
-    r"\{'descr': '(?P<dtype>[<|](?:b1|[iu][1248]|f[248]))', 'fortran_order': False, "
-    r"'shape': \((?P<shape>(?:\d{1,18}, )*(?:\d{1,18},?)?)\), \} *\n"
-)
 
 
 class CheckpointError(ValueError):
@@ -147,8 +142,8 @@ def _read(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict]:
     except CheckpointError:
         raise
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError,
-            struct.error, OverflowError, LookupError, OSError) as error:
-        # all that zipfile is known to raise on bytes that are no zip
+            struct.error, OverflowError, LookupError, OSError, SyntaxError, TokenError, RecursionError) as error:
+        # all that zipfile and NumPy are known to raise on bytes that are no zip, and on headers of no array
         raise CheckpointError("the file is damaged or cut short; use an earlier copy, or train anew.") from error
     return arrays, meta
 
@@ -204,26 +199,15 @@ def _read_meta(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) ->
 
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(info) as member:
-        if member.read(len(_NPY)) != _NPY:
+        if np.lib.format.read_magic(member) != (1, 0):
             raise CheckpointError(f"{info.filename} is not an array of the kind that Inkling writes.")
-        length = int.from_bytes(member.read(2), "little")
-        header = _HEADER.fullmatch(member.read(length).decode("latin-1"))
-        if header is None:
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        if fortran or dtype.kind not in "biuf" or dtype != dtype.newbyteorder("<") or min(shape, default=0) < 0:
             raise CheckpointError(f"{info.filename} holds no plain numbers: its header is not one that Inkling writes.")
-        shape = tuple(int(number) for number in re.findall(r"\d+", header["shape"]))
-        dtype = np.dtype(header["dtype"])
-        claimed = math.prod(shape) * dtype.itemsize
-        held = info.file_size - len(_NPY) - 2 - length
+        claimed, held = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
         if claimed != held:
             raise CheckpointError(f"{info.filename} claims shape {shape}, {claimed} bytes, but holds {held}.")
-        array = np.empty(shape, dtype)
-        # zipfile checks the member's CRC at its end, and raises where a bit has flipped
-        content = memoryview(array.reshape(-1).view(np.uint8))
-        while content:
-            count = member.readinto(content)
-            if not count:
-                raise EOFError
-            content = content[count:]
-        if member.read(1):
-            raise EOFError
-    return array
+        content = member.read()  # zipfile checks the member's CRC at its end, and raises where a bit has flipped
+    if len(content) != claimed:
+        raise EOFError
+    return np.frombuffer(bytearray(content), dtype).reshape(shape)

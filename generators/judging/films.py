@@ -178,13 +178,3 @@ def obeyed(reading: FilmReading, captions: list[str]) -> dict[str, np.ndarray]:
             right = [word and values[shown[i]] == word for i, word in enumerate(asked)]
         found[name] = np.array([np.nan if answer is None else float(answer) for answer in right])
     return found | {"all": np.nanmin([*found.values(), np.ones(len(said))], axis=0)}
-
-
-def figures(reading: FilmReading, captions: list[str]) -> dict[str, float]:
-    """Shares of films, and how much their ink varies."""
-    shares = {name: float(np.nanmean(right)) for name, right in obeyed(reading, captions).items()}
-    return shares | {
-        "lawful": float(reading.lawful.mean()),
-        "same": float(reading.same.mean()),
-        "ink": float(reading.ink.mean()),
-    }

@@ -11,11 +11,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from generators import renamed
-from nn import checkpoint
-
 FOLDER = Path(__file__).parent
 
 
@@ -27,18 +22,3 @@ def names() -> list[str]:
 def find(name: str) -> Path | None:
     """The file of a model that comes along, or None if there is none of that name."""
     return FOLDER / f"{name}.npz" if name in names() else None
-
-
-def pack(run: Path, target: Path) -> None:
-    """Write the averaged weights of a run's folder, in half precision, and what sampling needs to know, to `target`.
-
-    Raises CheckpointError if the folder holds no checkpoint, or a weight is too large for half precision.
-    """
-    arrays, meta = renamed.load(run / "checkpoint.npz")
-    averaged = {name: array for name, array in arrays.items() if name.startswith("ema/")}
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found below
-        half = {name: a.astype(np.float16) if a.dtype.kind == "f" else a for name, a in averaged.items()}
-    for name, array in half.items():
-        if not np.isfinite(array).all():
-            raise checkpoint.CheckpointError(f"{name!r} of {run} has numbers that half precision cannot hold (65,504)")
-    checkpoint.save(target, half, meta)

@@ -99,3 +99,9 @@ def test_the_command(tmp_path, capsys):
     out = tmp_path / "x.json"
     assert main(["world", str(tmp_path / "run"), "--steps", "2", "--games", "4", "--json", str(out)]) == 0
     assert '"inverse_model"' in out.read_text() and "bar 90%" in capsys.readouterr().out
+
+
+def test_how_much_each_effect_changes_a_frame():
+    change = bench.change_by_effect("train", 60)
+    assert list(change) == list(ACTIONS) and change["stay"] == 0 and min(change, key=change.get) == "stay"
+    assert change["pen"] == min(change[name] for name in ACTIONS[1:])  # the first that a model will drop

@@ -3,7 +3,7 @@ import pytest
 
 import datasets
 from datasets import DataError, playground
-from datasets.playground import ACTIONS, COLUMN, DIGIT, HAND, PLACES, ROW, STROKE
+from datasets.playground import COLUMN, DIGIT, HAND, PLACES, ROW, STROKE
 
 STAY, LEFT, RIGHT, UP, DOWN, NEXT, PEN = range(7)
 EVERY = np.argwhere(np.ones((playground.HANDS, 10, 2, PLACES, PLACES), bool))  # (5760, 5)
@@ -102,9 +102,3 @@ def test_training_reads_frames_and_no_actions():
         playground.actions()
     with pytest.raises(DataError, match="no split 'val'"):
         datasets.load("playground", "val")
-
-
-def test_how_much_each_effect_changes_a_frame():
-    change = playground.change("train", 60)
-    assert list(change) == list(ACTIONS) and change["stay"] == 0 and min(change, key=change.get) == "stay"
-    assert change["pen"] == min(change[name] for name in ACTIONS[1:])  # the first that a model will drop

@@ -16,6 +16,7 @@ from PIL import Image
 
 import datasets
 import generators
+from bench.pretrained import pack
 from generators import cli, pretrained, registry
 from generators.apps import commands, demo
 from generators.cli import main
@@ -362,7 +363,7 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
     along.mkdir()
     monkeypatch.setattr(pretrained, "FOLDER", along)
     assert main(["train", "vae", "--limit", "64", "--steps", "3", "--out", str(tmp_path / "vae"), *SMALL]) == 0
-    pretrained.pack(tmp_path / "vae", along / "vae.npz")
+    pack(tmp_path / "vae", along / "vae.npz")
 
     page = tmp_path / "demo" / "index.html"
     command = ["demo", "--out", str(page.parent), "--minutes", "2"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import generators
-from bench.pretrained import FIGURES, read, standard_error
+from bench.pretrained import FIGURES, pack, read, standard_error
 from datasets import digits
 from generators import pretrained, registry
 from generators.apps.tour import CAPTIONS, OPTIONS, READERS
@@ -110,5 +110,5 @@ def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
 def test_weights_too_large_for_half_precision_are_refused(tmp_path):
     checkpoint.save(tmp_path / "checkpoint.npz", {"ema/w": np.array([1e6], np.float32)}, {})
     with pytest.raises(checkpoint.CheckpointError, match="half precision"):
-        pretrained.pack(tmp_path, tmp_path / "small.npz")
+        pack(tmp_path, tmp_path / "small.npz")
     assert not (tmp_path / "small.npz").exists()

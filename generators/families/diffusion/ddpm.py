@@ -175,14 +175,9 @@ class Diffusion(Family):
         return rng.standard_normal((count, *self.image_shape), dtype=np.float32)
 
     def sample(
-        self,
-        captions: list[str],
-        rng: np.random.Generator,
-        threads: Threads | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        eta: float = 0.0,
-    ) -> np.ndarray:
+        self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None, steps: int | None = None,
+        guidance: float | None = None, eta: float = 0.0,
+    ) -> np.ndarray:  # fmt: skip
         """One new image per caption, (N, H, W, C) in [0, 1].
 
         steps: how many times the network is used, up to T (None: see `times`)
@@ -223,13 +218,9 @@ class DDPM(AutoEncode, Diffusion):
         return replace(config, squeezed=True, widths=(32, 128), **OF_INK) if is_ink(dataset.images) else config
 
     def denoise(
-        self,
-        captions: list[str],
-        rng: np.random.Generator,
-        threads: Threads | None = None,
-        steps: int | None = None,
+        self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None, steps: int | None = None,
         guidance: float | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """The film of `sample` with eta = 0: the noisy images, and what the network took them for.
 
         Both (steps + 1, N, H, W, C) in [0, 1], from pure noise to the finished images, which are the last of both.
@@ -261,13 +252,9 @@ class DDPM(AutoEncode, Diffusion):
         return map_shards(read, len(images), threads, processes=True)
 
     def decode(
-        self,
-        noise: np.ndarray,
-        captions: list[str],
-        threads: Threads | None = None,
-        steps: int | None = None,
+        self, noise: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int | None = None,
         guidance: float = 1.0,
-    ) -> np.ndarray:
+    ) -> np.ndarray:  # fmt: skip
         """The images (N, H, W, C) that the noise becomes; without guidance the inverse of `encode` in as many steps."""
         times = self.times(steps)
         tokens = self.vocabulary.encode(captions)

@@ -215,14 +215,9 @@ def time_steps(total: int, steps: int) -> list[int]:
 
 
 def reverse_process(
-    predict_clean: PredictClean,
-    x: np.ndarray,
-    times: list[int],
-    alpha_bar: np.ndarray,
-    step: Step = ddim_step,
-    rng: np.random.Generator | None = None,
-    second_order: bool = False,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    predict_clean: PredictClean, x: np.ndarray, times: list[int], alpha_bar: np.ndarray, step: Step = ddim_step,
+    rng: np.random.Generator | None = None, second_order: bool = False,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
     """From noise x at times[0] to an image at times[-1] = 0; yields (x_t, the guess of x_0) for every t, 0 included.
 
     step: `posterior`, or `ddim_step` with its eta; rng: for those that add noise

@@ -103,16 +103,9 @@ class UNet(Module):
     """
 
     def __init__(
-        self,
-        size: int,
-        channels: int,
-        widths: tuple[int, ...],
-        features: int,
-        rng: np.random.Generator,
-        blocks: int = 2,
-        heads: int = 4,
-        squeezed: bool = False,
-    ):
+        self, size: int, channels: int, widths: tuple[int, ...], features: int, rng: np.random.Generator,
+        blocks: int = 2, heads: int = 4, squeezed: bool = False,
+    ):  # fmt: skip
         self.squeezed = squeezed
         channels = 4 * channels if squeezed else channels
         self.time = TimeEncoder(features, rng)

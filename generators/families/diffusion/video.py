@@ -102,15 +102,9 @@ class Video(Diffusion):
         return F.sum(errors) * (1 / shard.batch_size), {}
 
     def continue_(
-        self,
-        films: np.ndarray,
-        captions: list[str],
-        rng: np.random.Generator,
-        given: int | Sequence[bool],
-        threads: Threads | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-    ) -> np.ndarray:
+        self, films: np.ndarray, captions: list[str], rng: np.random.Generator, given: int | Sequence[bool],
+        threads: Threads | None = None, steps: int | None = None, guidance: float | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """The films (N, T, H, W, C) in [0, 1] with the frames that are not given painted anew, under their captions.
 
         given: how many from the first on, or which, (T,) bool; those of a tubelet together; they come back as they are

@@ -4,6 +4,7 @@ import pytest
 
 import datasets
 import generators
+from bench.films import figures
 from datasets.captions import MOTION
 from generators.judging import films as judging
 from nn.parallel import Threads
@@ -33,7 +34,7 @@ def read(films, judge):
 def test_real_films_are_at_the_ceiling(data, captions, judge):
     """Catches rows and columns exchanged, a wall of the wrong side, a digit that is cut where it wraps."""
     reading = read(data.images[:], judge)
-    found = judging.figures(reading, captions)
+    found = figures(reading, captions)
     assert reading.distance.min(axis=1).max() < 1e-6 and found["ink"] < 1e-6
     exact = {name: found[name] for name in ("direction", "speed", "walls", "lawful")}
     assert exact == dict.fromkeys(exact, 1.0)
