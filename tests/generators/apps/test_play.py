@@ -48,7 +48,11 @@ class Terminal:
         self.master, slave = pty.openpty()
         self.before = termios.tcgetattr(slave)
         self.slave, self.seen = slave, b""
-        own = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execv(sys.argv[1], sys.argv[1:])"
+        own = (
+            "import os, signal, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); "
+            "signal.signal(signal.SIGINT, signal.SIG_DFL); "  # who runs the tests may ignore it, and that is inherited
+            "os.execv(sys.argv[1], sys.argv[1:])"
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-c", own, sys.executable, *arguments], stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True,
@@ -66,7 +70,11 @@ class Terminal:
         os.write(self.master, keys)
 
     def end(self) -> int:
+        end = time.monotonic() + 60
         while self.process.poll() is None:
+            if time.monotonic() > end:
+                self.process.kill()
+                pytest.fail(f"it does not end: {self.seen[-2000:]}")
             if select.select([self.master], [], [], 0.1)[0]:
                 self.seen += os.read(self.master, 65536)
         while select.select([self.master], [], [], 0.1)[0]:
