@@ -57,7 +57,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         length = self.headers.get("Content-Length", "")
         if not length.isascii() or not length.isdigit() or int(length) > LARGEST:
-            return self._send(413, b"a request needs a length, of at most a mebibyte", "text/plain")
+            self._send(413, b"a request needs a length, of at most a mebibyte", "text/plain")
+            if length.isascii() and length.isdigit():  # else who is still sending would see a broken connection
+                self.rfile.read(min(int(length), 8 * LARGEST))
+            return
         answer = self.server.answers.get(self.path)
         if answer is None:
             return self._send(404, b"there is nothing here", "text/plain")
