@@ -259,7 +259,8 @@ def _open(options: Namespace, verb: str) -> tuple[Family, dict]:
     """The model that is to do this, and what its checkpoint says; --out is looked at, too, before any work."""
     model, meta = open_run(options.run)
     if not can(model, verb):
-        raise UsageError(f"{options.run} holds a {model.name}, which cannot {verb}; {', '.join(able(verb))} can")
+        hint = "; say what is done in it, such as --actions 'left left next'" if can(model, "play") else ""
+        raise UsageError(f"{options.run} holds a {model.name}, which cannot {verb}; {', '.join(able(verb))} can{hint}")
     pictures.kind_of(options.out)
     return model, meta
 
