@@ -71,9 +71,9 @@ FAMILIES = {
         {"width": 8, "depth": 1, "heads": 2, "features": 8, "time_steps": 12}, **DENOISING,
     ),
     "video": Row(
-        "generators.families.diffusion.video:Video", "diffusion of films by a transformer",
-        {"width": 8, "depth": 1, "heads": 2, "features": 8, "time_steps": 12}, ("sample", "continue_"),
-        sampling=DENOISING["sampling"], data="moving",
+        "generators.families.diffusion.video:Video", "diffusion of films, cut into slices",
+        {"widths": (8, 8), "blocks": 1, "depth": 1, "heads": 2, "features": 8, "time_steps": 12},
+        ("sample", "continue_"), sampling=DENOISING["sampling"], data="moving",
     ),
     "gan": Row(
         "generators.families.gan:GAN", "a generator and a discriminator", {"width": 8, "noise": 4, "features": 8},

@@ -4,11 +4,38 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from bench.peers import dit  # noqa: F401  its network
+from bench.peers import dit  # noqa: F401  its blocks
 from bench.peers.blocks import drop_captions
 from bench.peers.ddpm import DDPM
+from bench.peers.layers import Twin
 from bench.peers.training import Batch
 from generators.families.diffusion.video import APART, GIVEN, TO_THE_END
+
+
+class Meeting(Twin):
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        x = self.first(self.around(x), condition)
+        tokens = x.permute(0, 2, 3, 1).reshape(-1, *self.place.shape) + self.place
+        tokens = tokens if self.across else tokens.reshape(len(x), -1, x.shape[1])
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        return self.second(self.around(tokens.reshape(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)), condition)
+
+    def around(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.across:
+            return x
+        film = F.pad(x.reshape(-1, self.shape[0], *x.shape[1:]), (0, 0, 0, 0, 0, 0, 1, 1))
+        return torch.cat([film[:, :-2], film[:, 1:-1], film[:, 2:]], dim=2).flatten(0, 1)
+
+
+class FilmNetwork(Twin):
+    def forward(self, x: torch.Tensor, t: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
+        (n, c, frames, h, w), count = x.shape, len(self.order)
+        times = t.reshape(n, -1)[:, :: self.span].expand(n, count).reshape(-1)
+        captions = (caption[:, None] + self.order).reshape(n * count, -1)
+        slices = x.transpose(1, 2).reshape(n * count, self.span * c, h, w)
+        painted = self.slices(slices, times, captions)
+        return painted.reshape(n, frames, c, h, w).transpose(1, 2)
 
 
 class Video(DDPM):

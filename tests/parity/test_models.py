@@ -46,7 +46,7 @@ def small(name, **changes):
         ("ddpm", {"squeezed": True, "widths": (16, 24), "training_times": "middle"}),
         ("dit", {"depth": 2, "heads": 4}),
         ("dit", {"channels": 2, "patch": 2}),
-        ("video", {"depth": 2, "span": 2, "training_times": "middle"}),
+        ("video", {"depth": 2, "span": 2, "widths": (16, 24), "training_times": "middle"}),
         ("video", {"across_time": False, "channels": 2, "noise_factor": 3.5}),
         ("vaegan", {"channels": 2}),
     ],

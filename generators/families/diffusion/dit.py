@@ -9,8 +9,8 @@ is near, and what that means, it has to learn (Peebles and Xie 2023):
     blocks    attention among the patches, then two layers for each; time and caption scale, shift and gate both
     and back  T vectors  ->  T patches of p x p pixels
 
-So the same network paints pictures and films (`video.py`): whatever can be cut into patches.  It also has more to
-learn; how it compares to the U-Net after equal minutes stands in docs/notebook.md.
+It also has more to learn; how it compares to the U-Net after equal minutes stands in docs/notebook.md.  Where both
+meet, films are painted: `video.py`.
 
 Read on: `Transformer`, `TransformerBlock` in `parts/attention.py`, and `ddpm.py` for all the rest.
 """
@@ -26,7 +26,7 @@ from generators.config import number
 from generators.families.diffusion.ddpm import DDPM, OF_INK, DiffusionConfig
 from generators.families.diffusion.unet import TimeEncoder
 from generators.family import OptimiserConfig
-from generators.parts.attention import TransformerBlock, each
+from generators.parts.attention import TransformerBlock
 from generators.parts.blocks import is_ink
 from generators.parts.patches import check_size, squeeze, unsqueeze
 from nn import functional as F
@@ -45,19 +45,11 @@ class DiTConfig(DiffusionConfig):
 
 
 class Transformer(Module):
-    """x (N, H, W, C), t (N,), caption (N, features) -> (N, H, W, C).
+    """x (N, H, W, C), t (N,), caption (N, features) -> (N, H, W, C); shape: of one x."""
 
-    Of films x (N, T, H, W, C), t may be (N, T), a time for each frame; those of one patch have the same.
-    shape: of one x; patch: edges along its axes but the last
-    across: whether patches look at those at other places along the first axis
-    """
-
-    def __init__(
-        self, config: DiTConfig, shape: tuple[int, ...], patch: tuple[int, ...], rng: np.random.Generator,
-        across: bool = True,
-    ):  # fmt: skip
-        self.patch, self.across, self.slices = patch, across, shape[0] // patch[0]
-        pixels, width = math.prod(patch) * shape[-1], config.width
+    def __init__(self, config: DiTConfig, shape: tuple[int, ...], rng: np.random.Generator):
+        self.patch = config.patch
+        pixels, width = config.patch**2 * shape[-1], config.width
         if width % config.heads:
             raise ValueError(f"a transformer's width must be a multiple of its heads, {config.heads}; given {width}")
         self.time = TimeEncoder(config.features, rng)
@@ -70,18 +62,13 @@ class Transformer(Module):
             last.weight.data = init.zeros(last.weight.shape)
 
     def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor) -> Tensor:
-        n, features = caption.shape
-        levels = t.reshape(n, -1)[:, :: self.patch[0]]  # one for the whole of x, or for each slice of patches
-        levels = levels if self.across else np.broadcast_to(levels, (n, self.slices))
-        times = self.time(levels.reshape(-1)).reshape(n, -1, features)
-        condition = F.silu(times + each(caption)).reshape(-1, features)
+        condition = F.silu(self.time(t) + caption)
         patches = squeeze(x, self.patch)  # (N, H/p, W/p, p * p * C)
-        h = self.input(patches.reshape(n, -1, patches.shape[-1])) + self.place  # (N, T, width)
-        h = h if self.across else h.reshape(n * self.slices, -1, h.shape[-1])
+        h = self.input(patches.reshape(len(x), -1, patches.shape[-1])) + self.place  # (N, T, width)
         for block in self.blocks:
             h = block(h, condition)
         scale, shift = F.split(self.condition(condition), 2, axis=-1)
-        h = F.layer_norm(h.reshape(len(condition), -1, h.shape[-1]), 1 + scale, shift)
+        h = F.layer_norm(h, 1 + scale, shift)
         return unsqueeze(self.output(h).reshape(*patches.shape), self.patch)
 
 
@@ -93,7 +80,7 @@ class DiT(DDPM):
 
     def build_network(self, config: DiTConfig, rng: np.random.Generator) -> Transformer:
         check_size(self.name, config.image_size, config.patch, "patches of that size")
-        return Transformer(config, self.image_shape, (config.patch, config.patch), rng)
+        return Transformer(config, self.image_shape, rng)
 
     @classmethod
     def suited(cls, config: DiTConfig, dataset: Dataset) -> DiTConfig:

@@ -100,18 +100,19 @@ class UNet(Module):
 
     widths: channels at full size, half, a quarter, ...; `blocks`: how many on the way up at each size.
     squeezed: begin and end at half the size, four pixels to one of four times the channels: coarser, and much faster.
+    bottom: the coarsest level, if not a `Bottom`
     """
 
     def __init__(
         self, size: int, channels: int, widths: tuple[int, ...], features: int, rng: np.random.Generator,
-        blocks: int = 2, heads: int = 4, squeezed: bool = False,
+        blocks: int = 2, heads: int = 4, squeezed: bool = False, bottom: Module | None = None,
     ):  # fmt: skip
         self.squeezed = squeezed
         channels = 4 * channels if squeezed else channels
         self.time = TimeEncoder(features, rng)
         self.input = Conv2d(channels, widths[0], 3, rng)
         smallest = size // 2 ** (len(widths) - (0 if squeezed else 1))
-        level: Module = Bottom(widths[-1], smallest, features, heads, rng)
+        level = bottom or Bottom(widths[-1], smallest, features, heads, rng)
         for width, width_below in zip(widths[-2::-1], widths[:0:-1], strict=True):
             level = Level(width, level, width_below, features, blocks, rng)
         self.levels = level

@@ -1,16 +1,20 @@
-"""Films: the same denoising once more, by patches of space and time that look at one another.
+"""Films: the same denoising once more, with patches of space and time that look at one another.
 
-A film is an image with one more axis, so it is cut into tubelets, a few frames deep, and denoised whole, every tubelet
-seeing all others at all times (Ho et al. 2022; Brooks et al. 2024, on Sora).  The network is the transformer of
-`dit.py`, the loss, guidance and samplers are those of `ddpm.py`, and only this is new:
+A film is an image with one more axis.  Cut into slices of a few frames it is a row of images, one channel for each
+frame, and these go through the U-Net of images; only where it is coarsest they meet: there each pixel stands for a
+patch of space and time, and all patches of a film look at one another (Ho et al. 2022; Brooks et al. 2024, on Sora).
+Why not patches throughout, as in `dit.py`?  A digit that moves stands anywhere, and a transformer has to learn each
+stroke at each place anew; convolutions do not (Hoogeboom et al. 2023, who also put the transformer below the U-Net).
 
-    levels       each slice of tubelets may have a level of noise of its own (diffusion forcing; Chen et al. 2024).  One
-                 that is clean is given: the same network then continues a film, or fills in its middle (`continue_`).
+The loss, guidance and samplers are those of `ddpm.py`, and beside the network only this is new:
+
+    levels       each slice may have a level of noise of its own (diffusion forcing; Chen et al. 2024).  One that is
+                 clean is given: the same network then continues a film, or fills in its middle (`continue_`).
     times        frames repeat one another, and what is seen twelve times is seen through more noise than what is seen
                  once.  So what is to be learnt lies at higher levels of noise, by `noise_factor`.
 
-Read on: `Transformer` in `dit.py`; films and their captions in `datasets/moving.py`; whether what comes out obeys the
-law of motion in `judging/films.py`.
+Read on: `UNet` in `unet.py`; films and their captions in `datasets/moving.py`; whether what comes out obeys the law of
+motion in `judging/films.py`.
 """
 from __future__ import annotations
 
@@ -22,27 +26,88 @@ import numpy as np
 from datasets.dataset import Dataset
 from generators.config import from_data, number
 from generators.families.diffusion import process
-from generators.families.diffusion.ddpm import OF_INK, Diffusion, to_unit
-from generators.families.diffusion.dit import DiTConfig, Transformer
+from generators.families.diffusion.ddpm import OF_INK, Diffusion, DiffusionConfig, to_unit
+from generators.families.diffusion.unet import UNet
 from generators.family import Shard
-from generators.parts.blocks import is_ink
+from generators.parts.attention import TransformerBlock, each
+from generators.parts.blocks import ResidualBlock, is_ink
 from generators.parts.guidance import drop_captions
-from generators.parts.patches import check_size
+from generators.parts.patches import check_size, squeeze, unsqueeze
 from nn import functional as F
+from nn import init
+from nn.modules import Module
 from nn.parallel import Threads, map_shards
-from nn.tensor import Tensor
+from nn.tensor import Parameter, Tensor
 
 APART, GIVEN = 0.15, 0.25  # shares of training films whose slices differ in noise, and of which a part is given
 TO_THE_END = 2 / 3  # of those given in part: how many are to be continued to the end
 
 
 @dataclass(frozen=True)
-class VideoConfig(DiTConfig):
+class VideoConfig(DiffusionConfig):
     frames: int = from_data(12)
-    span: int = number(3, least=1)  # frames in a tubelet, which have one level of noise
+    span: int = number(3, least=1)  # frames in a slice, which have one level of noise
+    widths: tuple[int, ...] = number((48, 128), least=8, multiple=8)  # channels at 14x14, 7x7
+    blocks: int = number(2, least=1, most=100)  # residual blocks on the way up, at each size
+    depth: int = number(2, most=100)  # blocks of attention at the coarsest size
+    heads: int = number(4, least=1)
     batch_size: int = number(16, least=1)
     noise_factor: float = number(2.0, least=0.01, most=100)  # see `process.noisier`
-    across_time: bool = True  # whether tubelets look at those before and after them
+    across_time: bool = True  # whether slices look at those before and after them
+
+
+class Meeting(Module):
+    """The coarsest level, slices (N * S, h, w, width): block, attention among all S h w patches of a film, block.
+
+    Both blocks see, beside a slice, the one before it and the one after, so that they convolve over time as well:
+    how a digit goes on is the same wherever it is, and would have to be learnt for each place by attention alone.
+    """
+
+    def __init__(self, config: VideoConfig, shape: tuple[int, int, int], rng: np.random.Generator):
+        width, self.shape, self.across = config.widths[-1], shape, config.across_time
+        seen = 3 * width if self.across else width
+        self.first = ResidualBlock(seen, width, config.features, rng)
+        parts = (init.normal((*np.where(np.arange(3) == axis, shape, 1), width), rng) for axis in range(3))
+        self.place = Parameter(sum(parts).reshape(-1, width) * np.float32(3**-0.5))  # begins as when + row + column
+        self.blocks = [TransformerBlock(width, config.heads, config.features, rng) for _ in range(config.depth)]
+        self.second = ResidualBlock(seen, width, config.features, rng)
+
+    def __call__(self, x: Tensor, condition: Tensor) -> Tensor:
+        x = self.first(self.around(x), condition)
+        h = x.reshape(-1, *self.place.shape) + self.place  # (N, S * h * w, width)
+        h = h if self.across else h.reshape(len(x), -1, x.shape[-1])
+        for block in self.blocks:
+            h = block(h, condition)
+        return self.second(self.around(h.reshape(*x.shape)), condition)
+
+    def around(self, x: Tensor) -> Tensor:
+        """(N * S, h, w, width) -> (N * S, h, w, 3 * width): the slice before, zeros for none, itself, and the next."""
+        if not self.across:
+            return x
+        film = x.reshape(-1, *self.shape, x.shape[-1])
+        none = Tensor(np.zeros_like(film.data[:, :1]))
+        before, after = F.concat([none, film[:, :-1]], axis=1), F.concat([film[:, 1:], none], axis=1)
+        return F.concat([before, film, after], axis=-1).reshape(*x.shape[:-1], -1)
+
+
+class FilmNetwork(Module):
+    """x (N, T, H, W, C), t (N,), or (N, T) with the same in each slice, caption (N, features) -> (N, T, H, W, C)."""
+
+    def __init__(self, config: VideoConfig, rng: np.random.Generator):
+        slices, widths, self.span = config.frames // config.span, config.widths, config.span
+        self.order = Parameter(init.normal((slices, config.features), rng))  # tells each slice which it is
+        side = config.image_size // 2 ** len(widths)
+        self.slices = UNet(
+            config.image_size, config.span * config.channels, widths, config.features, rng, config.blocks,
+            squeezed=True, bottom=Meeting(config, (slices, side, side), rng),
+        )  # fmt: skip
+
+    def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor) -> Tensor:
+        times = np.broadcast_to(t.reshape(len(x), -1)[:, :: self.span], (len(x), len(self.order))).reshape(-1)
+        captions = (each(caption) + self.order).reshape(len(times), -1)
+        film = squeeze(x, (self.span, 1, 1))  # (N, S, H, W, span * C)
+        slices = self.slices(film.reshape(len(times), *film.shape[2:]), times, captions)
+        return unsqueeze(slices.reshape(*film.shape), (self.span, 1, 1))
 
 
 class Video(Diffusion):
@@ -55,12 +120,11 @@ class Video(Diffusion):
     def image_shape(self) -> tuple[int, int, int, int]:
         return (self.config.frames, *super().image_shape)
 
-    def build_network(self, config: VideoConfig, rng: np.random.Generator) -> Transformer:
-        check_size(self.name, config.image_size, config.patch, "patches of that size")
+    def build_network(self, config: VideoConfig, rng: np.random.Generator) -> FilmNetwork:
+        check_size(self.name, config.image_size, 2 ** len(config.widths), f"{len(config.widths)} widths")
         if config.frames % config.span:
             raise ValueError(f"video: span must divide the films' {config.frames} frames; given {config.span}")
-        patch = (config.span, config.patch, config.patch)
-        return Transformer(config, self.image_shape, patch, rng, config.across_time)
+        return FilmNetwork(config, rng)
 
     @classmethod
     def suited(cls, config: VideoConfig, dataset: Dataset) -> VideoConfig:
@@ -107,7 +171,7 @@ class Video(Diffusion):
     ) -> np.ndarray:  # fmt: skip
         """The films (N, T, H, W, C) in [0, 1] with the frames that are not given painted anew, under their captions.
 
-        given: how many from the first on, or which, (T,) bool; those of a tubelet together; they come back as they are
+        given: how many from the first on, or which, (T,) bool; those of a slice together; they come back as they are
         steps, guidance: as of `sample`
         """
         config, captions = self.config, self.understood(captions, films)

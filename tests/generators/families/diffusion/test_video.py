@@ -1,4 +1,4 @@
-"""Diffusion of films: tubelets, a level of noise for each slice, films that go on.  All else is tested with `DDPM`."""
+"""Diffusion of films: slices that meet, a level of noise for each, going on.  All else is tested with `DDPM`."""
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from nn.tensor import Tensor
 from tests.generators.toys import pool
 
 WORDS = ("dark", "bright")
-TINY = VideoConfig(vocabulary=WORDS, image_size=8, frames=6, span=2, patch=4, width=16, depth=2, heads=2, features=8)
+TINY = VideoConfig(vocabulary=WORDS, image_size=8, frames=6, span=2, widths=(8, 16), blocks=1, heads=2, features=8)
 
 
 def model(**changes):
@@ -52,13 +52,14 @@ def test_at_first_its_loss_is_the_mean_square_of_the_target_over_noisy_frames():
 
 
 @pytest.mark.parametrize("across", [True, False])
-def test_the_last_tubelet_hears_of_the_first_pixel_unless_time_is_cut(across):
-    """Catches tubelets that are alone with their slice, and a baseline without time that peeks."""
-    made, x = model(across_time=across), np.random.default_rng(3).standard_normal((1, 6, 8, 8, 1))
+def test_the_last_slice_hears_of_the_first_pixel_unless_time_is_cut(across):
+    """Catches slices that are alone, a baseline without time that peeks, and neighbours that are of another film."""
+    made, x = model(across_time=across), np.random.default_rng(3).standard_normal((2, 6, 8, 8, 1))
     touched = x.copy()
     touched[0, 0, 0, 0, 0] += 1
-    for t in ([5], [[5, 5, 3, 3, 9, 9]]):
+    for t in ([5, 7], [[5, 5, 3, 3, 9, 9], [2, 2, 2, 2, 4, 4]]):
         changed = np.abs(output(made, touched, t) - output(made, x, t)) > 1e-9
+        assert not changed[1].any()
         assert changed[0, :2].all() and changed[0, 2:].all() == changed[0, 2:].any() == across
 
 
@@ -97,7 +98,7 @@ def test_noisier_times_have_that_much_more_noise_over_signal(factor):
 
 
 class Oracle:
-    """The v of films from N(0, covariance), (N, T, 1, 1, 1), by Bayes' rule, at a level of noise for each frame."""
+    """The v of films from N(0, covariance), (N, T, 2, 2, 1), by Bayes' rule, at a level of noise for each frame."""
 
     def __init__(self, covariance, alpha_bar):
         self.covariance, self.alpha_bar = covariance, alpha_bar
@@ -105,7 +106,7 @@ class Oracle:
     def __call__(self, x, t, caption):
         shape, x = x.shape, x.data.reshape(len(x), -1)
         assert (np.asarray(t) == t[:1]).all()
-        ab = np.broadcast_to(self.alpha_bar[t[0]], x.shape[1])
+        ab = np.repeat(self.alpha_bar[t[0]], x.shape[1] // np.size(t[0]))
         signal, noise = np.sqrt(ab), np.sqrt(1 - ab)
         seen = signal[:, None] * self.covariance * signal + np.diag(noise**2)
         x0 = np.linalg.solve(seen, x.T).T @ (signal[:, None] * self.covariance)
@@ -113,10 +114,11 @@ class Oracle:
 
 
 def gaussian():
-    """A model whose network knows all of Gaussian films of four frames of one pixel, and that covariance."""
-    made = Video(replace(TINY, image_size=1, patch=1, frames=4, span=1, guidance=1.0), np.random.default_rng(0))
-    mix = np.random.default_rng(6).standard_normal((4, 4))
-    covariance = 0.01 * (mix @ mix.T) / np.trace(mix @ mix.T) * 4
+    """A model whose network knows all of Gaussian films of four frames of 2x2 pixels, and that covariance."""
+    small = {"image_size": 2, "widths": (8,), "frames": 4, "span": 1, "guidance": 1.0}
+    made, mix = Video(replace(TINY, **small), np.random.default_rng(0)), np.random.default_rng(6)
+    mix = mix.standard_normal((16, 16))
+    covariance = 0.01 * (mix @ mix.T) / np.trace(mix @ mix.T) * 16
     made.network = Oracle(covariance, made.alpha_bar)
     return made, covariance
 
@@ -130,7 +132,7 @@ def test_gaussian_films_come_out_with_their_covariance_and_go_on_with_it(given):
     """Catches frames that are painted one by one, given frames that the others do not heed, or that are noised."""
     made, covariance = gaussian()
     rng, count = np.random.default_rng(7), 6000
-    real = rng.multivariate_normal(np.zeros(4), covariance, count).reshape(count, 4, 1, 1, 1) / 2 + 0.5
+    real = rng.multivariate_normal(np.zeros(16), covariance, count).reshape(count, 4, 2, 2, 1) / 2 + 0.5
     painted = made.continue_(real, [""] * count, rng, given, pool(1), steps=100)
     known = np.arange(4) < given if np.ndim(given) == 0 else np.array(given)
     np.testing.assert_array_equal(painted[:, known], real[:, known])
