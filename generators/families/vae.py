@@ -171,14 +171,13 @@ class AutoEncoder(AutoEncode, Family):
         """The decoder's outputs (N, H, W, outputs) -> the image expected of them, (N, H, W, C) in [0, 1]."""
         raise NotImplementedError
 
-    def decode(self, z: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
-        """Decode vectors z (N, latent) under captions: the expected image, (N, H, W, C) in [0, 1]."""
-        tokens = self.vocabulary.encode(captions)
+    def to_images(self, z: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """The images expected of vectors z (n, latent)."""
+        return self.expected(self.decoder(Tensor(z), self.text(tokens))).data
 
-        def paint(part: slice) -> np.ndarray:
-            return self.expected(self.decoder(Tensor(z[part]), self.text(tokens[part]))).data
-
-        return map_shards(paint, len(z), threads)
+    def to_noise(self, images: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """What the captions leave out of the images: the mean of q(z|x,c), (n, latent)."""
+        return self.encoder(images, self.text(tokens))[0].data
 
     def sample(
         self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None, temperature: float = 1.0
@@ -190,15 +189,6 @@ class AutoEncoder(AutoEncode, Family):
         captions = self.asked(captions, rng)
         z = rng.standard_normal((len(captions), self.config.latent), dtype=np.float32)
         return self.decode(z * np.float32(temperature), captions, threads)
-
-    def encode(self, images: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
-        """What the captions leave out of the images: the mean of q(z|x,c), (N, latent)."""
-        tokens = self.vocabulary.encode(captions)
-
-        def read(part: slice) -> np.ndarray:
-            return self.encoder(images[part], self.text(tokens[part]))[0].data
-
-        return map_shards(read, len(images), threads)
 
 
 class VAE(AutoEncoder):
@@ -253,15 +243,14 @@ class VAE(AutoEncoder):
         "nats": its mean per image, on images binarised once (seed 0, for every model the same) if the likelihood is
         "bernoulli".  Else on the 8-bit images, and also as "bits_per_dimension".
         """
-        images = test.images[:count] * np.float32(1 / 255)
-        if self.config.likelihood == "bernoulli":
+        images, binary = test.images[:count] * np.float32(1 / 255), self.config.likelihood == "bernoulli"
+        if binary:
             images = binarise(images, derive_rng(0, "binarised test images"))
         captions = test.captions(np.arange(len(images)))
         watched = lambda blocks: progress(blocks, "likelihood", len(blocks))  # noqa: E731
         nats = float(np.mean(importance_weighted_bound(self, images, captions, k, seed, threads, watched)))
-        if self.config.likelihood == "bernoulli":
-            return {"nats": nats}
-        return {"nats": nats, "bits_per_dimension": -nats / (math.prod(self.image_shape) * math.log(2))}
+        bits = {} if binary else {"bits_per_dimension": -nats / (math.prod(self.image_shape) * math.log(2))}
+        return {"nats": nats} | bits
 
 
 def importance_weighted_bound(

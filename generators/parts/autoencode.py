@@ -11,11 +11,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from nn.parallel import Threads
+from nn.parallel import Threads, map_shards
 
 
 class AutoEncode:
-    """Mixin for families with `encode` and `decode`."""
+    """Mixin for families that have, for the images of a shard and tokens (n, L) of their captions,
+
+        to_noise(images, tokens, **options) -> z            to_images(z, tokens, **options) -> images
+
+    or `encode` and `decode` of their own.
+    """
+
+    def encode(
+        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, **options
+    ) -> np.ndarray:
+        """The noise z (N, ...) of images (N, H, W, C) under these captions."""
+        tokens = self.vocabulary.encode(captions)
+        return map_shards(lambda part: self.to_noise(images[part], tokens[part], **options), len(images), threads)
+
+    def decode(self, z: np.ndarray, captions: list[str], threads: Threads | None = None, **options) -> np.ndarray:
+        """The images (N, H, W, C) in [0, 1] of noise z under these captions."""
+        tokens = self.vocabulary.encode(captions)
+        return map_shards(lambda part: self.to_images(z[part], tokens[part], **options), len(z), threads)
 
     def reconstruct(
         self, images: np.ndarray, captions: list[str], threads: Threads | None = None, **options

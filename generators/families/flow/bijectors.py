@@ -41,12 +41,6 @@ Condition = Any  # bijectors hand it on to their networks and do not look inside
 class Bijector(Module):
     """An invertible map; the base class only says what `prepare` does where nothing depends on data."""
 
-    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
-
-    def inverse(self, z: Tensor, condition: Condition) -> Tensor:
-        raise NotImplementedError
-
     def prepare(self, x: Tensor, condition: Condition) -> Tensor:
         return self.forward(x, condition)[0]
 
@@ -238,8 +232,7 @@ class Coupling(Bijector):
         return self._join(a, uncouple(b, log_scale, shift))
 
     def _scale_and_shift(self, a: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        raw, shift = F.split(ask(lambda plain: self.network(a, plain), condition), 2, axis=-1)
-        return soft_clip(raw, MAX_LOG_SCALE), shift
+        return scale_and_shift(ask(lambda plain: self.network(a, plain), condition))
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first, second = F.split(x, 2, axis=-1)
@@ -247,6 +240,12 @@ class Coupling(Bijector):
 
     def _join(self, a: Tensor, b: Tensor) -> Tensor:
         return F.concat([b, a] if self.swap else [a, b], axis=-1)
+
+
+def scale_and_shift(answer: Tensor) -> tuple[Tensor, Tensor]:
+    """The halves of what a network answers, along the channels: a log-scale, kept within bounds, and a shift."""
+    raw, shift = F.split(answer, 2, axis=-1)
+    return soft_clip(raw, MAX_LOG_SCALE), shift
 
 
 def couple(b: Tensor, log_scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
@@ -314,16 +313,12 @@ class CaptionAffine(Bijector):
         self.network = network
 
     def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        log_scale, mean = self._scale_and_mean(condition)
-        return (x - mean) * F.exp(-log_scale), -sum_per_example(log_scale)
+        log_scale, mean = scale_and_shift(ask(self.network, condition))
+        return uncouple(x, log_scale, mean), -sum_per_example(log_scale)
 
     def inverse(self, z: Tensor, condition: Condition) -> Tensor:
-        log_scale, mean = self._scale_and_mean(condition)
-        return z * F.exp(log_scale) + mean
-
-    def _scale_and_mean(self, condition: Condition) -> tuple[Tensor, Tensor]:
-        raw, mean = F.split(ask(self.network, condition), 2, axis=-1)
-        return soft_clip(raw, MAX_LOG_SCALE), mean
+        log_scale, mean = scale_and_shift(ask(self.network, condition))
+        return couple(z, log_scale, mean)[0]
 
 
 def nothing(x: Tensor) -> Tensor:

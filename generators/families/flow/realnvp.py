@@ -35,28 +35,12 @@ import numpy as np
 
 from datasets.dataset import Dataset
 from generators.config import choice, number
-from generators.families.flow.bijectors import (
-    MAX_LOG_SCALE,
-    ActNorm,
-    Bijector,
-    CaptionAffine,
-    ChannelMix,
-    Checkerboard,
-    Composition,
-    Condition,
-    Coupling,
-    FactorOut,
-    Flatten,
-    Guided,
-    Logit,
-    Squeeze,
-    couple,
-    sum_per_example,
-)  # fmt: skip
+from generators.families.flow import bijectors as layers
+from generators.families.flow.bijectors import Bijector, Condition, Guided
 from generators.families.flow.conditioning import Conditioning, CouplingNetwork, NoisePrior, Sketches
 from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from generators.parts.autoencode import AutoEncode
-from generators.parts.blocks import is_ink, log_mean_exp, soft_clip
+from generators.parts.blocks import is_ink, log_mean_exp
 from generators.parts.guidance import drop_captions
 from generators.parts.patches import check_size, squeeze, unsqueeze
 from generators.parts.text import TextEncoder
@@ -139,10 +123,10 @@ class Dequantiser(Module):
 
     def __call__(self, images: np.ndarray, noise: np.ndarray, condition: Conditioning) -> tuple[Tensor, Tensor]:
         """-> numbers in [0, 1] (N, H, W, C), and log |det du/dnoise|, (N,)"""
-        raw, shift = F.split(self.network(squeeze(Tensor(images * 2 - 1)), condition), 2, axis=-1)
-        start, log_det_logit = Logit(0.0).forward(squeeze(Tensor(noise)), condition)
-        v, log_det = couple(start, soft_clip(raw, MAX_LOG_SCALE), shift)
-        log_det_sigmoid = -sum_per_example(F.softplus(v) + F.softplus(-v))  # sigmoid' = sigmoid(v) sigmoid(-v)
+        scale_and_shift = layers.scale_and_shift(self.network(squeeze(Tensor(images * 2 - 1)), condition))
+        start, log_det_logit = layers.Logit(0.0).forward(squeeze(Tensor(noise)), condition)
+        v, log_det = layers.couple(start, *scale_and_shift)
+        log_det_sigmoid = -layers.sum_per_example(F.softplus(v) + F.softplus(-v))  # sigmoid' = sigmoid(v) sigmoid(-v)
         u = unsqueeze(F.sigmoid(v))
         return (u + levels(images)) * (1 / 256), log_det_logit + log_det + log_det_sigmoid
 
@@ -166,32 +150,34 @@ def build_flow(config: RealNVPConfig, rng: np.random.Generator) -> Bijector:
     half, quarter = config.image_size // 2, config.image_size // 4
     fine, coarse = 4 * config.channels, 8 * config.channels
 
-    def coupling(size: int, channels: int, width: int, swap: bool = False) -> Coupling:
+    def coupling(size: int, channels: int, width: int, swap: bool = False) -> Bijector:
         sketch = sketch_channels(config, size)
         network = CouplingNetwork(channels // 2, channels, size, width, config.depth, config.features, sketch, rng)
-        return Coupling(network, swap)
+        return layers.Coupling(network, swap)
 
     def steps(count: int, size: int, channels: int, width: int) -> list[Bijector]:
         """One step of flow (Kingma and Dhariwal 2018, figure 2a), `count` times."""
-        step = [(ActNorm(channels), ChannelMix(channels, rng), coupling(size, channels, width)) for _ in range(count)]
-        return [layer for layers in step for layer in layers]
+        links = []
+        for _ in range(count):
+            links += [layers.ActNorm(channels), layers.ChannelMix(channels, rng), coupling(size, channels, width)]
+        return links
 
     prior = NoisePrior(config.features, coarse * quarter * quarter, rng)
-    return Composition(
-        Logit(config.margin),
-        Squeeze(),
-        Checkerboard(),
-        ActNorm(fine),
+    return layers.Composition(
+        layers.Logit(config.margin),
+        layers.Squeeze(),
+        layers.Checkerboard(),
+        layers.ActNorm(fine),
         coupling(half, fine, config.widths[0]),
         coupling(half, fine, config.widths[0], swap=True),
         *steps(config.steps[0], half, fine, config.widths[0]),
-        FactorOut(
-            Composition(
-                Squeeze(),
+        layers.FactorOut(
+            layers.Composition(
+                layers.Squeeze(),
                 *steps(config.steps[1], quarter, coarse, config.widths[1]),
-                ActNorm(coarse),
-                Flatten((quarter, quarter, coarse)),
-                CaptionAffine(prior),
+                layers.ActNorm(coarse),
+                layers.Flatten((quarter, quarter, coarse)),
+                layers.CaptionAffine(prior),
             ),
             (half, half, fine),
         ),
@@ -239,6 +225,10 @@ class RealNVP(AutoEncode, Family):
         """The negative log-likelihood, in bits per dimension; plus the error of the sketches if there are any."""
         condition = self.conditioning(drop_captions(shard.tokens, self.config.caption_dropout, rng))
         log_p = self.log_likelihood(shard.images, condition, uniform_noise(shard.images.shape, rng))
+        return self.cost(log_p, condition, shard)
+
+    def cost(self, log_p: Tensor, condition: Conditioning, shard: Shard) -> tuple[Tensor, dict[str, float]]:
+        """The loss, given the log-likelihoods (n,) of the shard's images."""
         bits = F.sum(bits_per_dimension(log_p, self.dimensions)) * (1 / shard.batch_size)
         metrics = {"bits_per_dimension": bits.item()}
         if self.sketches is None:
@@ -307,15 +297,10 @@ class RealNVP(AutoEncode, Family):
 
     # --- generating -----------------------------------------------------------------------------------------------
 
-    def guided(self, captions: list[str], guidance: float) -> Callable[[slice], Condition]:
-        """The condition of a slice of these captions.  guidance: 1 as they were learned, 2 as far again."""
-        tokens = self.vocabulary.encode(captions)
-
-        def of(part: slice) -> Condition:
-            said = self.conditioning(tokens[part])
-            return said if guidance == 1 else Guided(said, self.conditioning(np.zeros_like(tokens[part])), guidance)
-
-        return of
+    def guided(self, tokens: np.ndarray, guidance: float) -> Condition:
+        """`conditioning`, followed as strictly as `guidance` says: 1 as it was learned, 2 as far again."""
+        said = self.conditioning(tokens)
+        return said if guidance == 1 else Guided(said, self.conditioning(np.zeros_like(tokens)), guidance)
 
     def sample(
         self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None,
@@ -330,33 +315,16 @@ class RealNVP(AutoEncode, Family):
         captions = self.asked(captions, rng)
         scale = self.config.temperature if temperature is None else temperature
         z = rng.standard_normal((len(captions), self.dimensions), dtype=np.float32)
-        return self.decode(z * np.float32(scale), captions, threads, guidance)
+        return self.decode(z * np.float32(scale), captions, threads, guidance=guidance)
 
-    def encode(
-        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, guidance: float = 1.0
-    ) -> np.ndarray:
-        """The noise (N, D) that becomes these images under these captions.
+    def to_noise(self, images: np.ndarray, tokens: np.ndarray, guidance: float = 1.0) -> np.ndarray:
+        """The noise (n, D) of images.  An 8-bit value counts as the median of its interval's noise."""
+        x, _ = self.spread(images, np.full_like(images, 0.5), self.conditioning(tokens))
+        return self.flow.forward(x, self.guided(tokens, guidance))[0].data
 
-        An 8-bit value counts as the median of the interval's noise: its middle, if that is uniform.
-        """
-        under, tokens = self.guided(captions, guidance), self.vocabulary.encode(captions)
-
-        def read(part: slice) -> np.ndarray:
-            x, _ = self.spread(images[part], np.full_like(images[part], 0.5), self.conditioning(tokens[part]))
-            return self.flow.forward(x, under(part))[0].data
-
-        return map_shards(read, len(images), threads)
-
-    def decode(
-        self, z: np.ndarray, captions: list[str], threads: Threads | None = None, guidance: float = 1.0
-    ) -> np.ndarray:
-        """The images (N, H, W, C) that noise (N, D) becomes, in 8 bits: under equal guidance, `encode` undone."""
-        under = self.guided(captions, guidance)
-
-        def paint(part: slice) -> np.ndarray:
-            return self.flow.inverse(Tensor(z[part]), under(part)).data
-
-        return quantise(map_shards(paint, len(z), threads))
+    def to_images(self, z: np.ndarray, tokens: np.ndarray, guidance: float = 1.0) -> np.ndarray:
+        """The images of noise (n, D), in 8 bits: under equal guidance, `to_noise` undone."""
+        return quantise(self.flow.inverse(Tensor(z), self.guided(tokens, guidance)).data)
 
     def edit_options(self, guidance: float | None = None) -> tuple[dict, dict]:
         """guidance: of both ways.  None: to paint a little more strictly than to read (`edit_guidance`), which brings

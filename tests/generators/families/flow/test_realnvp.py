@@ -169,7 +169,7 @@ def test_learned_noise_begins_as_uniform_noise():
 def test_there_and_back_and_back_and_there(size, channels, seed, guidance, sketches):
     config = replace(TINY, image_size=size, channels=channels, sketches=sketches)
     model, rng = random_model(config, seed), np.random.default_rng(seed)
-    condition = model.guided(["seven", "bold", "thin seven"], guidance)(slice(None))
+    condition = model.guided(model.vocabulary.encode(["seven", "bold", "thin seven"]), guidance)
     x = Tensor(rng.uniform(0.01, 0.99, (3, size, size, channels)))
     z, _ = model.flow.forward(x, condition)
     assert z.shape == (3, size * size * channels)
@@ -186,10 +186,10 @@ def test_log_det_of_the_whole_flow_is_that_of_its_numerical_jacobian(channels, s
     model, rng = random_model(config, seed), np.random.default_rng(seed)
     x = rng.uniform(0.05, 0.95, (1, 8, 8, channels))
     size = x.size
-    tell = model.guided(["thin seven"] * 2 * size, guidance)
-    log_det = model.flow.forward(Tensor(x), tell(slice(1)))[1].data
+    tokens = model.vocabulary.encode(["thin seven"] * 2 * size)
+    log_det = model.flow.forward(Tensor(x), model.guided(tokens[:1], guidance))[1].data
     shifts = 1e-6 * np.concatenate([np.eye(size), -np.eye(size)]).reshape(2 * size, *x.shape[1:])
-    z = model.flow.forward(Tensor(x + shifts), tell(slice(None)))[0].data
+    z = model.flow.forward(Tensor(x + shifts), model.guided(tokens, guidance))[0].data
     np.testing.assert_allclose(log_det[0], np.linalg.slogdet((z[:size] - z[size:]) / 2e-6)[1], rtol=1e-6, atol=1e-5)
 
 
@@ -390,7 +390,7 @@ def test_guidance_0_is_silence_and_1_the_caption_and_beyond_on_the_same_line():
     model.flow = CaptionAffine(prior)
 
     def mean(captions, guidance):
-        return model.flow.inverse(still, model.guided(captions, guidance)(slice(None))).data
+        return model.flow.inverse(still, model.guided(model.vocabulary.encode(captions), guidance)).data
 
     said, silent = ["seven", "thin"], ["", ""]
     np.testing.assert_allclose(mean(said, 0), mean(silent, 1), rtol=1e-12)
