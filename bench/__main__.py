@@ -13,6 +13,7 @@ BENCHES = {
     "quality": "how good the samples are, every family on the same budget",
     "scale": "what more cores bring, measured as far as there are some, and predicted beyond",
     "films": "whether the physics of painted films is right",
+    "critic": "what a critic is worth to a flow, and to diffusion in few steps",
     "edits": "whether an edit does what was asked, and nothing else",
     "pretrained": "packs trained runs as the weights that come along, and measures them",
     "modes": "how many of 1,000 kinds of image a GAN finds",

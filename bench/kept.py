@@ -10,33 +10,44 @@ from datasets.dataset import Dataset
 from generators import runs
 from generators.errors import RunError
 from generators.family import Family, FamilyConfig
+from generators.registry import taken_over
 from nn import checkpoint
 from nn.parallel import Threads
 
 
+def place(out: Path, name: str, minutes: float, seed: int, steps: int | None = None) -> Path:
+    """The folder of a run with this budget."""
+    return out / f"{name}-{f'{steps}-steps' if steps else f'{minutes:g}-minutes'}-seed-{seed}"
+
+
 def trained(
-    out: Path, config: FamilyConfig, name: str, dataset: Dataset, data: str, minutes: float, seed: int, threads: Threads
-) -> tuple[Family, dict]:
+    out: Path, config: FamilyConfig, name: str, dataset: Dataset, data: str, minutes: float, seed: int,
+    threads: Threads, steps: int | None = None, origin: str = "",
+) -> tuple[Family, dict]:  # fmt: skip
     """(model with averaged weights, how it was trained), from its folder below `out` as far as it is there.
 
     How: {"steps": .., "train_minutes": .., as long as they took}.
-    data: what the plan calls the data set. Raises RunError if the folder holds another run, KeyboardInterrupt if this
-    one was stopped: it is not to be measured half-trained.
+    data: what the plan calls the data set. steps: in place of minutes. origin: a trained model to begin with. Raises
+    RunError if the folder holds another run, KeyboardInterrupt if this one was stopped: it is not to be measured
+    half-trained.
     """
-    folder = out / f"{name}-{minutes:g}-minutes-seed-{seed}"
+    folder = place(out, name, minutes, seed, steps)
+    weights = None
+    if origin:
+        config, weights = taken_over(name, origin, config)
     with checkpoint.lock(folder), runs.diverged_as_run_error(folder):
         if (folder / "checkpoint.npz").exists():
             run = runs.Run.resume(folder, threads, dataset)
             plan = run.plan
             asked = replace(config, shard_size=plan.config.shard_size)  # which was planned by the number of cores
-            if (plan.family, plan.data, plan.seed, plan.config) != (name, data, seed, asked):
+            if (plan.family, plan.data, plan.seed, plan.config, plan.origin) != (name, data, seed, asked, origin):
                 raise RunError(
-                    f"{folder} holds a {plan.family} on {plan.data} with another seed or other settings than asked "
-                    "for now; choose another --out, or remove it"
+                    f"{folder} holds a {plan.family} on {plan.data} with another seed, other settings or another "
+                    "beginning than asked for now; choose another --out, or remove it"
                 )
         else:
-            plan = runs.plan_run(name, data, dataset, config, seed, threads, None, minutes)
-            run = runs.start(folder, plan, dataset, threads)
+            plan = runs.plan_run(name, data, dataset, config, seed, threads, steps, minutes, origin=origin)
+            run = runs.start(folder, plan, dataset, threads, weights)
         for _ in run.go():
             pass
     if run.trainer.step_number < run.plan.steps:

@@ -127,6 +127,11 @@ def _add_train(commands) -> None:
         help="of a folder: what is behind transparent parts and around pictures (default: black)",
     )  # fmt: skip
     train.add_argument("-o", "--out", metavar="FOLDER", help="where the run lives (default: runs/FAMILY-DATA)")
+    train.add_argument(
+        "--from", dest="origin", metavar="RUN",
+        help="begin with the weights and the settings of a trained model, the folder of a run or one that comes along: "
+        "of the same family, or a fewstep with those of a ddpm, a flowgan with those of a realnvp",
+    )  # fmt: skip
     length = train.add_mutually_exclusive_group()
     length.add_argument(
         "--minutes",

@@ -109,6 +109,7 @@ class Family(Module):
         return f"<{self.name}: {self.parameter_count():,} parameters, images {size}, {words} words>"
 
     def phases(self, step: int) -> list[Phase]:
+        """What this step is made of; a phase may begin later than at step 0, and then stays to the end."""
         raise NotImplementedError
 
     def asked(self, captions: str | Sequence[str], rng: np.random.Generator) -> list[str]:

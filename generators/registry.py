@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,11 @@ DENOISING = {
     "sampling": {"steps": "50", "guidance": "2, or 5 for ink", "eta": "0"},
     "editing": {"guidance": "3, or 5 for ink", "amount": "1"},
 }
+FLOWING = {
+    "can": THROUGH_NOISE,
+    "sampling": {"temperature": "1, or 0.4 for ink", "guidance": "2"},
+    "editing": {"guidance": "1.5 to read the image and 2.5 to paint it", "amount": "3"},
+}
 FAMILIES = {
     "vae": Row(
         "generators.families.vae:VAE", "a variational auto-encoder", {"width": 8, "latent": 4, "features": 8},
@@ -57,9 +62,11 @@ FAMILIES = {
     ),
     "realnvp": Row(
         "generators.families.flow.realnvp:RealNVP", "a normalizing flow",
-        {"steps": (1, 1), "widths": (8, 8), "depth": 1, "features": 8}, THROUGH_NOISE, ("flow",), "method",
-        sampling={"temperature": "1, or 0.4 for ink", "guidance": "2"},
-        editing={"guidance": "1.5 to read the image and 2.5 to paint it", "amount": "3"},
+        {"steps": (1, 1), "widths": (8, 8), "depth": 1, "features": 8}, also=("flow",), role="method", **FLOWING,
+    ),
+    "flowgan": Row(
+        "generators.families.flow.flowgan:FlowGAN", "a flow with a critic",
+        {"steps": (1, 1), "widths": (8, 8), "depth": 1, "features": 8, "critic_width": 8}, **FLOWING,
     ),
     "ddpm": Row(
         "generators.families.diffusion.ddpm:DDPM", "diffusion by a U-Net",
@@ -78,6 +85,11 @@ FAMILIES = {
     "gan": Row(
         "generators.families.gan:GAN", "a generator and a discriminator", {"width": 8, "noise": 4, "features": 8},
         ("sample", "wander"), role="method",
+    ),
+    "fewstep": Row(
+        "generators.families.diffusion.fewstep:FewStep", "a denoiser that paints in one to four steps, by a critic",
+        {"widths": (8, 8), "blocks": 1, "heads": 2, "features": 8, "time_steps": 12, "critic_width": 8},
+        sampling={"steps": "as many as it was trained for"},
     ),
     "vaegan": Row(
         "generators.families.vaegan:VAEGAN", "a VAE with a critic", {"width": 8, "latent": 4, "features": 8},
@@ -170,6 +182,23 @@ def open_run(run: str | Path) -> tuple[Family, dict]:
     arrays, meta = renamed.load(path)
     plan = meta.get("plan")
     return restore(arrays, meta, path), {**meta, "plan": plan if isinstance(plan, dict) else {}}
+
+
+def taken_over(name: str, run: str | Path, config: FamilyConfig) -> tuple[FamilyConfig, dict[str, np.ndarray]]:
+    """What a new model of this family has of a trained one: `config` with its settings, and its weights by name.
+
+    How it is trained does not follow from there.  Raises UsageError unless the family is that of the trained model, or
+    one whose config adds to its, and both are about such images and captions.
+    """
+    model, _ = open_run(run)
+    if not isinstance(config, type(model.config)):
+        raise UsageError(f"a {name} cannot begin with the weights of {run}, which holds a {model.name}")
+    values = {one.name: getattr(model.config, one.name) for one in fields(model.config)}
+    for what in ("image_size", "channels", "vocabulary"):
+        if values[what] != getattr(config, what):
+            raise UsageError(f"{run} was trained on data of another {what.replace('_', ' ')}; choose the same --data")
+    kept = ("optimiser", "shard_size")
+    return replace(config, **{name: value for name, value in values.items() if name not in kept}), model.state()
 
 
 def restore(arrays: dict[str, np.ndarray], meta: dict, path: Path) -> Family:

@@ -65,6 +65,7 @@ class Plan:
     fingerprint: int  # of the images and labels: training goes on only with the same ones
     limit: int | None = None  # use only the first so many training pictures; mirrored, each is two images
     pictures: dict = field(default_factory=dict)  # how those of a folder are read: what folder.Options takes
+    origin: str = ""  # the run whose weights it began with
 
     def to_json(self) -> dict:
         return {**dataclasses.asdict(self), "config": to_json(self.config)}
@@ -72,11 +73,12 @@ class Plan:
     @classmethod
     def from_json(cls, values: dict) -> Plan:
         try:
-            values = {"pictures": {}, **values}  # older checkpoints have none
+            values = {"pictures": {}, "origin": "", **values}  # older checkpoints have none
             plan = {field.name: values[field.name] for field in dataclasses.fields(cls)}
             Options(**plan["pictures"])  # raises what follows if they are none
-            if type(plan["data"]) is not str:
-                raise TypeError(f"data is {plan['data']!r:.40}, not a name")
+            for name in ("data", "origin"):
+                if type(plan[name]) is not str:
+                    raise TypeError(f"{name} is {plan[name]!r:.40}, not a name")
             for name, least, most in (("seed", 0, 2**63 - 1), ("steps", 1, 10**9), ("limit", 1, 10**9),
                                       ("fingerprint", 0, 2**32 - 1)):  # fmt: skip
                 value = plan[name]
@@ -142,7 +144,7 @@ def plain_config(name: str, dataset) -> FamilyConfig:
 
 def plan_run(
     name: str, data: str, dataset, config: FamilyConfig, seed: int, threads: Threads, steps: int | None,
-    minutes: float | None, limit: int | None = None, pictures: dict | None = None,
+    minutes: float | None, limit: int | None = None, pictures: dict | None = None, origin: str = "",
 ) -> Plan:  # fmt: skip
     """Fix the number of steps: `steps`, or as many as fit into `minutes` by the speed measured now, on a copy.
 
@@ -156,30 +158,41 @@ def plan_run(
             steps = max(1, round(60 * minutes / seconds_per_step(name, dataset, config, threads)))
         except Diverged as error:
             raise RunError(f"while the speed was measured, {error}") from error
-    return Plan(name, data, seed, steps, config, fingerprint(dataset), limit, pictures or {})
+    return Plan(name, data, seed, steps, config, fingerprint(dataset), limit, pictures or {}, origin)
 
 
 def seconds_per_step(name: str, dataset, config: FamilyConfig, threads: Threads) -> float:
-    """The median time of a training step, on a model that is thrown away; the first two, which compile, left out."""
+    """The median time of a training step, on a model that is thrown away; the first two, which compile, left out.
+
+    Where a phase begins in the course of the run, that of the steps before and after, each by its share.
+    """
     trainer = Trainer(build(name, config, derive_rng(0, "weights")), dataset, 0, 1000, threads)
-    times = []
+    counts, seconds = [len(trainer.family.phases(step)) for step in range(0, 1000, 20)], 0.0
     with closing(trainer):
-        for _ in range(2):
-            trainer.step()
-        begin = time.perf_counter()
-        while len(times) < 5 or (len(times) < 60 and time.perf_counter() - begin < 4):
-            start = time.perf_counter()
-            trainer.step()
-            times.append(time.perf_counter() - start)
-    return float(np.median(times))
+        for phases in sorted(set(counts)):
+            trainer.step_number, times = 20 * counts.index(phases), []
+            for _ in range(2):
+                trainer.step()
+            begin = time.perf_counter()
+            while len(times) < 5 or (len(times) < 60 and time.perf_counter() - begin < 4):
+                start = time.perf_counter()
+                trainer.step()
+                times.append(time.perf_counter() - start)
+            seconds += float(np.median(times)) * counts.count(phases) / len(counts)
+    return seconds
 
 
 class Run:
     """A run in its folder, new or resumed, whose lock the caller holds."""
 
-    def __init__(self, folder: Path, plan: Plan, dataset, threads: Threads):
+    def __init__(self, folder: Path, plan: Plan, dataset, threads: Threads, weights: dict | None = None):
+        """weights: by name, those that it begins with instead of random ones."""
         self.folder, self.plan, self.dataset, self.threads = folder, plan, dataset, threads
         model = build(plan.family, plan.config, derive_rng(plan.seed, "weights"))
+        if weights:
+            model.load_state(model.state() | weights)
+        if plan.origin:
+            model.prepare = lambda *batch: None  # what depends on data has been initialised
         self.trainer = Trainer(model, dataset, plan.seed, plan.steps, threads)
         self.seconds = 0.0  # of training so far, over all resumptions
         self.test = _test_images(plan, dataset)
@@ -256,7 +269,7 @@ class Run:
         losses, phases = {}, self.model.phases(self.trainer.step_number)
         with no_grad():
             for phase in phases:
-                prefix = "" if len(phases) == 1 else f"{phase.name}_"
+                prefix = "" if len(self.trainer.phase_states) == 1 else f"{phase.name}_"
                 losses[f"held_out_{prefix}loss"] = sum(
                     phase.loss(shard, derive_rng(self.plan.seed, f"held out {phase.name}", index))[0].item()
                     for index, shard in enumerate(self._held_out)
@@ -381,10 +394,10 @@ def new_folder(folder: Path) -> Iterator[None]:
                         path.rmdir()
 
 
-def start(folder: Path, plan: Plan, dataset, threads: Threads) -> Run:
+def start(folder: Path, plan: Plan, dataset, threads: Threads, weights: dict | None = None) -> Run:
     """A new run in `folder`, with a checkpoint at step 0.  Raises RunError if the folder holds a run already."""
     refuse_to_overwrite(folder)
-    run = Run(folder, plan, dataset, threads)
+    run = Run(folder, plan, dataset, threads, weights)
     files.write(folder / log.NAME, b"")
     run.save()
     return run

@@ -19,7 +19,7 @@ from generators.errors import UsageError
 from generators.families.editing import Directions
 from generators.family import Family
 from generators.judging.evaluate import captions_of, draw
-from generators.registry import FAMILIES, able, can, open_run, resolve
+from generators.registry import FAMILIES, able, can, open_run, resolve, taken_over
 from generators.showing import films, pictures
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
@@ -47,7 +47,10 @@ def train(options: Namespace) -> int:
     runs.refuse_to_overwrite(folder)
     how = {name: getattr(options, name) for name in PICTURES if getattr(options, name) is not None}
     dataset = _load(data, "train", options.limit, how)
-    config = with_text(runs.default_config(name, dataset), _settings(options.set))
+    config, weights = runs.default_config(name, dataset), None
+    if options.origin:
+        config, weights = taken_over(name, options.origin, config)
+    config = with_text(config, _settings(options.set))
     if len(dataset) < config.batch_size:
         raise UsageError(
             f"{data!r} has {len(dataset)} images, fewer than a batch of {config.batch_size}; "
@@ -56,9 +59,14 @@ def train(options: Namespace) -> int:
     minutes = options.minutes or 5.0
     if options.steps is None:
         print(f"Measuring the speed, to fit the run into {minutes:g} minutes ...", flush=True)
-    plan = runs.plan_run(name, data, dataset, config, seed, threads, options.steps, minutes, options.limit, how)
+    plan = runs.plan_run(
+        name, data, dataset, config, seed, threads, options.steps, minutes, options.limit, how,
+        options.origin or "",
+    )  # fmt: skip
     with runs.new_folder(folder):
-        return _finish(runs.start(folder, plan, dataset, threads), options)
+        with refusals(what="--set changes what --from brings: "):
+            run = runs.start(folder, plan, dataset, threads, weights)
+        return _finish(run, options)
 
 
 def _finish(run: runs.Run, options: Namespace) -> int:
@@ -268,13 +276,13 @@ def _open(options: Namespace, verb: str) -> tuple[Family, dict]:
 def _folder_to_resume(options: Namespace) -> Path:
     if options.out is None and options.family is None:
         raise UsageError("--resume needs --out: the folder of the run to go on with")
-    planned = [options.set or None, *(getattr(options, n) for n in ("limit", "seed", *PICTURES))]
+    planned = [options.set or None, *(getattr(options, n) for n in ("limit", "seed", "origin", *PICTURES))]
     if options.out is not None:
         planned.append(options.data)  # else it says, with the family, which folder is meant
     if any(value is not None for value in planned):
         raise UsageError(
             "--resume goes on with the run as it was planned, or with --steps or --minutes for longer; "
-            f"leave out --set, --limit, --seed, --{', --'.join(PICTURES)}, and beside --out also --data"
+            f"leave out --set, --from, --limit, --seed, --{', --'.join(PICTURES)}, and beside --out also --data"
         )
     folder = _run_folder(options)
     if not (folder / "checkpoint.npz").exists():

@@ -11,7 +11,7 @@ why the noise z can even be left out (`noise=0`): the generator then has one pic
 
 The game, its losses and its sources are in `parts/critic.py`; `python -m bench modes` counts the modes that it finds.
 
-Read on: `Generator`, `GAN.generator_loss`, and in `parts/critic.py` `WithCritic.discriminator_loss`.
+Read on: `Generator`, `GAN.painted`, and in `parts/critic.py` `WithCritic`, which has both losses.
 """
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ import numpy as np
 
 from generators.config import number
 from generators.family import Family, Phase, Shard
-from generators.parts.critic import CriticConfig, Discriminator, WithCritic, painter_loss
+from generators.parts.critic import CriticConfig, WithCritic
 from generators.parts.painter import Painter
-from generators.parts.patches import check_size
 from generators.parts.text import WordSum
 from nn import functional as F
 from nn.parallel import Threads, map_shards
@@ -53,33 +52,22 @@ class GAN(WithCritic, Family):
 
     name = "gan"
     Config = GANConfig
-    wants_false_captions = True
 
     def __init__(self, config: GANConfig, rng: np.random.Generator):
         super().__init__(config)
-        check_size(self.name, config.image_size, 4)
         self.text = WordSum(len(self.vocabulary), config.features, rng)
         self.generator = Generator(config, rng)
-        self.discriminator = Discriminator(self.image_shape, config.width, config.features, len(self.vocabulary), rng)
+        self.add_critic(config.width, rng)
 
     # --- training ----------------------------------------------------------------------------------------------
 
     def phases(self, step: int) -> list[Phase]:
-        painter = self.text.parameters() + self.generator.parameters()
-        return [
-            Phase("discriminator", self.discriminator.parameters(), self.discriminator_loss, self.config.optimiser),
-            Phase("generator", painter, self.generator_loss, self.config.optimiser),
-        ]
+        return self.in_turn("generator", self.generator_loss)
 
     def painted(self, shard: Shard, rng: np.random.Generator) -> Tensor:
         """Images from -1 to 1 for the shard's captions, each from fresh noise."""
         z = rng.standard_normal((len(shard.tokens), self.config.noise), dtype=np.float32)
         return self.generator(self.text(shard.tokens), z)
-
-    def generator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """L_G, on fresh pictures of the shard's captions."""
-        fake = self.painted(shard, rng)
-        return painter_loss(self.discriminator, shard.images * 2 - 1, fake, shard.tokens) * (1 / shard.batch_size), {}
 
     # --- generating --------------------------------------------------------------------------------------------
 

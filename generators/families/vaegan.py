@@ -29,7 +29,7 @@ import numpy as np
 from generators.config import number
 from generators.families.vae import AutoEncoder, AutoEncoderConfig, reparameterise
 from generators.family import Phase, Shard
-from generators.parts.critic import CriticConfig, Discriminator, WithCritic, painter_loss
+from generators.parts.critic import CriticConfig, WithCritic, painter_loss
 from nn import functional as F
 from nn.tensor import Tensor
 
@@ -50,11 +50,10 @@ class VAEGAN(WithCritic, AutoEncoder):
 
     name = "vaegan"
     Config = VAEGANConfig
-    wants_false_captions = True
 
     def __init__(self, config: VAEGANConfig, rng: np.random.Generator):
         super().__init__(config, rng)
-        self.discriminator = Discriminator(self.image_shape, config.width, config.features, len(self.vocabulary), rng)
+        self.add_critic(config.width, rng)
 
     def expected(self, outputs: Tensor) -> Tensor:
         return F.tanh(outputs) * 0.5 + 0.5
@@ -62,13 +61,7 @@ class VAEGAN(WithCritic, AutoEncoder):
     # --- training ----------------------------------------------------------------------------------------------
 
     def phases(self, step: int) -> list[Phase]:
-        critic = self.discriminator.parameters()
-        of_critic = {id(parameter) for parameter in critic}
-        painters = [parameter for parameter in self.parameters() if id(parameter) not in of_critic]
-        return [
-            Phase("discriminator", critic, self.discriminator_loss, self.config.optimiser),
-            Phase("painters", painters, self.loss, self.config.optimiser),
-        ]
+        return self.in_turn("painters", self.loss)
 
     def paint(self, z: Tensor, caption: Tensor) -> Tensor:
         """Images (N, H, W, C) from -1 to 1."""

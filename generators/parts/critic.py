@@ -10,7 +10,7 @@ painted with real pictures.  In turn:
     painter          painted picture, its caption         up
 
 Of a painter the game needs only pictures and a way for the gradient back through them, so it can be added to any family
-(`families/gan.py`, `families/vaegan.py`).
+(`WithCritic`; `families/gan.py`, `vaegan.py`, `flow/flowgan.py`, `diffusion/fewstep.py`).
 
 Scores are compared in pairs (Goodfellow et al. 2014 in the relativistic form of Jolicoeur-Martineau 2019; beside hinge
 and spectral normalisation it stands in docs/notebook.md):
@@ -36,18 +36,24 @@ proven.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from generators.config import number
-from generators.family import FamilyConfig, OptimiserConfig, Shard
-from generators.parts.patches import squeeze
+from generators.family import FamilyConfig, OptimiserConfig, Phase, Shard
+from generators.parts.patches import check_size, squeeze
 from generators.parts.text import WordSum
 from nn import functional as F
 from nn import init
 from nn.modules import Conv2d, Linear, Module
 from nn.tensor import Tensor, no_grad
+
+
+def of_the_game() -> OptimiserConfig:
+    """How the critic is updated, and a painter that learns from nothing else."""
+    return OptimiserConfig(muon=False, rate=2e-3, betas=(0.0, 0.99), clip_norm=10.0, final=0.05)
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,15 @@ class CriticConfig(FamilyConfig):
     gamma: float = number(0.05)  # weight of the critic's gradient penalties
     lies: float = number(1.0)  # weight of its contest with false captions
     penalty_step: float = number(0.05, least=1e-4)  # s of their finite difference; pictures go from -1 to 1
-    optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3, betas=(0.0, 0.99), clip_norm=10.0, final=0.05)
-    )
+    optimiser: OptimiserConfig = field(default_factory=of_the_game)
+
+
+@dataclass(frozen=True)
+class GuestCriticConfig(CriticConfig):
+    """Likewise, where the family has sizes and an optimiser of its own."""
+
+    critic_width: int = number(32, least=8, multiple=8)  # its channels at half size; twice as many at a quarter
+    critic_optimiser: OptimiserConfig = field(default_factory=of_the_game)
 
 
 class PlainBlock(Module):
@@ -166,15 +178,49 @@ def painter_loss(critic: Discriminator, real: np.ndarray, fake: Tensor, tokens: 
 
 
 class WithCritic:
-    """Mixin for families with a `discriminator` and `painted(shard, rng)`, images (n, H, W, C) from -1 to 1 for it."""
+    """Mixin: a family and the critic that judges its pictures, updated in turn.
+
+    The family has `painted(shard, rng)`, images (n, H, W, C) from -1 to 1 for the shard's captions, and calls
+    `add_critic` when its own networks are made.
+    """
+
+    wants_false_captions = True
+
+    def add_critic(self, width: int, rng: np.random.Generator) -> None:
+        """The critic, `width` channels at half size; a size of images that it cannot halve twice is refused."""
+        check_size(self.name, self.config.image_size, 4, "a critic")
+        self.discriminator = Discriminator(self.image_shape, width, self.config.features, len(self.vocabulary), rng)
+
+    def in_turn(self, name: str, loss: Callable, critic: OptimiserConfig | None = None) -> list[Phase]:
+        """The critic's phase, and the phase `name` of all other parameters, whose loss is given.
+
+        critic: how the critic is updated, if not as the others are.
+        """
+        tested = self.discriminator.parameters()
+        of_critic = set(map(id, tested))
+        painters = [parameter for parameter in self.parameters() if id(parameter) not in of_critic]
+        return [
+            Phase("discriminator", tested, self.discriminator_loss, critic or self.config.optimiser),
+            Phase(name, painters, loss, self.config.optimiser),
+        ]
+
+    def real(self, shard: Shard, rng: np.random.Generator) -> np.ndarray:
+        """What counts as a real picture: the shard's images, from -1 to 1."""
+        return shard.images * 2 - 1
 
     def discriminator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """L_D, on freshly painted pictures."""
-        config, real = self.config, shard.images * 2 - 1
+        config = self.config
         with no_grad():
             fake = self.painted(shard, rng).data
         loss, sums = critic_loss(
-            self.discriminator, real, fake, shard.tokens, shard.false_tokens, rng, config.gamma, config.penalty_step,
-            config.lies,
+            self.discriminator, self.real(shard, rng), fake, shard.tokens, shard.false_tokens, rng, config.gamma,
+            config.penalty_step, config.lies,
         )  # fmt: skip
         return loss * (1 / shard.batch_size), {name: value / shard.batch_size for name, value in sums.items()}
+
+    def generator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """L_G, on freshly painted pictures."""
+        fake = self.painted(shard, rng)
+        loss = painter_loss(self.discriminator, self.real(shard, rng), fake, shard.tokens)
+        return loss * (1 / shard.batch_size), {}
