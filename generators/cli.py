@@ -184,10 +184,18 @@ def _add_pictures(commands) -> None:
         commands, "denoise", "film how noise becomes an image, step by step",
         'inkling denoise runs/ddpm --caption "seven" --out film.gif',
     )  # fmt: skip
+    inpaint = _command(
+        commands, "inpaint", "paint a part of images anew, so that it fits the rest",
+        'inkling inpaint ddpm --mask mask.png --caption "a bold seven" --out painted.png\n\n'
+        "The mask is a picture of the images' size, white where they are to be painted anew and black where they are\n"
+        "to stay as they are. This makes one that hides their lower half:\n"
+        '  python -c "from PIL import Image; m = Image.new(\'L\', (28, 28));'
+        " m.paste(255, (0, 14, 28, 28)); m.save('mask.png')\"",
+    )  # fmt: skip
     from generators import pretrained  # only now: it needs nn, and `main` has made sure that it is ours
 
     along = ", ".join(name for name in pretrained.names() if name != "classifier")
-    counts = {sample: 16, reconstruct: 10, interpolate: 6, edit: 10, denoise: 4, continue_: 4}
+    counts = {sample: 16, reconstruct: 10, interpolate: 6, edit: 10, denoise: 4, continue_: 4, inpaint: 10}
     for command, count in counts.items():
         command.add_argument("run", help=f"the folder of a trained model, or one that comes along: {along}")
         command.add_argument(
@@ -201,11 +209,12 @@ def _add_pictures(commands) -> None:
         )
         command.add_argument("--seed", type=SEED, default=0, help="another seed, other pictures (default: 0)")
         _threads(command)
-    for command in (sample, interpolate, edit, denoise, continue_):
+    given = continue_, inpaint
+    for command in (sample, interpolate, edit, denoise, *given):
         what = "of a gan: what to paint" if command is interpolate else "what to paint"
         what = "what to change" if command is edit else what
         instead = "" if command is edit else " (default: those of the first test images)"
-        instead = " (default: the films' own)" if command is continue_ else instead
+        instead = " (default: their own)" if command in given else instead
         command.add_argument(
             "--caption", action="append", metavar="TEXT", help=f"{what}; several are shared out in turn{instead}"
         )
@@ -226,10 +235,12 @@ def _add_pictures(commands) -> None:
     _sampler(denoise, "denoise", ("steps", "guidance"))
     _sampler(edit, "edit", ("guidance",))
     _sampler(continue_, "continue", ("steps", "guidance"))
+    _sampler(inpaint, "inpaint", ("steps", "guidance"))
+    inpaint.add_argument("--mask", required=True, metavar="FILE", help="which part: white; what is to stay: black")
     continue_.add_argument(
         "--given", type=COUNT, default=6, metavar="N", help="frames that are given, from the first on (default: 6)"
     )
-    for command in (reconstruct, interpolate, edit, continue_):
+    for command in (reconstruct, interpolate, edit, *given):
         command.add_argument("--data", help="where the images come from (default: the test images of the model's data)")
     interpolate.add_argument(
         "--frames", type=_number(int, 1, 1000), default=12, metavar="N", help="pictures on the way (default: 12)"

@@ -46,7 +46,7 @@ class Row:
 
 THROUGH_NOISE = ("sample", "reconstruct", "interpolate", "edit")
 DENOISING = {
-    "can": (*THROUGH_NOISE, "denoise"),
+    "can": (*THROUGH_NOISE, "denoise", "inpaint"),
     "sampling": {"steps": "50", "guidance": "2, or 5 for ink", "eta": "0"},
     "editing": {"guidance": "3, or 5 for ink", "amount": "1"},
 }

@@ -120,9 +120,7 @@ def sample(options: Namespace) -> int:
 def continue_(options: Namespace) -> int:
     model, meta = _open(options, "continue")
     real, captions, labels = _test_images(options, model, meta)
-    if options.caption:
-        _check(options.caption, model)
-        captions = [options.caption[i % len(options.caption)] for i in range(options.n)]
+    captions = _instead(options, model, captions)
     with_threads(options, model)
     extras = sampler_options(options, model)
     with refusals():
@@ -131,6 +129,22 @@ def continue_(options: Namespace) -> int:
     both = films.shown({"the film": real, "continued": painted}, captions)
     what = f"{len(painted)} films, continued after {options.given} frames"
     return _write(options, painted, captions, labels, what, originals=real, **both)
+
+
+def inpaint(options: Namespace) -> int:
+    model, meta = _open(options, "inpaint")
+    known = pictures.read_mask(options.mask, model.image_shape[:2])
+    images, captions, labels = _test_images(options, model, meta)
+    captions = _instead(options, model, captions)
+    with_threads(options, model)
+    extras = sampler_options(options, model)
+    with refusals():
+        rng = derive_rng(options.seed, "samples", 0)  # as `draw` has it
+        painted = model.inpaint(images, known, captions, rng, threads=options.pool, **extras)
+    given = np.where(known[:, :, None], images, np.float32(0.5))
+    shown = _side_by_side({"image": images, "given": given, "inpainted": painted}, captions)
+    what = f"{len(images)} images, of which {1 - known.mean():.0%} is painted anew"
+    return _write(options, painted, captions, labels, what, originals=images, **shown)
 
 
 def reconstruct(options: Namespace) -> int:
@@ -330,6 +344,13 @@ def _check(captions: list[str], model: Family) -> None:
     """CaptionError for one that means nothing to the model, before any work; also for those beyond -n."""
     for caption in captions:
         model.vocabulary.language.check(caption)
+
+
+def _instead(options: Namespace, model: Family, captions: list[str]) -> list[str]:
+    """What is asked for in turn, or else the images' own captions."""
+    asked = options.caption or captions
+    _check(asked, model)
+    return [asked[i % len(asked)] for i in range(options.n)]
 
 
 def _captions(options: Namespace, model: Family, meta: dict) -> tuple[list[str], np.ndarray]:

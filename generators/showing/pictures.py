@@ -233,6 +233,22 @@ def check_target(path: str | Path) -> None:
         raise PictureError(f"{path} is a checkpoint, and what is written would take its place; choose another name")
 
 
+def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
+    """What a picture of this size (H, W) says is to stay as it is, bool (H, W): where it is black, and not white.
+
+    Raises PictureError for another size, or if it is all black or all white, OSError if it cannot be read.
+    """
+    with Image.open(path) as image:
+        if (image.height, image.width) != size:
+            given = f"{image.width}x{image.height}"
+            raise PictureError(f"{path} must be of the images' size, {size[1]}x{size[0]} pixels; it has {given}")
+        known = np.asarray(image.convert("L")) < 128
+    if known.all() or not known.any():
+        told = "black, so there is nothing to paint" if known.all() else "white, so nothing of the images is known"
+        raise PictureError(f"{path} is all {told}; make white what is to be painted anew, and black what is to stay")
+    return known
+
+
 # Drawing
 
 

@@ -4,6 +4,7 @@ import re
 import shlex
 
 import pytest
+from PIL import Image
 
 import datasets
 from bench.__main__ import BENCHES
@@ -30,6 +31,9 @@ def home(tmp_path_factory):
     patch.chdir(home)
     load = datasets.load
     patch.setattr(datasets, "load", lambda name, split="train", limit=None: load(name, split, min(limit or 500, 500)))
+    mask = Image.new("L", (28, 28))
+    mask.paste(255, (0, 14, 28, 28))
+    mask.save("mask.png")
     for line in ["inkling train vae --minutes 1 --out out/demo/runs/vae", *INKLING]:
         for pattern, less in LESS:
             line = re.sub(pattern, less, line)

@@ -236,6 +236,31 @@ class DDPM(AutoEncode, Diffusion):
         frames = to_unit(map_shards(film, len(captions), threads, processes=True))
         return np.moveaxis(frames[:, :, 0], 1, 0), np.moveaxis(frames[:, :, 1], 1, 0)
 
+    def inpaint(
+        self, images: np.ndarray, known: np.ndarray, captions: list[str], rng: np.random.Generator,
+        threads: Threads | None = None, steps: int | None = None, guidance: float | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        """The images (N, H, W, C) in [0, 1] with all that is not `known` painted anew, under these captions.
+
+        known: bool (H, W), of every image; these pixels come back bit for bit, and at the others nobody looks
+        steps, guidance: as of `sample`; the network is used five times at each step, see `process.inpaint`
+        Raises ValueError for a mask of another shape or kind, and for one that leaves nothing to paint or knows nothing
+        """
+        captions, size = self.understood(self.asked(captions, rng), images), self.image_shape[:2]
+        if known.dtype != bool or known.shape != size or known.all() or not known.any():
+            raise ValueError(
+                f"known must be bool {size}, true for some pixels and not for all; given {known.dtype} {known.shape}, "
+                f"true for {np.count_nonzero(known)}"
+            )
+        times, tokens, start = self.times(steps), self.vocabulary.encode(captions), self.noise(len(captions), rng)
+        clean, known, rngs = images * 2 - 1, known[:, :, None], rng.spawn(len(captions))
+
+        def paint(part: slice) -> np.ndarray:
+            denoiser, fresh = self.denoiser(tokens[part], guidance), Fresh(rngs[part])
+            return process.inpaint(denoiser, start[part], times, self.alpha_bar, known, clean[part], fresh)
+
+        return np.where(known, images, to_unit(map_shards(paint, len(captions), threads, processes=True)))
+
     # --- images into noise and back ----------------------------------------------------------------------------------
     # The deterministic sampler is a map from noise to images that runs in both directions, so x_T is diffusion's z.
 

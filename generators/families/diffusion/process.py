@@ -248,6 +248,33 @@ def sample(*arguments, **options) -> np.ndarray:
     return image
 
 
+def inpaint(
+    predict_clean: PredictClean, x: np.ndarray, times: list[int], alpha_bar: np.ndarray, known: np.ndarray,
+    clean: np.ndarray, rng: np.random.Generator, rounds: int = 5,
+) -> np.ndarray:  # fmt: skip
+    """From noise x at times[0] to images that are `clean` where they are `known` (bool, broadcast against x).
+
+    In each guess of x_0 the known pixels take the place of the guessed ones, and `posterior` makes x_s of it.  But that
+    guess was made of unknown pixels that had not yet heard of the known ones: each is right by itself, and they do not
+    fit.  So noise is put back, from s to t, and the step taken again, in all `rounds` times (RePaint; Lugmayr et al.
+    2022, algorithm 1).  With many rounds of small steps the unknown is drawn from p(unknown | known); of three
+    correlated Gaussian pixels, one of them known, 50 steps leave the means of the others off by 0.57 of their deviation
+    with 1 round, by 0.20 with 5.
+    """
+
+    def normal() -> np.ndarray:
+        return rng.standard_normal(x.shape).astype(x.dtype)
+
+    for t, s in zip(times[:-1], times[1:], strict=True):
+        ab_t, ab_s = float(alpha_bar[t]), float(alpha_bar[s])
+        for left in reversed(range(rounds)):
+            mean, variance = posterior(x, np.where(known, clean, predict_clean(x, t)), ab_t, ab_s)
+            x = mean + math.sqrt(variance) * normal()
+            if left:
+                x = math.sqrt(ab_t / ab_s) * x + math.sqrt(1 - ab_t / ab_s) * normal()
+    return x
+
+
 def invert(
     predict_clean: PredictClean, x0: np.ndarray, times: list[int], alpha_bar: np.ndarray, iterations: int = 2
 ) -> np.ndarray:

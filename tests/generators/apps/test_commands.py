@@ -184,6 +184,56 @@ def test_edits_are_written_beside_the_changed_captions(inkling, family, data):
     assert np.sum(~differ(edited, rebuilt)[changed]) <= 1  # after two steps a picture may hardly hear a word
 
 
+# --- a part painted anew ---
+
+
+def mask(path, size=(28, 28), white=(0, 14, 28, 28)):
+    """A picture that hides the box `white`, (left, top, right, bottom)."""
+    picture = Image.new("L", size)
+    picture.paste(255, white)
+    picture.save(path)
+    return f"--mask={path}"
+
+
+def test_inpainting_keeps_what_is_black_in_the_mask(inkling, tmp_path, monkeypatch):
+    """Catches a mask the other way round or on its side, and captions, a seed or options that do not arrive."""
+    hides, asked, real = mask(tmp_path / "x.png"), [], DDPM.inpaint
+
+    def inpaint(model, images, known, captions, rng, threads=None, **options):
+        asked.append((captions, options))
+        return real(model, images, known, captions, rng, threads, **options)
+
+    monkeypatch.setattr(DDPM, "inpaint", inpaint)
+    told = [hides, "-n", "3", "--sample-steps", "4", "--guidance", "1.5"]
+    painted = []
+    for more in (["--seed=5"], ["--seed=5"], ["--seed=5", "--caption=bold"]):
+        path = inkling("inpaint", "ddpm", "digits", *told, *more)
+        images, captions, _ = arrays(path, 3)
+        originals = np.load(path)["originals"]
+        assert asked[-1] == (captions, {"steps": 4, "guidance": 1.5})
+        np.testing.assert_array_equal(images[:, :14], originals[:, :14])
+        assert differ(images[:, 14:], originals[:, 14:]).all()
+        painted.append(images)
+    assert captions == ["bold"] * 3 != asked[0][0]
+    np.testing.assert_array_equal(painted[0], painted[1])
+    assert differ(painted[0], painted[2]).all()
+    with Image.open(inkling("inpaint", "ddpm", "digits", *told, out="x.png")) as picture:
+        assert picture.height > 3 * 84
+
+
+@pytest.mark.parametrize(
+    ("size", "white", "words"),
+    [
+        ((28, 20), (0, 0, 28, 9), "must be of the images' size, 28x28 pixels; it has 28x20"),
+        ((28, 28), (0, 0, 28, 28), "all white, so nothing of the images is known"),
+        ((28, 28), (0, 0, 0, 0), "all black, so there is nothing to paint"),
+    ],
+)
+def test_a_mask_that_leaves_nothing_to_do_is_refused_in_a_sentence(tmp_path, capsys, size, white, words):
+    assert main(["inpaint", "ddpm", mask(tmp_path / "x.png", size, white), "--out", str(tmp_path / "y.png")]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "y.png").exists()
+
+
 # --- the film of diffusion ---
 
 

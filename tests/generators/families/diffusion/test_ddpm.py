@@ -236,6 +236,43 @@ def test_the_film_ends_with_the_samples_of_the_same_seed():
     assert noisy.min() >= 0 and clean.max() <= 1
 
 
+UPPER = np.arange(8)[:, None] < np.full(8, 4)  # (8, 8), the upper half
+
+
+def test_what_is_known_of_an_image_stays_and_the_rest_is_painted_without_a_look_at_it():
+    """Catches known pixels that come back changed in their last bit, the image shining through where it is unknown,
+    captions, seeds or options that do not arrive, and pictures that depend on how many there are."""
+    made, part = model(), shard(6, seed=3)
+    captions, hidden = ["dark", "bright"] * 3, np.where(UPPER[:, :, None], part.images, np.nan)
+    told = dict(captions=captions, steps=3, guidance=1.5)
+
+    def paint(images=hidden, known=UPPER, seed=0, threads=None, **other):
+        return made.inpaint(images, known, rng=np.random.default_rng(seed), threads=threads, **told | other)
+
+    painted = paint(part.images)
+    assert painted.dtype == np.float32 and 0 <= painted.min() and painted.max() <= 1
+    np.testing.assert_array_equal(painted[:, :4], part.images[:, :4])
+    assert (np.abs(painted - part.images)[:, 4:].max(axis=(1, 2, 3)) > 0.01).all()
+    np.testing.assert_array_equal(painted, paint(hidden))
+    np.testing.assert_array_equal(painted, paint(threads=Threads(2)))
+    np.testing.assert_allclose(painted[:2], paint(hidden[:2], captions=captions[:2]), atol=1e-5)
+    for other in ({"seed": 1}, {"captions": ["dark"] * 6}, {"steps": 4}, {"guidance": 0.0}, {"known": UPPER.T}):
+        images = part.images if "known" in other else hidden
+        assert np.abs(paint(images, **other) - painted).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("known", "given"),
+    [
+        (UPPER.astype(int), r"given int64 \(8, 8\), true for 32$"), (UPPER[:, :7], r"bool \(8, 7\), true for 28$"),
+        (UPPER[:, :, None], r"\(8, 8, 1\)"), (UPPER | True, "true for 64$"), (UPPER & False, "true for 0$"),
+    ],
+)  # fmt: skip
+def test_a_mask_under_which_nothing_can_be_painted_is_refused_in_a_sentence(known, given):
+    with pytest.raises(ValueError, match=r"bool \(8, 8\), true for some pixels and not for all; .*" + given):
+        model().inpaint(shard(2).images, known, ["dark"] * 2, np.random.default_rng(0))
+
+
 @pytest.fixture(scope="module")
 def trained():
     """A tiny model after 150 steps on dark and bright images."""
