@@ -37,9 +37,8 @@ class Directions:
     """
 
     def __init__(
-        self, model: Family, dataset: Dataset, threads: Threads | None = None, examples: int | None = None,
-        progress: Callable = iter,
-    ):  # fmt: skip
+        self, model: Family, dataset: Dataset, threads: Threads | None = None, progress: Callable = iter
+    ):
         """progress: wraps the loop over blocks of images by which a mean is measured."""
         if not dataset.attributes:
             raise DataError(
@@ -48,7 +47,6 @@ class Directions:
             )
         self.model, self.dataset, self.threads, self.progress = model, dataset, threads, progress
         self.language = dataset.language
-        self.examples = model.direction_examples if examples is None else examples
         # Guidance keeps the image what it is in all that the silent caption does say.
         self.emphasis = {} if model.direction_guidance is None else {"guidance": model.direction_guidance}
         self._known: dict[tuple, np.ndarray] = {}
@@ -100,7 +98,7 @@ class Directions:
         if key not in self._known:
             data = self.dataset
             fits = self._has(having) & ~self._has(lacking) if lacking else self._has(having)
-            chosen = np.flatnonzero(fits)[: self.examples]
+            chosen = np.flatnonzero(fits)[: self.model.direction_examples]
             if not len(chosen):
                 raise DataError(f"none of the {len(data):,} images of {data.name} is {' and '.join(having.values())}")
             captions = [self.language.silence(caption, silent) for caption in data.captions(chosen)]
@@ -112,10 +110,8 @@ class Directions:
 
     def _has(self, attributes: dict[str, str]) -> np.ndarray:
         """Which images have all of these attributes, bool (N,)."""
-        has = np.ones(len(self.dataset), bool)
-        for name, value in attributes.items():
-            has &= self.dataset.attributes[name] == self.language.attributes[name].index(value)
-        return has
+        codes, values = self.dataset.attributes, self.language.attributes
+        return np.all([codes[name] == values[name].index(value) for name, value in attributes.items()], axis=0)
 
     def changes(self, caption: str, wanted: str) -> frozenset[str]:
         """The attributes of which `wanted` says something that `caption` does not say; with the digit, its variant."""

@@ -157,15 +157,13 @@ class AutoEncoder(AutoEncode, Family):
     A subclass says what the decoder's outputs are: how many for each channel, and by `expected` what is painted.
     """
 
-    outputs_per_channel: int = 1
-
-    def __init__(self, config: AutoEncoderConfig, rng: np.random.Generator):
+    def __init__(self, config: AutoEncoderConfig, rng: np.random.Generator, outputs: int = 1):
         super().__init__(config)
         check_size(self.name, config.image_size, 4)
         self.text = TextEncoder(len(self.vocabulary), config.features, rng)
         prior = CaptionPrior(config.features, config.latent, rng)
         self.encoder = Encoder(config, prior, rng)
-        self.decoder = Decoder(config, prior, config.channels * self.outputs_per_channel, rng)
+        self.decoder = Decoder(config, prior, config.channels * outputs, rng)
 
     def expected(self, outputs: Tensor) -> Tensor:
         """The decoder's outputs (N, H, W, outputs) -> the image expected of them, (N, H, W, C) in [0, 1]."""
@@ -198,8 +196,7 @@ class VAE(AutoEncoder):
     Config = VAEConfig
 
     def __init__(self, config: VAEConfig, rng: np.random.Generator):
-        self.outputs_per_channel = 2 if config.likelihood == "logistic" else 1
-        super().__init__(config, rng)
+        super().__init__(config, rng, outputs=2 if config.likelihood == "logistic" else 1)
 
     @classmethod
     def suited(cls, config: VAEConfig, dataset) -> VAEConfig:

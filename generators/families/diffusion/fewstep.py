@@ -49,9 +49,8 @@ class FewStep(WithCritic, Diffusion):
     def __init__(self, config: FewStepConfig, rng: np.random.Generator):
         if config.prediction != "v":
             raise ValueError("fewstep: prediction must be 'v'; a guess read off the noise is divided by nearly 0 at T")
-        if config.steps > config.time_steps:
-            raise ValueError(f"fewstep: steps must be at most time_steps, {config.time_steps}; given {config.steps}")
         super().__init__(config, rng)
+        self.times(config.steps)  # refused if there are fewer in all
         self.add_critic(config.critic_width, rng)
 
     def phases(self, step: int) -> list[Phase]:

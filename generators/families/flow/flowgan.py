@@ -1,25 +1,22 @@
 """A flow with a critic: what the discriminator of a GAN is worth to a likelihood.
 
-A likelihood asks that no image be improbable, and says little of what is painted beside them: what lies between two
-kinds of images costs it nothing.  A critic sees just that, since it looks at what the flow paints.  So the flow first
-learns by likelihood alone, and for the rest of the run by both (Grover et al. 2018, who find that a critic alone paints
-well and ruins the likelihood):
+A likelihood asks that no image be improbable; what the flow paints between two kinds of images costs it nothing.  A
+critic looks at nothing else.  So the flow first learns by likelihood alone, and for the rest of the run by both (Grover
+et al. 2018; by a critic alone it paints well, but its likelihood is lost):
 
     critic    L_D of `parts/critic.py`
     flow      L = -log p(x | c)  +  w E softplus( D(x, c) - D(f^-1(z | c), c) ),      z ~ N(0, I)
 
-What it paints is the flow run backwards, at temperature 1 and unguided, since that is the distribution which the
-likelihood is about.  It is not rounded to 8 bits: no gradient comes back through rounding.  As a critic would see at
-once that real pixels lie on 256 levels and painted ones between them, it is shown real pictures that are dequantised by
-the noise on which the flow is trained.
+What it paints is the flow run backwards, at temperature 1 and unguided, as the likelihood has it, and not rounded to 8
+bits.  Real pixels lie on 256 levels, which a critic would see at once; so it is shown real pictures dequantised, by the
+noise that the flow is trained with.
 
-The two terms have no common unit.  Following Esser et al. 2021 (eq. 7) w is chosen in each step so that their gradients
-at the picture have a given ratio of lengths:
+The two terms have no common unit.  In each step w makes their gradients at the picture y, in logits as the flow paints
+it, lengths of a given ratio (Esser et al. 2021, eq. 7, at the last layer's weights):
 
     w = weight |dL_likelihood / dy| / |dL_critic / dy|
 
-y is the picture on the scale of logits, which is the flow's own: with respect to pixels the likelihood's gradient is up
-to 1 / margin times as long where they are black, so nothing else would count.
+With respect to pixels the first is up to 1 / margin times as long where they are black, so nothing else would count.
 """
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from generators.config import number
-from generators.families.flow.bijectors import Bijector, Composition
+from generators.families.flow.bijectors import Composition
 from generators.families.flow.realnvp import RealNVP, RealNVPConfig, gaussian_log_density, uniform_noise
 from generators.family import Phase, Shard
 from generators.parts.critic import GuestCriticConfig, WithCritic, painter_loss
@@ -64,12 +61,6 @@ class FlowGAN(WithCritic, RealNVP):
         super().__init__(config, rng)
         self.add_critic(config.critic_width, rng)
 
-    @property
-    def links(self) -> tuple[Bijector, Bijector]:
-        """The flow in two: pixels to logits, and all the rest."""
-        first, *rest = self.flow.links
-        return first, Composition(*rest)
-
     def phases(self, step: int) -> list[Phase]:
         """The flow's by likelihood; later the critic's, too, and the flow's by both."""
         config = self.config
@@ -83,27 +74,23 @@ class FlowGAN(WithCritic, RealNVP):
             noise = uniform_noise(shard.images.shape, rng)
             return self.spread(shard.images, noise, self.conditioning(shard.tokens))[0].data * 2 - 1
 
-    def logits(self, shard: Shard, rng: np.random.Generator) -> Tensor:
-        """What the flow makes of fresh noise under the shard's captions, before it is squeezed into [0, 1]."""
-        z = rng.standard_normal((len(shard.tokens), self.dimensions), dtype=np.float32)
-        return self.links[1].inverse(Tensor(z), self.conditioning(shard.tokens))
-
-    def shown(self, logits: Tensor) -> Tensor:
-        """Logits (n, H, W, C) as the critic sees them, pictures from -1 to 1."""
-        return self.links[0].inverse(logits, None) * 2 - 1
-
     def painted(self, shard: Shard, rng: np.random.Generator) -> Tensor:
-        return self.shown(self.logits(shard, rng))
+        return self.flow.inverse(self.noise(shard, rng), self.conditioning(shard.tokens)) * 2 - 1
+
+    def noise(self, shard: Shard, rng: np.random.Generator) -> Tensor:
+        return Tensor(rng.standard_normal((len(shard.tokens), self.dimensions), dtype=np.float32))
 
     def loss_with_critic(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """L; its value is the sum of both terms with w = 1, its gradient has w."""
+        logit, rest = self.flow.links[0], Composition(*self.flow.links[1:])
         condition = self.conditioning(drop_captions(shard.tokens, self.config.caption_dropout, rng))
-        x, log_p = self.spread(shard.images, uniform_noise(shard.images.shape, rng), condition)
-        for_logit, rest = self.links
-        y, log_det = for_logit.forward(x, condition)
-        y, painted = Balance.apply(y, self.logits(shard, rng), weight=self.config.weight)
+        x, log_slope = self.spread(shard.images, uniform_noise(shard.images.shape, rng), condition)
+        y, log_det = logit.forward(x, condition)
+        painted = rest.inverse(self.noise(shard, rng), self.conditioning(shard.tokens))
+        y, painted = Balance.apply(y, painted, weight=self.config.weight)
         z, more = rest.forward(y, condition)
-        loss, metrics = self.cost(gaussian_log_density(z) + log_det + more + log_p, condition, shard)
-        unconvinced = painter_loss(self.discriminator, self.real(shard, rng), self.shown(painted), shard.tokens)
+        loss, metrics = self.cost(gaussian_log_density(z) + log_det + more + log_slope, condition, shard)
+        shown = logit.inverse(painted, None) * 2 - 1
+        unconvinced = painter_loss(self.discriminator, self.real(shard, rng), shown, shard.tokens)
         unconvinced = unconvinced * (1 / shard.batch_size)
         return loss + unconvinced, metrics | {"unconvinced": unconvinced.item()}

@@ -23,9 +23,10 @@ class Transparent:
     Decoded, it is what is said and shown.
     """
 
-    direction_amount, direction_examples, direction_guidance = 1.0, 100, None
+    direction_amount, direction_guidance = 1.0, None
 
-    def __init__(self):
+    def __init__(self, examples=100):
+        self.direction_examples = examples
         self.known = {image.tobytes(): DATA.describe(i) for i, image in enumerate(DATA.images)}
         self.asked = []
 
@@ -77,7 +78,7 @@ def test_each_image_goes_its_own_way():
     """
     images, captions, wanted = some(np.arange(120), "bold", "slanting left", "slanting right", "small", "upright")
     before = images.copy()
-    edited = Directions(Transparent(), DATA, examples=ALL).edit(images, captions, wanted)
+    edited = Directions(Transparent(ALL), DATA).edit(images, captions, wanted)
     np.testing.assert_allclose(edited, one_hot([language.parse(caption) for caption in wanted]), atol=1e-5)
     np.testing.assert_array_equal(images, before)
     same = [language.parse(caption) == language.parse(change) for caption, change in zip(captions, wanted, strict=True)]
@@ -86,15 +87,15 @@ def test_each_image_goes_its_own_way():
 
 def test_two_changes_are_two_directions():
     batch = some(np.arange(60), "bold, upright", "thin, slanting left", "large, thin")
-    edited = Directions(Transparent(), DATA, examples=ALL).edit(*batch)
+    edited = Directions(Transparent(ALL), DATA).edit(*batch)
     np.testing.assert_allclose(edited, one_hot([language.parse(caption) for caption in batch[2]]), atol=1e-5)
 
 
 @pytest.mark.parametrize("digit", DIGITS)
 def test_a_direction_is_measured_among_images_of_its_digit(digit):
     """Catches a narrow zero made by way of eights; one variant of three taken for one of two; its name unsaid."""
-    model = Transparent()
-    directions, variants = Directions(model, DATA, examples=ALL), VARIANTS_OF[digit]
+    model = Transparent(ALL)
+    directions, variants = Directions(model, DATA), VARIANTS_OF[digit]
     for old, new in zip(variants, variants[1:] + variants[:1], strict=True):
         way = directions.between(f"a thin {digit} {old}, small", f"a thin {digit} {new}, small")
         np.testing.assert_allclose(way, np.subtract(*one_hot([{"variant": new}, {"variant": old}])), atol=1e-5)
@@ -104,15 +105,16 @@ def test_a_direction_is_measured_among_images_of_its_digit(digit):
 
 def test_captions_are_silent_about_the_change_and_about_nothing_else():
     """Catches noise read under a caption that says what it is to hold; and a digit called what it no longer is."""
-    model, chosen = Transparent(), np.flatnonzero(DATA.labels == 7)[:4]
+    model, chosen = Transparent(editing.IMAGES_AT_A_TIME), np.flatnonzero(DATA.labels == 7)[:4]
     new = {"thin": "bold", "bold": "thin"}[DATA.describe(chosen[0])["stroke"]]
     for change, silent in ((new, {"stroke"}), ("two with a loop", {"digit", "variant"})):
         model.asked.clear()
-        Directions(model, DATA, examples=editing.IMAGES_AT_A_TIME).edit(*some(chosen[:1], change))
+        Directions(model, DATA).edit(*some(chosen[:1], change))
         said = [language.parse(caption).keys() for captions in model.asked for caption in captions]
         assert all(names == language.attributes.keys() - silent for names in said) and len(said) > 50
         assert model.asked[0] == model.asked[-1] and len(model.asked) == 4
-    edited = Directions(model, DATA, examples=ALL).edit(*some(chosen, "two with a loop"))
+    model.direction_examples = ALL
+    edited = Directions(model, DATA).edit(*some(chosen, "two with a loop"))
     assert [(seen(numbers)["digit"], seen(numbers)["variant"]) for numbers in edited] == [("two", "with a loop")] * 4
 
 
@@ -140,7 +142,7 @@ def test_a_model_says_how_far_to_go_and_with_how_much_emphasis():
 
 def test_what_a_caption_does_not_mention_is_left_from_all_that_lack_it():
     """Of real handwriting only the digit is known."""
-    way = Directions(Transparent(), DATA, examples=ALL).between("seven", "a bold seven with a bar")
+    way = Directions(Transparent(ALL), DATA).between("seven", "a bold seven with a bar")
     seven, bar, bold = ({"digit": "seven"} | more for more in ({}, {"variant": "with a bar"}, {"stroke": "bold"}))
     expected = mean_of(["stroke"], bold) - mean_of(["stroke"], seven, bold)
     expected += mean_of(["variant"], bar) - mean_of(["variant"], seven, bar)
@@ -148,8 +150,8 @@ def test_what_a_caption_does_not_mention_is_left_from_all_that_lack_it():
 
 
 def test_a_mean_is_over_no_more_images_than_it_says():
-    model = Transparent()
-    directions = Directions(model, DATA, examples=7)
+    model = Transparent(7)
+    directions = Directions(model, DATA)
     for _ in range(2):  # and is measured once
         directions.between("a thin two", "a bold two")
     assert [len(captions) for captions in model.asked] == [7, 7]
@@ -158,7 +160,7 @@ def test_a_mean_is_over_no_more_images_than_it_says():
 def test_measuring_tells_how_far_it_is():
     """Every image is part of one block that the progress is told of.  Catches a rest that is left out of the mean."""
     blocks = []
-    directions = Directions(Transparent(), DATA, examples=ALL, progress=lambda parts: blocks.append(parts) or parts)
+    directions = Directions(Transparent(ALL), DATA, progress=lambda parts: blocks.append(parts) or parts)
     directions.between("a thin digit", "a bold digit")
     thin = int((DATA.attributes["stroke"] == language.attributes["stroke"].index("thin")).sum())
     covered = [sum(part.stop - part.start for part in parts) for parts in blocks]
