@@ -118,30 +118,50 @@ def total(typing_context, vector):
     return vector.dtype(vector), lower
 
 
-def masked(context, builder, name, array_type, array, index, count=None, value=None):
-    """LLVM's masked "load", or "store" of a value: lanes from `count` on, if given, touch no memory and are zero."""
-    vector = Vector(array_type.dtype)
-    llvm_type = context.get_value_type(vector)
+def place(context, builder, array_type, array, index):
+    """A pointer to the vector at a flat index of an array, and its alignment in bytes, that of a number."""
     data = context.make_array(array_type)(context, builder, array).data
-    pointer = builder.bitcast(builder.gep(data, [index]), llvm_type.as_pointer())
-    align = ir.Constant(ir.IntType(32), vector.dtype.bitwidth // 8)
-    count = index.type(vector.count) if count is None else count
+    vector = context.get_value_type(Vector(array_type.dtype))
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer()), array_type.dtype.bitwidth // 8
+
+
+def _masked(context, builder, vector, name, count, pointer, align, *value):
+    """LLVM's masked "load", or "store" of a value: lanes from `count` on touch no memory and are zero."""
+    llvm_type = context.get_value_type(vector)
     numbers = ir.Constant(ir.VectorType(count.type, vector.count), list(range(vector.count)))
     mask = builder.icmp_signed("<", numbers, _splat(builder, count, vector.count))
-    if name == "load":
-        result, arguments = llvm_type, [pointer, align, mask, ir.Constant(llvm_type, None)]
-    else:
-        result, arguments = ir.VoidType(), [value, pointer, align, mask]
-    function_type = ir.FunctionType(result, [argument.type for argument in arguments])
+    arguments = [*value, pointer, ir.Constant(ir.IntType(32), align), mask]
+    arguments += [] if value else [ir.Constant(llvm_type, None)]
+    function_type = ir.FunctionType(ir.VoidType() if value else llvm_type, [argument.type for argument in arguments])
     full_name = f"llvm.masked.{name}.v{vector.count}f{vector.dtype.bitwidth}.p0"
     return builder.call(get_or_insert_function(builder.module, function_type, full_name), arguments)
+
+
+def _all_or_some(builder, vector, count):
+    """Two branches: for a whole vector, and for less.  Without AVX-512 a mask takes a dozen instructions to make, and
+    AMD's processors take as many cycles to store by one: GroupNorm and SiLU of 14x14x64 took 2.4 times as long."""
+    return builder.if_else(builder.icmp_signed(">=", count, count.type(vector.count)), likely=True)
 
 
 @intrinsic
 def load_some(typing_context, array, index, count):
     """The first `count` numbers of a vector, which may be more than it has; the other lanes are zero."""
-    loads = Vector(array.dtype)(array, types.intp, types.intp)
-    return loads, lambda context, builder, sig, args: masked(context, builder, "load", array, *args)
+    vector = Vector(array.dtype)
+
+    def lower(context, builder, sig, args):
+        *where, count = args
+        pointer, align = place(context, builder, array, *where)
+        with _all_or_some(builder, vector, count) as (whole, part):
+            with whole:
+                found, end_of_whole = builder.load(pointer, align=align), builder.block
+            with part:
+                some, end_of_part = _masked(context, builder, vector, "load", count, pointer, align), builder.block
+        result = builder.phi(found.type)
+        result.add_incoming(found, end_of_whole)
+        result.add_incoming(some, end_of_part)
+        return result
+
+    return vector(array, types.intp, types.intp), lower
 
 
 @intrinsic
@@ -150,7 +170,12 @@ def store_some(typing_context, array, index, vector, count):
 
     def lower(context, builder, sig, args):
         data, index, value, count = args
-        masked(context, builder, "store", array, data, index, count, value)
+        pointer, align = place(context, builder, array, data, index)
+        with _all_or_some(builder, vector, count) as (whole, part):
+            with whole:
+                builder.store(value, pointer, align=align)
+            with part:
+                _masked(context, builder, vector, "store", count, pointer, align, value)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector, types.intp), lower

@@ -43,3 +43,13 @@ MATRICES = {  # the maps that a layer needs, each by a name that a kernel can ho
     "output adjoint": _output.T,  # (n, m)   gradients of the outputs -> values
     "weights adjoint": _weights.T,  # (r, n)   products -> gradient of the kernel
 }
+
+# At the points +a and -a a polynomial has the values e + o and e - o, e and o being its even and odd powers there.  So
+# e and o are computed once, and then their sum and difference: B^T takes 13 operations, not 22.
+BUTTERFLY = np.eye(M + R - 1)
+BUTTERFLY[1:3, 1:3] = BUTTERFLY[3:5, 3:5] = [[1, 1], [1, -1]]
+HALF = np.linalg.inv(BUTTERFLY)
+FACTORS = {  # each of the matrices as a product, the factor that is applied first standing first
+    name: (HALF @ matrix, BUTTERFLY) if len(matrix) == len(HALF) else (BUTTERFLY, matrix @ HALF)
+    for name, matrix in MATRICES.items()
+}
