@@ -12,11 +12,11 @@ import math
 
 import numpy as np
 
-from nn.kernels import direct, winograd
+from nn.kernels import winograd
 from nn.kernels.im2col import col2im, im2col
 from nn.kernels.scratch import scratch
 
-DIRECT = 8  # channels, at most, on one side for the kernels of direct.py
+FEW = 8  # channels, at most, of an output whose patches are laid out rather than the input's
 WINOGRAD = 16  # channels must be a multiple of it
 SMALL_PRODUCT = 1_000_000  # multiply-adds up to which OpenBLAS multiplies without packing: 106 against 94 GFLOP/s
 CHUNK_BYTES = 1 << 21  # of transformed images at a time: what a core's cache holds
@@ -28,18 +28,17 @@ CHUNK_TILES = 128
 def choose(kernel, stride, padding, channels):
     """The algorithm for a convolution with this kernel (kh, kw) and these channels (in, out).
 
-    "matmul"            1x1 kernels: the pixels are the rows of the matrix already
-    "winograd"          3x3 kernels with stride 1 and many channels
-    "narrow", "wide"    few output channels, few input channels (direct.py)
-    "im2col"            everything else
+    "matmul"    1x1 kernels: the pixels are the rows of the matrix already
+    "winograd"  3x3 kernels with stride 1 and many channels
+    "narrow"    few output channels: each pixel times the whole kernel is a patch of the output, and these are added up
+    "im2col"    everything else: each patch of the input times the kernel is a pixel of the output
     """
     if kernel == (1, 1) and stride == 1 and padding == 0:
         return "matmul"
     if kernel == (3, 3) and stride == 1 and padding <= 2 and not any(c % WINOGRAD for c in channels):
         return "winograd"
-    if channels[1] <= DIRECT and channels[1] < channels[0]:
-        return "narrow"
-    return "wide" if channels[0] <= DIRECT else "im2col"
+    square = kernel[0] == kernel[1] and stride == 1 and padding < kernel[0]
+    return "narrow" if square and channels[1] <= FEW and channels[1] < channels[0] else "im2col"
 
 
 def convolve(x, weight, bias, stride, padding):
@@ -51,44 +50,34 @@ def convolve(x, weight, bias, stride, padding):
     out = np.empty((x.shape[0], out_height, out_width, channels[1]), x.dtype)
     method = choose(kernel, stride, padding, channels)
     if not x.size or not weight.size:
-        out[...] = 0 if bias is None else bias  # nothing to sum
+        out[...] = 0  # nothing to sum
     elif method == "winograd":
-        _winograd(x, winograd.transform_weights(weight), bias, padding, out)
-    elif method in ("narrow", "wide"):
-        if method == "narrow":
-            weight = weight.reshape(kernel[0], -1, channels[1]).transpose(2, 0, 1).copy()  # (out, kh, kw*in)
-        bias = np.zeros(channels[1], x.dtype) if bias is None else bias
-        run = direct.narrow if method == "narrow" else direct.wide
-        run(x, weight, bias, stride, padding, _padded_for_fours(x, kernel, stride, padding, out_width), out)
+        return _winograd(x, winograd.transform_weights(weight), bias, padding, out)
+    elif method == "narrow":
+        _spread(x, _flipped(weight), 1, kernel[0] - 1 - padding, out)
     else:
         patches = _patches(method, x, kernel, stride, padding, out_height, out_width)
         np.matmul(patches, weight.reshape(-1, channels[1]), out=out.reshape(-1, channels[1]))
-        if bias is not None:
-            out += bias
+    if bias is not None:
+        rows = out.reshape(-1, out_width * channels[1])
+        rows += np.tile(bias, out_width)  # long rows: 25,088 of 32 numbers each took as long as the products
     return out
 
 
 def input_gradient(grad, weight, shape, stride, padding):
     """The gradient with respect to x, of this shape, given the gradient of y."""
-    grad = np.ascontiguousarray(grad)
+    grad, out = np.ascontiguousarray(grad), np.empty(shape, grad.dtype)
     if not grad.size or not weight.size:
-        return np.zeros(shape, grad.dtype)
+        out[...] = 0
+        return out
     kernel_height, kernel_width = weight.shape[:2]
     if stride == 1 and kernel_height == kernel_width and padding < kernel_height:
         padding = kernel_height - 1 - padding
         if choose(weight.shape[:2], 1, padding, weight.shape[:1:-1]) != "winograd":
-            return convolve(grad, weight[::-1, ::-1].transpose(0, 1, 3, 2), None, 1, padding)
-        out = np.empty(shape, grad.dtype)
+            return convolve(grad, _flipped(weight), None, 1, padding)
         weights = winograd.transform_weights(np.ascontiguousarray(weight), flipped=True)
-        _winograd(grad, weights, None, padding, out)
-        return out
-    matrix = weight.reshape(-1, weight.shape[3]).T
-    pixels = grad.reshape(-1, grad.shape[3])
-    columns = scratch("columns", (len(pixels), matrix.shape[1]), grad.dtype)
-    np.matmul(pixels, matrix, out=columns)
-    out = np.empty(shape, grad.dtype)
-    padded = _padded(shape, padding, grad.dtype)
-    col2im(columns, kernel_height, kernel_width, stride, padding, *grad.shape[1:3], padded, out)
+        return _winograd(grad, weights, None, padding, out)
+    _spread(grad, weight, stride, padding, out)
     return out
 
 
@@ -102,14 +91,8 @@ def weight_gradient(x, grad, kernel, stride, padding):
         out[...] = 0  # nothing to sum
     elif method == "winograd":
         _winograd_weight_gradient(x, grad, padding, out)
-    elif method in ("narrow", "wide"):
-        padded = _padded_for_fours(x, kernel, stride, padding, grad.shape[2])
-        if method == "wide":
-            direct.wide_weight_gradient(x, grad, stride, padding, padded, out)
-        else:
-            rows = np.empty((channels[1], kernel[0], kernel[1] * channels[0]), x.dtype)
-            direct.narrow_weight_gradient(x, grad, stride, padding, padded, rows)
-            out = rows.transpose(1, 2, 0).reshape(out.shape)
+    elif method == "narrow":  # the same sums, seen from the output: its patches times the pixels of x
+        out[...] = _flipped(weight_gradient(grad, x, kernel, 1, kernel[0] - 1 - padding))
     else:
         patches = _patches(method, x, kernel, stride, padding, *grad.shape[1:3])
         np.matmul(patches.T, grad.reshape(-1, channels[1]), out=out.reshape(-1, channels[1]))
@@ -127,15 +110,23 @@ def output_size(shape, kernel, stride, padding):
     return tuple((size + 2 * padding - k) // stride + 1 for size, k in zip(shape[1:3], kernel, strict=True))
 
 
-def _padded(shape, padding, dtype, least_width=0):
+def _padded(shape, padding, dtype):
     """Scratch for one image of this shape (N, H, W, C) with zeros around it."""
-    height, width = shape[1] + 2 * padding, shape[2] + 2 * padding
-    return scratch("padded", (height, max(width, least_width), shape[3]), dtype)
+    return scratch("padded", (shape[1] + 2 * padding, shape[2] + 2 * padding, shape[3]), dtype)
 
 
-def _padded_for_fours(x, kernel, stride, padding, out_width):
-    """The same for the direct kernels, which work on four outputs at a time and so look beyond the last one."""
-    return _padded(x.shape, padding, x.dtype, least_width=(-(-out_width // 4) * 4 - 1) * stride + kernel[1])
+def _flipped(weight):
+    """The kernel of the adjoint, (kh, kw, out, in)."""
+    return weight[::-1, ::-1].transpose(0, 1, 3, 2)
+
+
+def _spread(grad, weight, stride, padding, out):
+    """out = A(w)^T grad by its definition: every pixel of grad times the kernel is a patch of `out` to add in place."""
+    matrix = weight.reshape(-1, weight.shape[3]).T
+    pixels = grad.reshape(-1, grad.shape[3])
+    columns = scratch("columns", (len(pixels), matrix.shape[1]), grad.dtype)
+    np.matmul(pixels, matrix, out=columns)
+    col2im(columns, *weight.shape[:2], stride, padding, *grad.shape[1:3], _padded(out.shape, padding, grad.dtype), out)
 
 
 def _patches(method, x, kernel, stride, padding, out_height, out_width):
@@ -156,6 +147,7 @@ def _winograd(x, weights, bias, padding, out):
         flat, products = winograd.planes(images.shape[1], out_channels, x.dtype, "product planes")
         np.matmul(images, weights, out=products)
         winograd.scatter(flat, bias, out[part])
+    return out
 
 
 def _winograd_weight_gradient(x, grad, padding, out):

@@ -21,7 +21,10 @@ _buffers = _Buffers()
 
 
 def scratch(role: str, shape: tuple[int, ...], dtype) -> np.ndarray:
-    """An uninitialised array, valid until this thread asks for the same role again."""
+    """An uninitialised array, valid until this thread asks for the same role again.
+
+    The ALIGNMENT bytes behind its end may be read and written, too.
+    """
     key = (role, shape, dtype)
     view = _buffers.views.get(key)
     if view is None:
@@ -30,7 +33,7 @@ def scratch(role: str, shape: tuple[int, ...], dtype) -> np.ndarray:
         buffer = _buffers.bytes.get(role)
         if buffer is None or buffer.size < size:
             _buffers.views = {k: v for k, v in _buffers.views.items() if k[0] != role}
-            raw = np.empty(size + ALIGNMENT, np.uint8)
+            raw = np.empty(size + 2 * ALIGNMENT, np.uint8)
             start = -raw.ctypes.data % ALIGNMENT
             buffer = _buffers.bytes[role] = raw[start : start + size]
         view = _buffers.views[key] = buffer[:size].view(dtype).reshape(shape)

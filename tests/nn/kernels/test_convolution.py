@@ -1,4 +1,6 @@
 """Every algorithm for a convolution, against the definition: 1x1 maps, odd sizes, one channel, one image."""
+import math
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from nn.kernels import convolution, im2col
 from nn.kernels.reference import convolution as simple
 from nn.kernels.reference import im2col as simple_im2col
+from nn.kernels.scratch import scratch
 from tests.oracles.numeric import assert_close
 
 TOLERANCE = {np.float32: 5e-6, np.float64: 1e-13}  # Winograd's share of the error included
@@ -48,8 +51,8 @@ def draw(count, height, width, channels, out_channels, kernel, dtype, stride, pa
 @example(shape=case(3, 5, 7, 32, 48, (3, 3), 1, 1))  # Winograd, tiles that stick out
 @example(shape=case(2, 4, 4, 16, 16, (3, 3), 1, 0))
 @example(shape=case(2, 4, 4, 16, 16, (3, 3), 1, 2))
-@example(shape=case(2, 9, 6, 1, 16, (3, 3), 1, 1))  # wide
-@example(shape=case(2, 6, 9, 16, 3, (3, 3), 1, 1))  # narrow
+@example(shape=case(2, 9, 6, 1, 16, (3, 3), 1, 1))  # few channels in
+@example(shape=case(2, 6, 9, 16, 3, (3, 3), 1, 1))  # few out, "narrow"
 @example(shape=case(1, 5, 7, 1, 1, (3, 3), 1, 1))
 @example(shape=case(2, 8, 8, 16, 48, (4, 4), 2, 1))  # im2col
 def test_convolution_and_its_gradients_are_what_the_definition_says(dtype, shape):
@@ -73,7 +76,8 @@ def test_im2col_and_col2im(dtype, shape):
     x, weight, _, grad = draw(dtype=dtype, **shape)
     options = *shape["kernel"], shape["stride"], shape["padding"], *grad.shape[1:3]
     expected = simple_im2col.im2col(x, shape["kernel"], shape["stride"], shape["padding"])
-    columns = np.full((np.prod(expected.shape[:3]), np.prod(expected.shape[3:])), np.nan, dtype)
+    columns = scratch("columns", (math.prod(expected.shape[:3]), math.prod(expected.shape[3:])), dtype)
+    columns[...] = np.nan
     padded = convolution._padded(x.shape, shape["padding"], x.dtype)
     im2col.im2col(x, *options, padded, columns)
     np.testing.assert_array_equal(columns.reshape(expected.shape), expected)
@@ -90,8 +94,11 @@ def test_im2col_and_col2im(dtype, shape):
         ("winograd", (3, 3), 1, 1, (32, 32)),
         ("im2col", (3, 3), 2, 1, (32, 64)),
         ("im2col", (3, 3), 1, 1, (32, 24)),
-        ("wide", (3, 3), 1, 1, (1, 32)),
+        ("im2col", (3, 3), 1, 1, (1, 32)),
         ("narrow", (3, 3), 1, 1, (32, 1)),
+        ("im2col", (3, 3), 2, 1, (32, 1)),  # an output's patches overlap as the pixels do only with stride 1
+        ("im2col", (3, 3), 1, 3, (32, 1)),
+        ("im2col", (2, 3), 1, 1, (32, 1)),
     ],
 )
 def test_the_algorithm_follows_from_the_shape(method, kernel, stride, padding, channels):
