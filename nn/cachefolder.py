@@ -1,4 +1,4 @@
-"""One private folder of compiled kernels for each version of their sources, and small notes, in the user's cache.
+"""One private folder of compiled kernels for each version of their sources, in the user's cache.
 
 Compiled code is run when it is read back, so its folder must belong to the user and nobody else may write there.
 """
@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from disk import cache, files
+from disk import cache
 
 KEEP = 8  # the most recently used folders of compiled kernels; older ones are removed when a new one is made,
 UNUSED = 86400  # if no process has claimed them for so many seconds
@@ -38,25 +38,14 @@ def choose(key: str) -> None:
         sys.modules["numba"].config.CACHE_DIR = str(folder)
 
 
-def read_note(name: str) -> str | None:
-    """A short text kept in the cache folder, or None; never trusted further than its text."""
-    try:
-        with open(cache.root() / name, encoding="utf-8", errors="replace") as file:
-            return file.read(200).strip()
-    except OSError:
-        return None
-
-
-def write_note(name: str, text: str) -> None:
-    """Keep a short text; silently not, where the folder cannot be written."""
-    with contextlib.suppress(OSError):
-        files.write(_root() / name, text.encode())
-
-
 def _claim(name: str) -> Path | None:
-    """The folder of this name, made if need be; None where it cannot be used safely."""
+    """The folder of this name in the user's cache, both made if need be; None where it cannot be used safely."""
     try:
-        folder = _root() / name
+        parent = cache.root()
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if parent.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):  # another program of the user made it too open
+            parent.chmod(0o700)
+        folder = parent / name
         is_new = not folder.is_dir()
         folder.mkdir(mode=0o700, exist_ok=True)
         if not _is_private(folder):  # somebody else may have filled it
@@ -67,16 +56,7 @@ def _claim(name: str) -> Path | None:
     except OSError:
         return None
     if is_new:
-        _prune(folder.parent)
-    return folder
-
-
-def _root() -> Path:
-    """The cache folder, made if need be; one that another program of the user made too open is closed to others."""
-    folder = cache.root()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        folder.chmod(0o700)
+        _prune(parent)
     return folder
 
 

@@ -3,7 +3,7 @@
 Four things that no array code can choose later:
 
 - the BLAS kernels: on AMD processors with AVX-512 some versions of OpenBLAS pick their AVX2 kernels, at little more
-  than half the speed. OpenBLAS is asked what it would pick (`_probe_openblas`), and told otherwise if need be;
+  than half the speed, so there it is told to take the others;
 - one BLAS thread: the batch is what runs in parallel (`parallel.py`), and two thread pools fight over the cores;
 - the allocator: glibc may take every large array from the system and give it back at once, which costs more than the
   arithmetic on it; it is told to keep the memory;
@@ -21,11 +21,9 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import re
-import subprocess
 import sys
 import threading
 import warnings
@@ -35,7 +33,7 @@ from nn import cachefolder
 
 KERNELS = Path(__file__).resolve().parent / "kernels"
 AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}  # what OpenBLAS's kernels of these cores need:
-AVX512_CORES = {"skylakex", "cooperlake", "sapphirerapids"}
+AVX512_CORES = {"skylakex", "cooperlake", "sapphirerapids"}  # in float32 and float64 the same
 
 _state = {"configured": False, "blas_is_single": False}
 _limit_lock = threading.Lock()
@@ -53,7 +51,7 @@ def configure() -> None:
         _state["blas_is_single"] = os.environ["OPENBLAS_NUM_THREADS"] == "1" and _openblas_library() is not None
         if core:
             os.environ["OPENBLAS_CORETYPE"] = core
-    elif core:
+    elif core and not {pool.get("architecture", "").lower() for pool in _blas()} & AVX512_CORES:
         late = "NumPy was imported before Inkling, so its BLAS cannot change to the faster"
         advice = f"import nn first, or set OPENBLAS_CORETYPE={core}"
         warnings.warn(f"{late} {core} kernels any more: {advice}.", RuntimeWarning, stacklevel=3)
@@ -99,7 +97,7 @@ def describe() -> dict[str, str | int | None]:
     import numba
     import numpy
 
-    blas = [pool for pool in _blas_controller().info() if pool["user_api"] == "blas"]
+    blas = _blas()
     return {
         "processor": _cpu_field("model name") or platform.processor() or platform.machine(),
         "architecture": platform.machine(),
@@ -122,30 +120,23 @@ def _blas_controller():
     return threadpoolctl.ThreadpoolController()
 
 
+def _blas() -> list[dict]:
+    """What threadpoolctl knows of each BLAS that is loaded."""
+    return [pool for pool in _blas_controller().info() if pool["user_api"] == "blas"]
+
+
 # ---- BLAS
 
 
 def _better_blas_core() -> str | None:
     """The OpenBLAS core type to ask for, or None where its own choice is good or cannot be improved."""
-    if os.environ.get("OPENBLAS_CORETYPE") or _cpu_field("vendor_id") != "AuthenticAMD" or not _has_avx512():
+    if os.environ.get("OPENBLAS_CORETYPE") or _cpu_field("vendor_id") != "AuthenticAMD" or not has_avx512():
         return None
-    library = _openblas_library()
-    chosen = _probe_openblas(library) if library else ""
-    return "SkylakeX" if chosen and chosen.lower() not in AVX512_CORES else None
+    return "SkylakeX" if _openblas_library() else None
 
 
-def held_back() -> str | None:
-    """A sentence for benchmarks where the user's OPENBLAS_CORETYPE keeps NumPy from the fast kernels; else None."""
-    core = os.environ.get("OPENBLAS_CORETYPE")
-    if not core or core.lower() in AVX512_CORES or not _has_avx512() or _openblas_library() is None:
-        return None
-    return (
-        f"OPENBLAS_CORETYPE={core} keeps NumPy from its AVX-512 kernels, which multiply matrices almost twice as fast "
-        "on this processor; unset it, and Inkling chooses."
-    )
-
-
-def _has_avx512() -> bool:
+def has_avx512() -> bool:
+    """Whether the processor has all that OpenBLAS's kernels for AVX-512 need."""
     return set((_cpu_field("flags") or "").split()) >= AVX512
 
 
@@ -155,23 +146,6 @@ def _openblas_library() -> Path | None:
     if spec is None or not spec.origin:
         return None
     return next(iter(sorted((Path(spec.origin).parent.parent / "numpy.libs").glob("*openblas*.so*"))), None)
-
-
-def _probe_openblas(library: Path) -> str:
-    """The core type that NumPy's OpenBLAS picks by itself, "" if unknown: asked in a process of its own, and kept."""
-    status = library.stat()
-    key = _hash(str(library), str(status.st_mtime_ns), str(status.st_size), _cpu_field("model name") or "")
-    remembered = cachefolder.read_note(f"blas-{key}")
-    if remembered is not None:
-        return remembered
-    command = [sys.executable, "-m", "threadpoolctl", "-i", "numpy"]
-    try:
-        pools = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=20).stdout)
-        chosen = next(pool["architecture"] for pool in pools if pool["internal_api"] == "openblas")
-    except (OSError, subprocess.SubprocessError, ValueError, LookupError, StopIteration):
-        return ""
-    cachefolder.write_note(f"blas-{key}", chosen)
-    return chosen
 
 
 @functools.cache
@@ -224,11 +198,4 @@ def _numba_key() -> str:
         parts.append(importlib.metadata.version("numba"))
     for path in sorted(KERNELS.rglob("*.py")):
         parts += [str(path.relative_to(KERNELS)), path.read_text(encoding="utf-8", errors="replace")]
-    return _hash(*parts)
-
-
-def _hash(*parts: str) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode() + b"\0")
-    return digest.hexdigest()[:16]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

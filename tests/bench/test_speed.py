@@ -18,6 +18,26 @@ from nn.tensor import Function, Parameter, Tensor
 TINY = {"vae": {"width": 16, "batch_size": 8, "shard_size": 4}}
 
 
+@pytest.mark.parametrize(
+    ("asked", "core", "avx512", "told"),
+    [
+        ("Haswell", "Haswell", True, True),
+        ("SkylakeX", "SkylakeX", True, False),
+        (None, "Haswell", True, False),
+        ("Haswell", "Haswell", False, False),
+        ("Haswell", None, True, False),
+    ],
+)
+def test_who_measures_is_told_of_a_core_that_holds_back(monkeypatch, asked, core, avx512, told):
+    """Catches: figures at half of what the processor can do, and nobody knows why."""
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    if asked:
+        monkeypatch.setenv("OPENBLAS_CORETYPE", asked)
+    monkeypatch.setattr(speed.runtime, "has_avx512", lambda: avx512)
+    advice = speed.held_back(core)
+    assert ("OPENBLAS_CORETYPE=Haswell" in advice) if told else advice is None
+
+
 @pytest.mark.parametrize(("op", "shapes"), ops.CASES, ids=lambda value: value if isinstance(value, str) else None)
 def test_every_op_of_the_bench_runs_whole(op, shapes, monkeypatch):
     """Catches: a case that cannot be prepared, a shard left out, weights cut up, gradients that nobody asked for."""
