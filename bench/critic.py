@@ -8,7 +8,7 @@ the rest; its rival learns by likelihood for all of it. A teacher in diffusion h
 the rivals all: the teacher in 10, 4, 2 and 1 steps, a GAN, and the student's own network as a GAN from scratch.
 
 With --flow or --teacher, trained models, that come along or are runs, the budget begins with these: both flows go on
-from the one, the critic from the first step; of diffusion the student alone is trained, and its network from scratch.
+from the one, the critic from the first step; of diffusion the student is trained, and what begins from scratch.
 
 For the VAE, `inkling train vae` and `vaegan` and `inkling evaluate` say the same. Runs are kept below --out.
 """
@@ -27,6 +27,7 @@ from bench.kept import place, trained
 from datasets.dataset import Dataset
 from disk import files
 from generators import registry, runs
+from generators.config import with_text
 from generators.family import Family
 from generators.judging.evaluate import UNSEEN, Reference, captions_of, draw, of_images
 from generators.judging.metrics import caption_match
@@ -47,8 +48,8 @@ class Contest:
     def __init__(self, options: argparse.Namespace):
         self.options, self.threads, self.out = options, Threads(options.threads), Path(options.out)
         data, count = options.data, options.n
-        self.training, test = datasets.load(data, "train"), datasets.load(data, "test", count)
-        unseen = datasets.load("digits", "unseen") if data == "digits" else None
+        self.training, test = datasets.load(data, "train", options.images), datasets.load(data, "test", count)
+        unseen = datasets.load("digits", "unseen", count) if data == "digits" else None
         judge = registry.load(options.judge)
         self.reference = Reference(judge, self.training, test, unseen, self.threads, count)
         print(self.reference.about_the_judge(), f"FID of real images {self.reference.figures['fid_floor']:.3f}.")
@@ -60,10 +61,14 @@ class Contest:
 
     def train(self, name: str, share: float = 1.0, where: str = "", origin: str = "", **settings) -> tuple:
         """A model and how it was trained, for this share of the budget."""
-        (minutes, steps), config = self.budget(share), runs.default_config(name, self.training)
+        (minutes, steps), config, weights = self.budget(share), runs.default_config(name, self.training), None
+        if origin:
+            config, weights = registry.taken_over(name, origin, config)
+        asked = dict(pair.split("=", 1) for pair in self.options.set)
+        known = {key: text for key, text in asked.items() if hasattr(config, key.split(".")[0])}
         return trained(
-            self.out / where, replace(config, **settings), name, self.training, self.options.data, minutes,
-            self.options.seed, self.threads, steps, origin,
+            self.out / where, with_text(replace(config, **settings), known), name, self.training, self.options.data,
+            minutes, self.options.seed, self.threads, steps, origin, weights,
         )  # fmt: skip
 
     def measure(self, model: Family, how: dict, **sampling) -> dict:
@@ -84,7 +89,7 @@ class Contest:
             new, _ = captions_of(reference.unseen, min(UNSEEN, reference.samples))
             reading = reference.judge.judge(draw(model, new, seed + 1, self.threads, sampling), self.threads)
             figures["unseen"] = caption_match(reading.values, reference.judge.asked(new))["all"]
-        if hasattr(model, "likelihood_figures"):
+        if hasattr(model, "likelihood_figures") and not sampling:
             some = reference.test.images[:200] / np.float32(255)
             back = model.reconstruct(some, captions[:200], self.threads)
             figures["bits"] = model.likelihood_figures(reference.test, seed, self.threads)["bits_per_dimension"]
@@ -95,9 +100,8 @@ class Contest:
 def flows(contest: Contest) -> Iterator[tuple[str, dict]]:
     """The flow without the critic and with it, as they are sampled by default, and at temperature 1 without guidance,
     which is what the critic has judged."""
-    origin, weight = contest.options.flow, contest.options.weight
-    judged = ({"begins": 0.0} if origin else {}) | ({} if weight is None else {"weight": weight})
-    for name, settings in (("realnvp", {}), ("flowgan", judged)):
+    origin = contest.options.flow
+    for name, settings in (("realnvp", {}), ("flowgan", {"begins": 0.0} if origin else {})):
         model, how = contest.train(name, origin=origin, **settings)
         yield name, contest.measure(model, how)
         yield f"{name}, as it is judged", contest.measure(model, how, temperature=1.0, guidance=1.0)
@@ -120,9 +124,8 @@ def few_steps(contest: Contest) -> Iterator[tuple[str, dict]]:
     for steps in contest.options.student_steps:
         model, how = contest.train("fewstep", share, f"in-{steps}", teacher, steps=steps)
         yield f"fewstep in {steps}", contest.measure(model, how)
-    yield "fewstep from scratch", contest.measure(*contest.train("fewstep", where="scratch"))
-    if not contest.options.teacher:
-        yield "gan", contest.measure(*contest.train("gan"))
+    for name, where in (("fewstep", "scratch"), ("gan", "")) if contest.options.rivals else ():
+        yield f"{name} from scratch", contest.measure(*contest.train(name, where=where))
 
 
 def table(rows: dict[str, dict]) -> str:
@@ -161,7 +164,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--flow", default="", metavar="RUN", help="a trained realnvp that both flows begin with")
     parser.add_argument("--teacher", default="", metavar="RUN", help="a trained ddpm (default: one is trained)")
     parser.add_argument("--student-steps", type=int, nargs="+", default=[1, 2], metavar="N", help="default: 1 2")
-    parser.add_argument("--weight", type=float, help="of the critic, for the flow")
+    parser.add_argument(
+        "--rivals", action=argparse.BooleanOptionalAction, default=True,
+        help="also train the student's network, and a gan, from scratch (default: yes)",
+    )  # fmt: skip
+    parser.add_argument("--images", type=int, help="of training, the first so many (default: all)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="of the configs that have such a setting"
+    )
     parser.add_argument("--judge", default="classifier", help="default: the one that comes along, for digits")
     parser.add_argument("-n", type=int, default=10_000, help="samples, and test images at most (default: 10000)")
     parser.add_argument("--seed", type=int, default=0)

@@ -10,7 +10,6 @@ from datasets.dataset import Dataset
 from generators import runs
 from generators.errors import RunError
 from generators.family import Family, FamilyConfig
-from generators.registry import taken_over
 from nn import checkpoint
 from nn.parallel import Threads
 
@@ -22,19 +21,16 @@ def place(out: Path, name: str, minutes: float, seed: int, steps: int | None = N
 
 def trained(
     out: Path, config: FamilyConfig, name: str, dataset: Dataset, data: str, minutes: float, seed: int,
-    threads: Threads, steps: int | None = None, origin: str = "",
+    threads: Threads, steps: int | None = None, origin: str = "", weights: dict | None = None,
 ) -> tuple[Family, dict]:  # fmt: skip
     """(model with averaged weights, how it was trained), from its folder below `out` as far as it is there.
 
     How: {"steps": .., "train_minutes": .., as long as they took}.
-    data: what the plan calls the data set. steps: in place of minutes. origin: a trained model to begin with. Raises
-    RunError if the folder holds another run, KeyboardInterrupt if this one was stopped: it is not to be measured
-    half-trained.
+    data: what the plan calls the data set. steps: in place of minutes. origin, weights: of what it begins with, where
+    that is a trained model. Raises RunError if the folder holds another run, KeyboardInterrupt if this one was stopped:
+    it is not to be measured half-trained.
     """
     folder = place(out, name, minutes, seed, steps)
-    weights = None
-    if origin:
-        config, weights = taken_over(name, origin, config)
     with checkpoint.lock(folder), runs.diverged_as_run_error(folder):
         if (folder / "checkpoint.npz").exists():
             run = runs.Run.resume(folder, threads, dataset)

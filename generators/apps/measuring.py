@@ -148,6 +148,7 @@ def known_of(run: str) -> list[str]:
         "limit": plan.get("limit") and f"the first {plan['limit']} images",
         "steps": f"{meta.get('step')} of {plan.get('steps')}, of {model.config.batch_size} images each",
         "time": f"{seconds / 60:.1f} minutes" if isinstance(seconds, int | float) else None,
+        "began with": plan.get("origin") or None,
         "seed": plan.get("seed"),
         "size": f"{file.stat().st_size / 1e6:.1f} MB",
     }
