@@ -228,6 +228,11 @@ def _add_pictures(commands) -> None:
         help="how far to go in the direction: 1 as far as from thin to bold, say, below 0 the other way "
         f"(default: {_defaults('amount', 'edit')})",
     )  # fmt: skip
+    edit.add_argument(
+        "--strength", type=_number(float, 1e-3, 1), metavar="S",
+        help="by caption, but from fresh noise: how much is added, from 0 to 1, before it is taken away under the "
+        f"changed caption (SDEdit; default: {_defaults('strength', 'edit')})",
+    )  # fmt: skip
     sample.add_argument(
         "--actions", metavar="TEXT", help="of a world: what is done in it, such as 'left left next'; the film of that"
     )

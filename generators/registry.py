@@ -48,7 +48,7 @@ THROUGH_NOISE = ("sample", "reconstruct", "interpolate", "edit")
 DENOISING = {
     "can": (*THROUGH_NOISE, "denoise", "inpaint"),
     "sampling": {"steps": "50", "guidance": "2, or 5 for ink", "eta": "0"},
-    "editing": {"guidance": "3, or 5 for ink", "amount": "1"},
+    "editing": {"guidance": "3, or 5 for ink", "amount": "1", "strength": "none: the image's own noise"},
 }
 FLOWING = {
     "can": THROUGH_NOISE,

@@ -194,6 +194,10 @@ def edit(options: Namespace) -> int:
         raise UsageError('edit needs to know the change: for instance --caption "a bold digit"')
     if options.amount is not None and options.by == "caption":
         raise UsageError("--amount is how far to go in a direction; add --by direction")
+    if options.strength is not None and options.by != "caption":
+        raise UsageError("--strength is for a change by caption; leave out --by")
+    if options.strength is not None and "strength" not in FAMILIES[model.name].editing:
+        raise UsageError(f"--strength means nothing to a {model.name}, which adds no noise to an image; leave it out")
     if options.sampler_guidance is not None and options.by == "direction":
         raise UsageError("--guidance is for a change by caption; how far to go in a direction is --amount")
     _check(options.caption, model)
@@ -207,7 +211,10 @@ def edit(options: Namespace) -> int:
         progress = partial(tqdm, desc="measuring the direction", unit="block", leave=False, disable=None)
         training = load_for(meta, "train", 10_000)
         directions = Directions(model, training, options.pool, progress=progress)
-    if options.by != "direction":
+    if options.strength is not None:
+        rng = derive_rng(options.seed, "samples", 0)  # as `draw` has it
+        edited["by caption"] = model.sdedit(images, wanted, rng, options.strength, threads=options.pool, **extras)
+    elif options.by != "direction":
         edited["by caption"] = model.edit(images, captions, wanted, threads=options.pool, **extras)
     if directions:
         edited["by direction"] = directions.edit(images, captions, wanted, options.amount)

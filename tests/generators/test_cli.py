@@ -327,6 +327,7 @@ def test_the_table_says_what_a_family_can(name):
     if "edit" in row.can:
         assert ("guidance" in inspect.signature(kind.edit_options).parameters) == ("guidance" in row.editing)
         assert float(row.editing["amount"]) == kind.direction_amount
+        assert hasattr(kind, "sdedit") == ("strength" in row.editing)
 
 
 def test_the_commands_of_a_family_are_commands():

@@ -261,6 +261,31 @@ class DDPM(AutoEncode, Diffusion):
 
         return np.where(known, images, to_unit(map_shards(paint, len(captions), threads, processes=True)))
 
+    def sdedit(
+        self, images: np.ndarray, captions: list[str], rng: np.random.Generator, strength: float,
+        threads: Threads | None = None, steps: int | None = None, guidance: float | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        """The images (N, H, W, C) in [0, 1] as these captions have them: noised in part, then denoised.
+
+        Source: Meng et al. 2022.  What drowns in the noise is painted anew, larger shapes stay.
+
+        strength: how much of the way into noise, above 0, where nothing changes, and up to 1, where nothing is left
+        steps: of the whole way; guidance: None: as the config says for edits
+        """
+        if not 0 < strength <= 1:
+            raise ValueError(f"strength must be above 0, which changes nothing, and at most 1; given {strength}")
+        captions = self.understood(self.asked(captions, rng), images)
+        times = [t for t in self.times(steps) if t <= strength * self.config.time_steps]
+        tokens, eps = self.vocabulary.encode(captions), self.noise(len(captions), rng)
+        start = process.q_sample(images * 2 - 1, np.full(len(captions), times[0]), eps, self.alpha_bar)
+        guidance = self.config.edit_guidance if guidance is None else guidance
+
+        def paint(part: slice) -> np.ndarray:
+            denoiser = self.denoiser(tokens[part], guidance)
+            return process.sample(denoiser, start[part], times, self.alpha_bar, second_order=True)
+
+        return to_unit(map_shards(paint, len(captions), threads, processes=True))
+
     # --- images into noise and back ----------------------------------------------------------------------------------
     # The deterministic sampler is a map from noise to images that runs in both directions, so x_T is diffusion's z.
 

@@ -184,6 +184,26 @@ def test_edits_are_written_beside_the_changed_captions(inkling, family, data):
     assert np.sum(~differ(edited, rebuilt)[changed]) <= 1  # after two steps a picture may hardly hear a word
 
 
+def test_edits_from_noise_of_a_strength(inkling, monkeypatch, capsys):
+    """Catches a strength, a seed or a changed caption that does not arrive, and a way that was not asked for."""
+    asked = []
+
+    def sdedit(model, images, captions, rng, strength, threads=None, **options):
+        asked.append((captions, rng.random(), strength, options))
+        return images
+
+    monkeypatch.setattr(DDPM, "sdedit", sdedit)
+    for seed in ("5", "6"):
+        told = ["-n", "3", "--caption=bold", "--strength=0.6", "--seed", seed, "--guidance=2"]
+        captions = arrays(inkling("edit", "ddpm", "digits", *told), 3)[1]
+        assert asked[-1][0] == captions and all("bold" in caption for caption in captions)
+        assert asked[-1][2:] == (0.6, {"guidance": 2.0})
+    assert asked[0][1] != asked[1][1]
+    for run, more, words in (("vae", [], "nothing to a vae"), ("ddpm", ["--by=both"], "leave out --by")):
+        assert main(["edit", run, "--caption=bold", "--strength=0.6", *more, "--out", "x.png"]) == 2
+        assert words in capsys.readouterr().err
+
+
 # --- a part painted anew ---
 
 

@@ -4,6 +4,7 @@ Caught here: captions dropped for the whole batch at once; w = 1 that is not qui
 the network never sees; weights forgotten; samples that depend on the number of threads.
 """
 import itertools
+import math
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -271,6 +272,36 @@ def test_what_is_known_of_an_image_stays_and_the_rest_is_painted_without_a_look_
 def test_a_mask_under_which_nothing_can_be_painted_is_refused_in_a_sentence(known, given):
     with pytest.raises(ValueError, match=r"bool \(8, 8\), true for some pixels and not for all; .*" + given):
         model().inpaint(shard(2).images, known, ["dark"] * 2, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.7])
+def test_what_sdedit_keeps_of_an_image_is_what_its_noise_leaves(strength):
+    """Pixels are Gaussian about gray and guesses exact, so what comes out is Gaussian, of known mean and deviation.
+
+    Catches noise that is not added or not scaled, images faded or not brought to [-1, 1], and a walk from another time.
+    """
+    made, deviation = model(), 0.3
+    images = np.full((200, 8, 8, 1), 0.54, np.float32)
+
+    def denoiser(tokens, guidance):
+        asked.append(guidance)
+        return lambda x, t: x * np.float32(
+            math.sqrt(made.alpha_bar[t]) * deviation**2 / (made.alpha_bar[t] * deviation**2 + 1 - made.alpha_bar[t])
+        )
+
+    asked, made.denoiser = [], denoiser
+    edited = made.sdedit(images, ["dark"] * 200, np.random.default_rng(0), strength, Threads(1), steps=50) * 2 - 1
+    ab = made.alpha_bar[round(50 * strength)]
+    left = deviation / math.sqrt(ab * deviation**2 + 1 - ab)  # of x_t, at the end of its way
+    assert edited.mean() == pytest.approx(math.sqrt(ab) * left * 0.08, abs=0.005)
+    assert edited.std() == pytest.approx(math.sqrt(1 - ab) * left, rel=0.05)
+    assert set(asked) == {made.config.edit_guidance}
+
+
+@pytest.mark.parametrize("strength", [0, 1.1, math.nan])
+def test_an_impossible_strength_is_refused_in_a_sentence(strength):
+    with pytest.raises(ValueError, match=f"above 0, which changes nothing, and at most 1; given {strength}"):
+        model().sdedit(shard(2).images, ["dark"] * 2, np.random.default_rng(0), strength)
 
 
 @pytest.fixture(scope="module")
