@@ -77,6 +77,14 @@ FAMILIES = {
         ("not limited", "no step may add more", "np.minimum(1 - f[1:] / f[:-1], 0.999)", "1 - f[1:] / f[:-1]"),
         ("the cosine is not squared", "not squared", "/ 2) ** 2", "/ 2)"),
     ],
+    "straight-paths": [
+        ("all of the way", "so that", "0.9999 * ", ""),
+        ("the amplitude", "share of the variance", "(1 - u) ** 2 / ((1 - u) ** 2 + u**2)",
+         "(1 - u) / np.hypot(1 - u, u)"),
+        ("not brought to variance one", "variance one", "(1 - u) ** 2 / ((1 - u) ** 2 + u**2)", "(1 - u) ** 2"),
+        ("the noise's share", "share of the noise", "return (1 - u) ** 2", "return u**2"),
+        ("without ab_0", "ab_0 is left out", "np.arange(steps + 1)", "np.arange(1, steps + 1)"),
+    ],
     "noising": [
         (
             "the roots are missing", "roots are missing",
@@ -129,9 +137,13 @@ FAMILIES = {
     "training-target": [
         ("the sign of v", "the sign of v", "signal * eps - noise * x0", "noise * x0 - signal * eps"),
         ("the roles exchanged", "exchanged", "signal * eps - noise * x0", "noise * eps - signal * x0"),
+        ("the velocity backwards", "wrong sign", "eps - x0", "x0 - eps"),
+        ("v for the velocity", "another kind", 'if kind == "velocity":', "if False:"),
     ],
     "clean-image": [
         ("not scaled back", "not brought back", "(x_t - noise * output) / signal", "x_t - noise * output"),
+        ("the velocity not scaled back", "not brought back", "(x_t - noise * output) / (signal + noise)",
+         "x_t - noise * output"),
     ],
     "ddpm-loss": [
         ("always the noise", "another target", "alpha_bar, config.prediction)", 'alpha_bar, "noise")'),

@@ -225,6 +225,7 @@ KINDS_OF_FAMILIES = {
             "return np.concatenate([[1.0], np.cumprod(1 - beta)]).astype(np.float32)",
         )
     ],
+    "straight-paths": [("float32", "dtype", "np.arange(steps + 1)", "np.arange(steps + 1, dtype=np.float32)")],
     "time-embedding": [
         ("float32", "dtype", "axis=1)", "axis=1).astype(np.float32)"),
         ("from 1 on", "", "np.asarray(t, np.float64)", "np.asarray(t + 1, np.float64)"),

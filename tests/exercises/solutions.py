@@ -303,6 +303,8 @@ ALL = {
         ab = alpha_bar[t if np.ndim(t) == 0 else t[i]]
         if kind == "noise":
             result[i] = (x_t[i] - (1 - ab) ** 0.5 * output[i]) * ab**-0.5
+        elif kind == "velocity":
+            result[i] = (x_t[i] - (1 - ab) ** 0.5 * output[i]) / (ab**0.5 + (1 - ab) ** 0.5)
         else:
             result[i] = ab**0.5 * x_t[i] - (1 - ab) ** 0.5 * output[i]
     return result

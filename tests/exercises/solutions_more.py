@@ -145,12 +145,16 @@ MORE = {
         "ctx.save(mean, np.expm1(log_var))\nflat = lambda a: a.reshape(len(a), -1)\n"
         "return (flat(np.exp(log_var)) + flat(mean) ** 2 - 1 - flat(log_var)).sum(-1) / 2",
     ],
+    "straight-paths": [
+        "ratio = np.array([0.9999 * t / (steps - 0.9999 * t) for t in range(steps + 1)])\nreturn 1 / (1 + ratio**2)",
+        "u = np.linspace(0, 0.9999, steps + 1)\nsignal = (1 - u) / np.hypot(1 - u, u)\nreturn signal**2",
+    ],
     "noising": [
         "rows = [math.sqrt(alpha_bar[k]) * a + math.sqrt(1 - alpha_bar[k]) * e for a, k, e in zip(x0, t, eps)]\n"
         "return np.stack(rows)",
     ],
     "training-target": [
-        "if kind != 'v':\n    return eps.copy()\n"
+        "if kind == 'noise':\n    return eps.copy()\nif kind == 'velocity':\n    return -(x0 - eps)\n"
         "ab = alpha_bar[t].astype(x0.dtype).reshape((-1,) + (1,) * (x0.ndim - 1))\n"
         "return np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0",
     ],

@@ -38,6 +38,37 @@ def test_cosine_schedule(steps):
     trial.expect(got, np.array(expected), "alpha_bar", rtol=1e-6, atol=1e-12, dtype=np.float64, instead=instead)
 
 
+@pytest.mark.exercise(id="straight-paths")
+@pytest.mark.parametrize("steps", [1000, 20, 1])
+def test_straight_alpha_bar(steps):
+    trial = Trial(f"straight_alpha_bar({steps})")
+    got = trial.run(process.straight_alpha_bar, steps)
+    again = trial.run(process.straight_alpha_bar, steps)
+    trial.require(
+        again is not got, "the same array is returned each time", "whoever changes his changes that of others"
+    )
+    trial.require(
+        np.shape(got) != (steps,), f"{steps} entries; {steps + 1} are wanted, for t = 0 ... T", "ab_0 is left out"
+    )
+
+    def of(last):
+        u = np.array([last * t / steps for t in range(steps + 1)])
+        return (1 - u) ** 2 / ((1 - u) ** 2 + u**2)
+
+    trial.require(np.ravel(got)[-1] != 0, "ab_T is zero", "u ends at 0.9999, so that something is left")
+    right = of(0.9999)
+    instead = {
+        "u ends at 0.9999, so that ab_T is not zero": of(1.0),
+        "this is sqrt(alpha_bar): alpha_bar is a share of the variance": np.sqrt(right),
+        "this is the share of the amplitude, 1 - u: divide the squares": 1 - 0.9999 * np.arange(steps + 1) / steps,
+        "the line is not brought to variance one: divide by (1 - u)^2 + u^2":
+            (1 - 0.9999 * np.arange(steps + 1) / steps) ** 2,
+        "this is the share of the noise": 1 - right,
+        "the line runs the other way: ab_0 is 1": right[::-1],
+    }  # fmt: skip
+    trial.expect(got, right, "alpha_bar", rtol=1e-6, atol=1e-12, dtype=np.float64, instead=instead)
+
+
 @pytest.mark.exercise(id="noising")
 @pytest.mark.parametrize("shape", [(7, 2), (7, 2, 2, 1)], ids=str)
 def test_q_sample(shape):
@@ -58,8 +89,11 @@ def test_q_sample(shape):
     trial.expect(got, np.sqrt(ab) * x0 + np.sqrt(1 - ab) * eps, "x_t", instead=instead)
 
 
+KINDS = pytest.mark.parametrize("kind", ["noise", "v", "velocity"])
+
+
 @pytest.mark.exercise(id="training-target")
-@pytest.mark.parametrize("kind", ["noise", "v"])
+@KINDS
 @pytest.mark.parametrize("shape", [(6,), (6, 2), (6, 2, 3, 1)], ids=str)
 def test_training_target(kind, shape):
     x0, eps, t = normal(shape, 0), normal(shape, 1), np.arange(1, 7)
@@ -67,35 +101,42 @@ def test_training_target(kind, shape):
     got = trial.run(process.training_target, x0, t, eps, ALPHA_BAR, kind)
     ab = ALPHA_BAR[t].reshape(-1, *[1] * (len(shape) - 1))
     v = np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0
+    right = {"noise": eps, "v": v, "velocity": eps - x0}[kind]
     instead = {
         "this is x_t": np.sqrt(ab) * x0 + np.sqrt(1 - ab) * eps,
         "signal and noise are exchanged": np.sqrt(1 - ab) * eps - np.sqrt(ab) * x0,
         "the sign of v": -v,
         "the roots are missing: alpha_bar is a variance": ab * eps - (1 - ab) * x0,
-        "the kinds are exchanged": eps if kind == "v" else v,
+        "the velocity has the wrong sign: it leads from the image to the noise": x0 - eps,
+        "the kinds are exchanged": v if kind == "noise" else eps,
+        "this is v, for a network that is asked for another kind": v,
     }
-    trial.expect(got, eps if kind == "noise" else v, "the target", instead=instead)
+    instead = {cause: value for cause, value in instead.items() if not np.allclose(value, right)}
+    trial.expect(got, right, "the target", instead=instead)
 
 
 @pytest.mark.exercise(id="clean-image")
-@pytest.mark.parametrize("kind", ["noise", "v"])
+@KINDS
 @pytest.mark.parametrize("t", [np.arange(1, 7), 4], ids=["times", "one_time"])
 @pytest.mark.parametrize("shape", [(6, 2), (6, 2, 3, 1)], ids=str)
 def test_clean_image(kind, t, shape):
     x0, eps = normal(shape, 0), normal(shape, 1)
     ab = ALPHA_BAR[t].reshape(-1, *[1] * (len(shape) - 1))
     x_t = np.sqrt(ab) * x0 + np.sqrt(1 - ab) * eps
-    output = eps if kind == "noise" else np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0
+    output = {"noise": eps, "v": np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0, "velocity": eps - x0}[kind]
     tags = [f'of "{kind}"', *(["where t is one number for all"] if np.ndim(t) == 0 else [])]
     trial = Trial(f'clean_image(output, x_t, t, alpha_bar, "{kind}")', *tags, output=output, x_t=x_t, t=t)
     got = trial.run(process.clean_image, output, x_t, t, ALPHA_BAR, kind)
     of_noise = (x_t - np.sqrt(1 - ab) * output) / np.sqrt(ab)
     of_v = np.sqrt(ab) * x_t - np.sqrt(1 - ab) * output
+    whole = {"noise": 1.0, "v": 1.0, "velocity": np.sqrt(ab) + np.sqrt(1 - ab)}[kind]
     instead = {
         "the noise is taken away, but the image is not brought back to its size": x_t - np.sqrt(1 - ab) * output,
         "the kinds are exchanged": of_v if kind == "noise" else of_noise,
         "one time for the whole batch, that of the first image": clean_at_the_first(output, x_t, t, kind),
-        "the sign of the output": 2 * (np.sqrt(ab) * x_t if kind == "v" else x_t / np.sqrt(ab)) - x0,
+        "the sign of the output": {
+            "noise": x_t / np.sqrt(ab), "v": np.sqrt(ab) * x_t, "velocity": x_t / whole
+        }[kind] * 2 - x0,
     }
     instead = {cause: value for cause, value in instead.items() if not np.allclose(value, x0)}
     trial.expect(got, x0, "x_0", rtol=1e-6, atol=1e-9, instead=instead)
@@ -103,32 +144,32 @@ def test_clean_image(kind, t, shape):
 
 def clean_at_the_first(output, x_t, t, kind):
     ab = ALPHA_BAR[np.ravel(t)[0]]
-    if kind == "noise":
-        return (x_t - np.sqrt(1 - ab) * output) / np.sqrt(ab)
+    if kind != "v":
+        return (x_t - np.sqrt(1 - ab) * output) / (np.sqrt(ab) + (kind == "velocity") * np.sqrt(1 - ab))
     return np.sqrt(ab) * x_t - np.sqrt(1 - ab) * output
 
 
 @pytest.mark.exercise(id="training-target")
-@pytest.mark.parametrize("kind", ["noise", "v"])
+@KINDS
 def test_training_target_stays_float32(kind):
     x0, eps = normal((3, 2), 0, np.float32), normal((3, 2), 1, np.float32)
     trial = Trial(f'training_target(x0, t, eps, alpha_bar, "{kind}")', "in float32", x0=x0, eps=eps)
     got = trial.run(process.training_target, x0, np.array([1, 2, 5]), eps, ALPHA_BAR, kind)
     ab = ALPHA_BAR[[1, 2, 5]].reshape(3, 1)
-    right = eps if kind == "noise" else np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0
+    right = {"noise": eps, "v": np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0, "velocity": eps - x0}[kind]
     trial.expect(got, right, "the target", rtol=1e-5, atol=1e-6, dtype=np.float32)
 
 
 @pytest.mark.exercise(id="clean-image")
-@pytest.mark.parametrize("kind", ["noise", "v"])
+@KINDS
 @pytest.mark.parametrize("t", [np.array([1, 2, 5]), 4], ids=["times", "one_time"])
 def test_clean_image_stays_float32(kind, t):
     output, x_t = normal((3, 2), 0, np.float32), normal((3, 2), 1, np.float32)
     trial = Trial(f'clean_image(output, x_t, t, alpha_bar, "{kind}")', "in float32", output=output, x_t=x_t)
     got = trial.run(process.clean_image, output, x_t, t, ALPHA_BAR, kind)
     ab = ALPHA_BAR[t].reshape(-1, 1)
-    of_noise = (x_t - np.sqrt(1 - ab) * output) / np.sqrt(ab)
-    right = of_noise if kind == "noise" else np.sqrt(ab) * x_t - np.sqrt(1 - ab) * output
+    whole = np.sqrt(ab) + (kind == "velocity") * np.sqrt(1 - ab)
+    right = np.sqrt(ab) * x_t - np.sqrt(1 - ab) * output if kind == "v" else (x_t - np.sqrt(1 - ab) * output) / whole
     trial.expect(got, right, "x_0", rtol=1e-4, atol=1e-5, dtype=np.float32)
 
 

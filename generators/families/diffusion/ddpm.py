@@ -20,7 +20,7 @@ Where to read on:
 
 Sources: Sohl-Dickstein et al. 2015; Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Nichol and Dhariwal 2021 (cosine
 schedule); Ho and Salimans 2022 (guidance), Kynkaanniemi et al. 2024 (where); Salimans and Ho 2022 (v-prediction);
-Lu et al. 2022b (DPM-Solver++) and Zhao et al. 2023 (UniPC), for few steps.
+Lipman et al. 2023 (flow matching); Lu et al. 2022b (DPM-Solver++) and Zhao et al. 2023 (UniPC), for few steps.
 """
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ class DiffusionConfig(FamilyConfig):
     features: int = number(96, least=2, multiple=2)  # numbers in the embedding of time and caption
     time_steps: int = number(1000, least=1)  # T
     training_times: str = choice("even", "middle")  # which are trained on most, see `process.middle_share`
-    prediction: str = choice("v", "noise")  # what the network is asked for
+    schedule: str = choice("cosine", "straight")  # how an image fades, see `process.straight_alpha_bar`
+    prediction: str = choice("v", "noise", "velocity")  # what the network is asked for, see `process.training_target`
     caption_dropout: float = number(0.1, most=1)  # share of training captions left empty, for guidance
     guidance: float = number(2.0, least=-100, most=100)  # of sampling: how strictly the caption is followed
     edit_guidance: float = number(3.0, least=-100, most=100)  # of painting an image again under another caption
@@ -110,12 +111,13 @@ class Diffusion(Family):
     @property
     def training_share(self) -> np.ndarray | None:
         """The `share` of `process.draw_times`: which times are trained on."""
-        return process.middle_share(self.config.time_steps) if self.config.training_times == "middle" else None
+        config = self.config
+        return process.middle_share(config.time_steps, config.schedule) if config.training_times == "middle" else None
 
     @property
     def alpha_bar(self) -> np.ndarray:
         """ab_0 .. ab_T, float64 (T + 1,)."""
-        return process.schedule(self.config.time_steps)
+        return process.schedule(self.config.time_steps, self.config.schedule)
 
     # --- training ----------------------------------------------------------------------------------------------------
 

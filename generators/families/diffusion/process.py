@@ -46,10 +46,27 @@ def cosine_alpha_bar(steps: int) -> np.ndarray:
     return np.concatenate([[1.0], np.cumprod(1 - beta)])
 
 
+def straight_alpha_bar(steps: int) -> np.ndarray:
+    """ab_0 .. ab_T of straight lines from image to noise, which flow matching follows: float64 (T + 1,).
+
+        x_u = (1 - u) x_0 + u eps,   u from 0 to 1       (Lipman et al. 2023, eq. 22; Liu et al. 2023, eq. 1)
+
+    Its variance is (1 - u)^2 + u^2, if the data's is one.  Divided by the root of that, x_u is x_t with
+
+        ab = (1 - u)^2 / ((1 - u)^2 + u^2)
+
+    and so this is a schedule like any other.  Along such a line the velocity of x_u is always eps - x_0, which the
+    network may be asked for ("velocity" in `training_target`), and a `ddim_step` is one of Euler's method.  u goes
+    evenly to 0.9999, so that ab_T is not zero.
+    """
+    u = 0.9999 * np.arange(steps + 1) / steps
+    return (1 - u) ** 2 / ((1 - u) ** 2 + u**2)
+
+
 @lru_cache
-def schedule(steps: int) -> np.ndarray:
-    """`cosine_alpha_bar`, computed once for each number of steps, read-only."""
-    alpha_bar = cosine_alpha_bar(steps)
+def schedule(steps: int, kind: str = "cosine") -> np.ndarray:
+    """`cosine_alpha_bar` or `straight_alpha_bar`, computed once for each number of steps, read-only."""
+    alpha_bar = cosine_alpha_bar(steps) if kind == "cosine" else straight_alpha_bar(steps)
     alpha_bar.flags.writeable = False
     return alpha_bar
 
@@ -88,7 +105,7 @@ EVEN_PART = 0.1  # of `middle_share`: how much of an even share every time gets 
 
 
 @lru_cache
-def middle_share(steps: int) -> np.ndarray:
+def middle_share(steps: int, kind: str = "cosine") -> np.ndarray:
     """The `share` of `draw_times` for times mostly from the middle of the schedule: float64 (steps,), read-only.
 
     Where the image is nearly clear, little is left to decide, and where it is nearly gone, little can be seen.  So
@@ -97,7 +114,7 @@ def middle_share(steps: int) -> np.ndarray:
     mostly on the middle, have 0.30.  The loss is not reweighted in return, so the objective changes: errors at these
     times count more.
     """
-    alpha_bar = schedule(steps)[1:]
+    alpha_bar = schedule(steps, kind)[1:]
     density = ((1 - alpha_bar) ** 3 * alpha_bar) ** 1.5
     share = np.cumsum(density / density.sum() + EVEN_PART / steps)
     share /= share[-1]  # the last entry is 1, exactly
@@ -116,7 +133,8 @@ def noisier(t: np.ndarray, factor: float, alpha_bar: np.ndarray) -> np.ndarray:
 
 
 def training_target(x0: np.ndarray, t: np.ndarray, eps: np.ndarray, alpha_bar: np.ndarray, kind: str) -> np.ndarray:
-    """What the network should say of x_t: eps itself ("noise"; Ho et al. 2020), or ("v"; Salimans and Ho 2022, sec. 4)
+    """What the network should say of x_t: eps itself ("noise"; Ho et al. 2020), eps - x_0 ("velocity"; see
+    `straight_alpha_bar`), or ("v"; Salimans and Ho 2022, sec. 4)
 
     v = sqrt(ab_t) eps - sqrt(1 - ab_t) x_0,
 
@@ -125,6 +143,8 @@ def training_target(x0: np.ndarray, t: np.ndarray, eps: np.ndarray, alpha_bar: n
     """
     if kind == "noise":
         return eps
+    if kind == "velocity":
+        return eps - x0
     signal, noise = signal_and_noise(alpha_bar, t, x0)
     return signal * eps - noise * x0
 
@@ -136,6 +156,8 @@ def clean_image(
     signal, noise = signal_and_noise(alpha_bar, t, x_t)
     if kind == "noise":
         return (x_t - noise * output) / signal
+    if kind == "velocity":
+        return (x_t - noise * output) / (signal + noise)
     return signal * x_t - noise * output
 
 

@@ -83,9 +83,11 @@ def test_time_and_caption_and_image_all_reach_the_output():
         assert np.abs(changed[1] - base[1]).max() > 1e-4
 
 
-@pytest.mark.parametrize("prediction", ["noise", "v"])
-def test_the_loss_is_the_squared_error_over_the_whole_batch(prediction):
-    made = model(prediction=prediction, dtype=np.float64)
+@pytest.mark.parametrize("schedule", ["cosine", "straight"])
+@pytest.mark.parametrize("prediction", ["noise", "v", "velocity"])
+def test_the_loss_is_the_squared_error_over_the_whole_batch(prediction, schedule):
+    made = model(prediction=prediction, schedule=schedule, dtype=np.float64)
+    np.testing.assert_array_equal(made.alpha_bar, process.schedule(50, schedule))
     calls, part = spy(made), shard(batch_size=12, dtype=np.float64)
     loss, _ = made.loss(part, np.random.default_rng(1))
     (x_t, t, _), = calls
@@ -94,7 +96,7 @@ def test_the_loss_is_the_squared_error_over_the_whole_batch(prediction):
     x0 = part.images * 2 - 1
     eps = (x_t - signal * x0) / noise
     assert abs(eps.mean()) < 0.3 and 0.7 < eps.std() < 1.3
-    target = eps if prediction == "noise" else signal * eps - noise * x0
+    target = {"noise": eps, "v": signal * eps - noise * x0, "velocity": eps - x0}[prediction]
     errors = (target**2).mean(axis=(1, 2, 3))  # the spy says zero
     assert loss.item() == pytest.approx(errors.sum() / 12)
 
@@ -362,6 +364,7 @@ def test_interpolation_ends_at_its_images_and_edits_follow_the_caption(trained):
         ({"image_size": 9}, "with 2 widths the image size must be a multiple of 2; given 9"),
         ({"image_size": 10, "squeezed": True}, "of a squeezed image the image size must be a multiple of 4; given 10"),
         ({"prediction": "x"}, "prediction is one of"),
+        ({"schedule": "linear"}, "schedule is one of 'cosine', 'straight'"),
         ({"training_times": "late"}, "training_times is one of"),
         ({"guided_levels": (10.0, 0.1)}, "a lower and a higher level"),
         ({"guided_levels": (10.0, 10.000000000000002)}, "a lower and a higher level"),

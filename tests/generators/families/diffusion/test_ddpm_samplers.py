@@ -68,10 +68,13 @@ def test_with_a_data_set_of_one_image_every_sampler_returns_it(sampler):
 
 
 @pytest.mark.exercise(id="ddpm-sampling-loop")
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_samples_of_a_mixture_have_its_moments(sampler):
+@pytest.mark.parametrize(
+    ("sampler", "schedule"),
+    [*((name, "cosine") for name in SAMPLERS), ("DDIM", "straight"), ("second order", "straight")],
+)
+def test_samples_of_a_mixture_have_its_moments(sampler, schedule):
     count = 5_000
-    mixture = Mixture(process.schedule(1000))
+    mixture = Mixture(process.schedule(1000, schedule))
     rng = np.random.default_rng(2)
     steps = 100 if sampler == "second order" else 250
     samples = run(mixture.predict_clean, rng.standard_normal((count, 2)), steps, mixture.alpha_bar, sampler)

@@ -44,6 +44,29 @@ def test_the_cosine_schedule_is_a_squared_cosine_until_the_last_step():
     assert alpha_bar[50] == pytest.approx(alpha_bar[49] * (1 - 0.999), rel=1e-9)  # no step may destroy everything
 
 
+@pytest.mark.parametrize("steps", [1, 10, 1000])
+def test_the_straight_schedule_is_a_straight_line_brought_to_variance_one(steps):
+    """Catches a share of the variance taken for one of the amplitude, u that runs the other way, and ab_T = 0."""
+    alpha_bar, x0, eps = process.straight_alpha_bar(steps), images(0, 1), images(1, 1)
+    assert alpha_bar.shape == (steps + 1,) and alpha_bar[0] == 1 and alpha_bar[-1] > 0
+    for t in {0, steps // 3, steps}:
+        u = t / steps * 0.9999
+        x_t = process.q_sample(x0, np.array([t]), eps, alpha_bar)
+        np.testing.assert_allclose(x_t * math.sqrt((1 - u) ** 2 + u**2), (1 - u) * x0 + u * eps, atol=1e-12)
+
+
+@given(SEEDS, st.floats(0, 0.99), st.floats(0, 0.99))
+def test_a_ddim_step_is_a_step_of_euler_along_a_straight_line(seed, first, second):
+    """Whatever the network says of the velocity.  Catches a velocity of the wrong sign or scale."""
+    w, u = sorted((first, second + 0.01))
+    ab = {time: (1 - time) ** 2 / ((1 - time) ** 2 + time**2) for time in (w, u)}
+    root = {time: math.sqrt((1 - time) ** 2 + time**2) for time in (w, u)}
+    x_u, said = images(seed), images(seed + 1)
+    guess = process.clean_image(said, x_u / root[u], np.zeros(3, int), np.array([ab[u]]), "velocity")
+    x_s, _ = process.ddim_step(x_u / root[u], guess, ab[u], ab[w])
+    np.testing.assert_allclose(x_s * root[w], x_u + (w - u) * said, rtol=0, atol=1e-7)
+
+
 # --- forwards --------------------------------------------------------------------------------------------------------
 
 
@@ -114,9 +137,9 @@ def test_times_are_drawn_in_the_shares_asked_for():
     np.testing.assert_allclose(counts[1:] / 16_000, np.diff(share, prepend=0), atol=5 * math.sqrt(0.25 / 16_000))
 
 
-@given(SEEDS, st.sampled_from(["noise", "v"]))
-def test_the_clean_image_is_read_back_from_the_training_target(seed, kind):
-    alpha_bar = process.cosine_alpha_bar(1000)
+@given(SEEDS, st.sampled_from(["noise", "v", "velocity"]), st.sampled_from(["cosine", "straight"]))
+def test_the_clean_image_is_read_back_from_the_training_target(seed, kind, schedule):
+    alpha_bar = process.schedule(1000, schedule)
     t = np.array([1, 1000, np.random.default_rng(seed).integers(1, 1001)])
     x0, eps = images(seed), images(seed + 1)
     x_t = process.q_sample(x0, t, eps, alpha_bar)
