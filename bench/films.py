@@ -1,7 +1,7 @@
 """Is the physics of painted films right?  `python -m bench films RUN`.
 
-A model of `inkling train video` paints films of the captions of test films, and the judge of films
-(`generators/judging/films.py`), exact on real ones, says what is as asked and what is lawful. Beside it:
+A model of `inkling train video` paints films of the captions of test films, and the judge of films (`physics.py`),
+exact on real ones, says what is as asked and what is lawful. Beside it:
 
     real films                         the ceiling of each figure
     captions of other films            what is right by chance
@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 import datasets
 import generators
+from bench import physics
 from bench.edits import as_text
 from datasets.dataset import Dataset
 from datasets.moving import FRAMES, SIDE, Films, positions
@@ -28,7 +29,6 @@ from disk import files
 from generators.families.diffusion import process
 from generators.families.diffusion.ddpm import to_unit
 from generators.families.diffusion.video import Video
-from generators.judging import films as judging
 from generators.judging.classifier import Classifier
 from generators.judging.evaluate import draw
 from generators.judging.metrics import frechet_distance
@@ -58,14 +58,14 @@ LEVELS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # of noise over signal
 
 def measure(films: np.ndarray, captions: list[str], reference: tuple, judge: Classifier, threads: Threads) -> dict:
     """The figures of films asked for by these captions; reference: features of real films, and the floor."""
-    reading = judging.read(films, judge, threads)
+    reading = physics.read(films, judge, threads)
     features, floor = reference
     return figures(reading, captions) | {"frechet": frechet_distance(reading.features, features) / floor}
 
 
-def figures(reading: judging.FilmReading, captions: list[str]) -> dict[str, float]:
+def figures(reading: physics.FilmReading, captions: list[str]) -> dict[str, float]:
     """Shares of films, and how much their ink varies."""
-    shares = {name: float(np.nanmean(right)) for name, right in judging.obeyed(reading, captions).items()}
+    shares = {name: float(np.nanmean(right)) for name, right in physics.obeyed(reading, captions).items()}
     return shares | {
         "lawful": float(reading.lawful.mean()),
         "same": float(reading.same.mean()),
@@ -78,7 +78,7 @@ def moved_stills(model, dataset: Dataset, seed: int, threads: Threads) -> np.nda
     what = [f"a small {words['stroke']} {words['digit']}" for words in map(dataset.describe, range(len(dataset)))]
     films, stills, painted = dataset.images, draw(model, what, seed, threads), []
     for number, still in enumerate(stills):
-        path, room = judging.track(still[None, None].repeat(2, axis=1) / np.float32(255))
+        path, room = physics.track(still[None, None].repeat(2, axis=1) / np.float32(255))
         paths = films.path(slice(number, number + 1), np.maximum(room, 6))
         moved = (paths[0] - path[0, :1]).astype(int)
         painted.append([np.roll(still, tuple(shift), axis=(0, 1)) for shift in moved])
@@ -89,7 +89,7 @@ def continuing(model: Video, dataset: Dataset, options: dict, seed: int, threads
     """How far from its place the digit is, pixels root mean square over the frames that were not given, by way and by
     whether a wall is met there; and the films as continued."""
     real = dataset.images[:] / np.float32(255)
-    path, room = judging.track(real)
+    path, room = physics.track(real)
     last, step = path[:, GIVEN - 1], path[:, GIVEN - 1] - path[:, GIVEN - 2]
     ahead = np.arange(1, FRAMES - GIVEN + 1)[:, None]
     reflected = positions(path[:, 0], path[:, 1] - path[:, 0], room, np.full(len(real), True))
@@ -98,7 +98,7 @@ def continuing(model: Video, dataset: Dataset, options: dict, seed: int, threads
         "the last frame repeated": np.repeat(last[:, None], len(ahead), axis=1),
         "constant velocity": last[:, None] + step[:, None] * ahead,
         "constant velocity with reflection": reflected[:, GIVEN:],
-        "continued by the model": judging.track(painted)[0][:, GIVEN:],
+        "continued by the model": physics.track(painted)[0][:, GIVEN:],
     }
     truth = path[:, GIVEN:]
     bouncing = np.array([dataset.describe(i)["walls"] == "bouncing" for i in range(len(dataset))])
@@ -127,7 +127,7 @@ def between_speeds(model: Video, dataset: Dataset, options: dict, seed: int, thr
         real = Films(films.keys[moves], films.codes[moves], velocity, wrapping, films.places[moves])[:]
         rng = derive_rng(seed, "between")
         painted = model.continue_(real / np.float32(255), captions, rng, GIVEN, threads, **options)
-        steps = np.abs(judging.displacements(painted)[:, GIVEN - 1 :]).mean(axis=1).max(axis=1)
+        steps = np.abs(physics.displacements(painted)[:, GIVEN - 1 :]).mean(axis=1).max(axis=1)
         nearest = np.abs(steps[:, None] - [1.0, 1.5, 2.0]).argmin(axis=1)
         found[f"{speed:g}"] = {"mean": float(steps.mean())} | {
             f"near {at:g}": float((nearest == place).mean()) for place, at in enumerate((1.0, 1.5, 2.0))
@@ -139,7 +139,7 @@ def painted_on(model: Video, dataset: Dataset, judge: Classifier, steps: int, se
     """Of real films with noise of each level, painted on under the empty caption: the shares whose digit, direction and
     law came back. Where they fall is what training must look at most."""
     real = dataset.images[:] / np.float32(255)
-    truth, found = judging.read(real, judge, threads), {}
+    truth, found = physics.read(real, judge, threads), {}
     levels, rng = np.sqrt(1 / model.alpha_bar - 1), derive_rng(seed, "painted on")
     for level in tqdm(LEVELS, desc="painting on", leave=False):
         t = int(np.searchsorted(levels, level))
@@ -147,7 +147,7 @@ def painted_on(model: Video, dataset: Dataset, judge: Classifier, steps: int, se
         noise = rng.standard_normal(real.shape, dtype=np.float32)
         x_t = process.q_sample(real * 2 - 1, np.full(len(real), t), noise, model.alpha_bar)
         guess = model.denoiser(np.zeros((len(real), 1), np.int64), 0.0)
-        reading = judging.read(to_unit(process.sample(guess, x_t, times, model.alpha_bar)), judge, threads)
+        reading = physics.read(to_unit(process.sample(guess, x_t, times, model.alpha_bar)), judge, threads)
         found[f"{level:g}"] = {
             "digit": float((reading.digit == truth.digit).mean()),
             "direction": float((reading.direction == truth.direction).mean()),
@@ -167,11 +167,11 @@ def main(arguments: list[str] | None = None) -> int:
     test, unseen = datasets.load("moving", "test", 2 * n), datasets.load("moving", "unseen", n)
     real, other = test.images[:n], test.images[n:]
     captions, never = test.captions(range(n)), captions_of(unseen)
-    seen = judging.read(real, judge, threads)
-    reference = seen.features, frechet_distance(seen.features, judging.read(other, judge, threads).features)
+    seen = physics.read(real, judge, threads)
+    reference = seen.features, frechet_distance(seen.features, physics.read(other, judge, threads).features)
 
     def of_unseen(films: np.ndarray) -> dict:
-        return {"unseen": figures(judging.read(films, judge, threads), never)["all"]}
+        return {"unseen": figures(physics.read(films, judge, threads), never)["all"]}
 
     rows = {"real films": figures(seen, captions) | of_unseen(unseen.images[:]) | {"frechet": 1.0}}
     results = {"n": n, "seed": options.seed, "steps": options.sample_steps, "judge": judge.weights_hash(), "rows": rows}

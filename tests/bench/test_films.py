@@ -6,8 +6,8 @@ import pytest
 
 import datasets
 from bench import films as bench
+from bench import physics
 from generators.cli import main
-from generators.judging import films as judging
 from generators.registry import FAMILIES, load
 from nn.parallel import Threads
 from tests.generators.toys import sets_of
@@ -49,7 +49,7 @@ class Stills:
 def test_moved_stills_obey_the_law_and_their_captions():
     data = datasets.load("moving", "test", 30)
     moved = bench.moved_stills(Stills(), data, 0, Threads(1))
-    velocity, distance = judging.nearest_laws(*judging.track(moved / np.float32(255)))
+    velocity, distance = physics.nearest_laws(*physics.track(moved / np.float32(255)))
     np.testing.assert_array_equal(velocity, data.images.velocity)
     assert distance.min(axis=1).max() < 1e-6
 

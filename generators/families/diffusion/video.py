@@ -14,7 +14,7 @@ The loss, guidance and samplers are those of `ddpm.py`, and beside the network o
                  once.  So what is to be learnt lies at higher levels of noise, by `noise_factor`.
 
 Read on: `UNet` in `unet.py`; films and their captions in `datasets/moving.py`; whether what comes out obeys the law of
-motion in `judging/films.py`.
+motion in `bench/physics.py`.
 """
 from __future__ import annotations
 

@@ -4,9 +4,9 @@ import pytest
 
 import datasets
 import generators
+from bench import physics
 from bench.films import figures
 from datasets.captions import MOTION
-from generators.judging import films as judging
 from nn.parallel import Threads
 
 COUNT = 120
@@ -28,7 +28,7 @@ def judge():
 
 
 def read(films, judge):
-    return judging.read(films, judge, Threads(1))
+    return physics.read(films, judge, Threads(1))
 
 
 def test_real_films_are_at_the_ceiling(data, captions, judge):
@@ -49,14 +49,14 @@ def test_captions_of_other_films_are_not_obeyed(data, captions, judge):
     """Catches a judge that is content with anything."""
     reading = read(data.images[:], judge)
     other = captions[1:] + captions[:1]
-    found, said = judging.obeyed(reading, other), [MOTION.parse(caption) for caption in other]
+    found, said = physics.obeyed(reading, other), [MOTION.parse(caption) for caption in other]
     for name in ("digit", "stroke", "direction", "speed"):
         true = [data.describe(i)[name] == words[name] if name in words else None for i, words in enumerate(said)]
         if name == "speed":  # of what stands still there is none to be right
             true = [answer and data.describe(i)["speed"] != "" for i, answer in enumerate(true)]
         expected = np.array([np.nan if answer is None else float(answer) for answer in true])
         assert np.mean((found[name] == expected) | np.isnan(expected) & np.isnan(found[name])) >= 0.97
-    silent = judging.obeyed(reading, [""] * COUNT)
+    silent = physics.obeyed(reading, [""] * COUNT)
     assert np.isnan(silent["digit"]).all() and silent["all"].all()
 
 
@@ -94,6 +94,6 @@ def test_speeds_between_are_read():
     """A law of 1.5 pixels a frame, whose places are rounded, is nearest to 1.5, not to one of the two in training."""
     t = np.arange(12)
     path = np.stack([np.rint(2 + 1.5 * t), np.full(12, 5.0)], axis=1)[None]
-    velocity, distance = judging.nearest_laws(path, np.array([[22, 12]]))
+    velocity, distance = physics.nearest_laws(path, np.array([[22, 12]]))
     np.testing.assert_allclose(velocity, [[1.5, 0]], atol=0.05)
     assert distance.min() < 0.5
