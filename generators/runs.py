@@ -190,7 +190,10 @@ class Run:
         self.folder, self.plan, self.dataset, self.threads = folder, plan, dataset, threads
         model = build(plan.family, plan.config, derive_rng(plan.seed, "weights"))
         if weights:
-            model.load_state(model.state() | weights)
+            try:
+                model.load_state(model.state() | weights)
+            except ValueError as error:
+                raise RunError(f"{plan.origin} has other sizes than the settings say: {error}") from error
         if plan.origin:
             model.prepare = lambda *batch: None  # what depends on data has been initialised
         self.trainer = Trainer(model, dataset, plan.seed, plan.steps, threads)

@@ -31,7 +31,7 @@ def plain_steps(family: Family, dataset, seed: int, total_steps: int) -> Iterato
     """Train a family, one step after another; yields the loss of each phase, by its name."""
     dataset, family.total_steps = family.attend(dataset), total_steps
     batches = Batches(dataset, family.config.batch_size, seed)
-    states = {phase.name: _PhaseState(phase, family.config.ema_decay) for phase in family.phases(total_steps - 1)}
+    states = {phase.name: _PhaseState(phase, family.config.ema_decay) for phase in family.phases(total_steps)}
     for step in range(total_steps):
         shards = cut(batches.at(step), family, dataset, seed, step)
         if step == 0:
@@ -123,8 +123,8 @@ class Trainer:
         self.threads = threads
         self.step_number = 0
         self.batches = Batches(dataset, family.config.batch_size, seed)
-        # At the end every phase has begun.
-        self.phase_states = {p.name: _PhaseState(p, family.config.ema_decay) for p in family.phases(total_steps - 1)}
+        # At the end, wherever that may come to be, every phase has begun.
+        self.phase_states = {p.name: _PhaseState(p, family.config.ema_decay) for p in family.phases(total_steps)}
         self._cut: tuple[int, list[Shard]] = (-1, [])
         self._crew: crew.Crew | None = None
         self._compiled = False  # the first step compiles kernels, once and not in every process

@@ -64,9 +64,7 @@ def train(options: Namespace) -> int:
         options.origin or "",
     )  # fmt: skip
     with runs.new_folder(folder):
-        with refusals(what="--set changes what --from brings: "):
-            run = runs.start(folder, plan, dataset, threads, weights)
-        return _finish(run, options)
+        return _finish(runs.start(folder, plan, dataset, threads, weights), options)
 
 
 def _finish(run: runs.Run, options: Namespace) -> int:

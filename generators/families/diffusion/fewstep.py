@@ -80,8 +80,8 @@ class FewStep(WithCritic, Diffusion):
         self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None, steps: int | None = None
     ) -> np.ndarray:
         """One new image per caption, (N, H, W, C) in [0, 1], in so many steps (None: the config's)."""
-        captions = self.asked(captions, rng)
-        times, tokens = self.times(steps or self.config.steps)[:-1], self.vocabulary.encode(captions)
+        captions, steps = self.asked(captions, rng), self.config.steps if steps is None else steps
+        times, tokens = self.times(steps)[:-1], self.vocabulary.encode(captions)
         start, rngs = self.noise(len(captions), rng), rng.spawn(len(captions))
 
         def paint(part: slice) -> np.ndarray:

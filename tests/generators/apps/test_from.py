@@ -66,7 +66,7 @@ def test_a_resumed_run_is_the_one_that_was_not_stopped(home, tmp_path):
     [
         ("fewstep", ["vae"], "a fewstep cannot begin with the weights of .*vae, which holds a vae"),
         ("fewstep", ["ddpm", "--data=large"], "trained on data of another image size"),
-        ("fewstep", ["ddpm", "--set=features=16"], "--set changes what --from brings: .*text"),
+        ("fewstep", ["ddpm", "--set=features=16"], "ddpm has other sizes than the settings say: .*text"),
         ("fewstep", ["nothing"], "no checkpoint"),
         ("ddpm", ["ddpm", "--resume"], "leave out .*--from"),
     ],

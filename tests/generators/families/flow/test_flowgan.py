@@ -63,6 +63,12 @@ def test_the_plain_loop_has_phases_that_begin_later_too():
         np.testing.assert_array_equal(a, b, err_msg=name)
 
 
+@pytest.mark.parametrize(("settings", "count"), [({"begins": 0.95}, 2), ({"begins": 1.0}, 2), ({"weight": 0.0}, 1)])
+def test_a_critic_that_has_not_come_in_by_the_end_may_in_a_longer_run(settings, count):
+    """Catches: a run that ends before the critic comes in, is lengthened, and has no optimiser for it."""
+    assert len(Trainer(build(FlowGAN, DATA, **JUDGED, **settings), DATA, 0, 4, pool()).phase_states) == count
+
+
 def test_the_second_gradient_is_made_as_long_as_the_first_times_the_weight():
     """Catches: the two exchanged, a length squared, a direction that changes, a division by nothing."""
     a, b = (Tensor(np.random.default_rng(i).standard_normal((3, 4)), requires_grad=True) for i in range(2))
