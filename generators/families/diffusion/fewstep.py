@@ -47,8 +47,8 @@ class FewStep(WithCritic, Diffusion):
     build_network, suited = DDPM.build_network, DDPM.suited
 
     def __init__(self, config: FewStepConfig, rng: np.random.Generator):
-        if config.prediction != "v":
-            raise ValueError("fewstep: prediction must be 'v'; a guess read off the noise is divided by nearly 0 at T")
+        if config.prediction == "noise":  # a guess read off the noise is divided by nearly 0 at T
+            raise ValueError("fewstep: prediction must be 'v' or 'velocity'; given 'noise'")
         super().__init__(config, rng)
         self.times(config.steps)  # refused if there are fewer in all
         self.add_critic(config.critic_width, rng)
