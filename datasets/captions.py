@@ -51,6 +51,11 @@ class Language:
         self.name, self.vocabulary = name, tuple(vocabulary)
         self._known = frozenset(vocabulary)
 
+    @property
+    def phrases(self) -> dict[str, list[str]]:
+        """Attribute -> how a caption says each of its values, "" for one that it never says; the noun comes first."""
+        return {"name": list(self.vocabulary)}
+
     def words(self, text: str) -> list[str]:
         """The words of a caption, all in the vocabulary; none for the empty caption.
 
@@ -145,6 +150,10 @@ class Sentences(Language):
         super().__init__(name, sorted({word for phrase in self._meaning for word in phrase} | set(self._fillers)))
         # True captions come again and again; false ones are many, and cost 9 us each.
         self._parse = functools.lru_cache(maxsize=1 << 12)(self._read)
+
+    @property
+    def phrases(self) -> dict[str, list[str]]:
+        return dict(zip(self._names, self._phrases, strict=True))
 
     def check(self, text: str) -> None:
         self._parse(text)

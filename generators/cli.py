@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_demo(commands)
     _add_play(commands)
+    _add_explore(commands)
     return top
 
 
@@ -337,6 +338,13 @@ def _add_play(commands) -> None:
     play.add_argument("--web", action="store_true", help="on a page of this machine, not in the terminal")
     play.add_argument("--record", metavar="FILE", help="keep the game as a film, ending .gif")
     play.add_argument("--seed", type=SEED, default=0, help="another seed, another first frame (default: 0)")
+
+
+def _add_explore(commands) -> None:
+    explore = _command(commands, "explore", "try models on a page of this machine", "inkling explore vae runs/x")
+    explore.add_argument("run", nargs="*", help="default: all that come along")
+    explore.add_argument("--no-browser", dest="browser", action="store_false", help="print its address, and no more")
+    _threads(explore)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -259,13 +259,18 @@ def play(options: Namespace) -> int:
     model, meta = open_run(run)
     if not can(model, "play"):
         raise UsageError(f"{run} holds a {model.name}, and not a {' or '.join(able('play'))} to play in")
-    return game.play(model, data_name(meta), options.seed, options.web, options.record)
+    show = game.in_terminal
+    if options.web:
+        from generators.apps import explore as page
+
+        show = lambda started: page.server({}, started, Threads(1)).run()  # noqa: E731
+    return game.play(model, data_name(meta), options.seed, show, options.record)
 
 
-def demo(options: Namespace) -> int:
-    from generators.apps import demo as show
+def explore(options: Namespace) -> None:
+    from generators.apps import explore as page
 
-    return show.make(Path(options.out), options.minutes, options.seed, Threads(options.threads))
+    page.explore(options.run, options.threads, options.browser)
 
 
 # --- what the commands share ---------------------------------------------------------------------------------------

@@ -5,15 +5,13 @@ which key; of another world the keys are 1, 2, ... for its codes.
 """
 from __future__ import annotations
 
-import base64
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
 import datasets
 from datasets import playground
 from datasets.batches import Batches
-from generators.apps.server import Server
 from generators.errors import UsageError
 from generators.families.world.world import World, contexts_of
 from generators.showing import pictures
@@ -68,6 +66,12 @@ class Game:
             self.frames.append(self.model.step(self.bindings[key]))
 
 
+def begin(model: World, data: str, seed: int) -> Game:
+    """A game in a world of this data set, whose first frame the seed chooses."""
+    learn_keys(model, data)
+    return Game(model, first_frame(data, seed))
+
+
 def in_terminal(game: Game) -> None:
     keys = "arrows: move   n: next digit   p: pen   s: stay" if "left" in game.model.keys else "keys: 1 to 8"
     with Screen() as screen:
@@ -79,33 +83,16 @@ def in_terminal(game: Game) -> None:
             game.press(key)
 
 
-def page_server(game: Game) -> Server:
-    """The server of the page of a game, which takes keys and answers with frames."""
+def play(model: World, data: str, seed: int, show: Callable[[Game], None], record: str | None) -> int:
+    """A game until it is quit; what was played is recorded also if it ends by Ctrl-C.
 
-    def step(asked: dict) -> dict:
-        game.press(str(asked.get("key", "")))
-        frame = pictures.to_uint8(game.frames[-1][None])[0]
-        gray = np.rint(frame.mean(axis=-1)).astype(np.uint8)
-        return {"height": gray.shape[0], "width": gray.shape[1], "pixels": base64.b64encode(gray.tobytes()).decode(),
-                "keys": sorted({*game.bindings, "r"}), "frames": len(game.frames)}  # fmt: skip
-
-    return Server(Path(__file__).with_name("play.html").read_bytes(), {"/step": step})
-
-
-def on_page(game: Game) -> None:
-    with page_server(game) as server:
-        print(f"Open {server.address} in a browser of this machine; Ctrl-C ends the game.", flush=True)
-        server.serve_forever()
-
-
-def play(model: World, data: str, seed: int, web: bool, record: str | None) -> int:
-    """A game until it is quit; what was played is recorded also if it ends by Ctrl-C."""
+    show: `in_terminal`, or on a page (`explore.py`)
+    """
     if record and pictures.kind_of(record) != "film":
         raise UsageError(f"a game is recorded as a film, into a file that ends in .gif; given {record}")
-    learn_keys(model, data)
-    game = Game(model, first_frame(data, seed))
+    game = begin(model, data, seed)
     try:
-        (on_page if web else in_terminal)(game)
+        show(game)
     finally:
         if record:
             pictures.write_samples(record, np.stack(game.frames))

@@ -1,23 +1,23 @@
 """A page on this machine that talks to Python: standard library, loopback only, a token in its address.
 
-    with Server(Path("play.html").read_bytes(), {"/step": lambda asked: {...}}) as server:
-        print(server.address)
-        server.serve_forever()
+    Server(Path("explore.html").read_bytes(), {"/step": lambda asked: {...}}).run()
 
 Any program of this machine, and any page in its browser, can reach a port of it.  So nothing is answered without the
 token, which is new each time and known to who was told the address; nor a request for another host's name, by which a
-foreign page could pose as this one (DNS rebinding).
+foreign page could pose as this one (DNS rebinding); nor one that a page of another origin sends.
 """
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import secrets
 import threading
+import webbrowser
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-LARGEST = 1 << 20  # bytes of a request
+LARGEST = 1 << 16  # bytes of a request
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'"
 
 
@@ -39,6 +39,14 @@ class Server(ThreadingHTTPServer):
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/?token={self.token}"
 
+    def run(self, browser: bool = False) -> None:
+        """Until Ctrl-C."""
+        print(f"Open {self.address} in a browser of this machine; Ctrl-C ends it.", flush=True)
+        if browser:
+            webbrowser.open(self.address)
+        with self:
+            self.serve_forever()
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: Server
@@ -57,9 +65,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         length = self.headers.get("Content-Length", "")
         if not length.isascii() or not length.isdigit() or int(length) > LARGEST:
-            self._send(413, b"a request needs a length, of at most a mebibyte", "text/plain")
+            self._send(413, b"a request needs a length, of at most 64 KiB", "text/plain")
             if length.isascii() and length.isdigit():  # else who is still sending would see a broken connection
-                self.rfile.read(min(int(length), 8 * LARGEST))
+                self.rfile.read(min(int(length), 128 * LARGEST))
             return
         answer = self.server.answers.get(self.path)
         if answer is None:
@@ -76,9 +84,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _welcome(self, token: str) -> bool:
         """Whether this may be answered; says so where not."""
-        host = self.headers.get("Host", "").rpartition(":")[0]
+        host, _, _ = (whole := self.headers.get("Host", "")).rpartition(":")
         known = hmac.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode())
-        if not known or host not in ("127.0.0.1", "localhost"):
+        ours = host in ("127.0.0.1", "localhost") and self.headers.get("Origin") in (None, f"http://{whole}")
+        if not known or not ours:
             self._send(403, b"open the address that was printed, token and all", "text/plain")
             return False
         return True
@@ -89,8 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
                    "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}  # fmt: skip
         for name, value in {**headers, "X-Content-Type-Options": "nosniff"}.items():
             self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
+        with contextlib.suppress(ConnectionError):  # who asked has gone
+            self.end_headers()
+            self.wfile.write(content)
 
     def log_message(self, *_) -> None:  # the address, with its token, does not belong into a log
         pass

@@ -1,19 +1,12 @@
-"""A game in the terminal, driven through a pseudo-terminal, and on a page, driven by requests and by a browser."""
-import base64
-import json
+"""A game in the terminal, driven through a pseudo-terminal; `test_explore.py` has the one on a page."""
 import os
 import pty
 import select
-import shutil
 import signal
 import subprocess
 import sys
 import termios
-import threading
 import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -132,77 +125,6 @@ def test_half_blocks():
     lines = terminal.half_blocks(image)
     assert lines == ["\x1b[38;5;255;48;5;232m▀\x1b[38;5;232;48;5;232m▀\x1b[0m",
                      "\x1b[38;5;232;48;5;232m▀\x1b[38;5;232;48;5;255m▀\x1b[0m"]  # fmt: skip
-
-
-@contextmanager
-def page(run):
-    """The address of the page of a game."""
-    model, _ = registry.open_run(run)
-    play.learn_keys(model, "playground")
-    with play.page_server(play.Game(model, play.first_frame("playground", 0))) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield server.address
-        server.shutdown()
-
-
-def ask(address, path="/", body=None, **headers):
-    base, _, token = address.partition("/?token=")
-    address = base + path + (f"?token={token}" if body is None else "")
-    request = urllib.request.Request(address, body, {"X-Token": token} | headers)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
-
-
-def test_the_page_plays_and_answers_nobody_else(run):
-    """Catches an answer without the token or to another host's name, and a frame that is not the model's."""
-    with page(run) as address:
-        assert ask(address) == (200, (play.Path(play.__file__).with_name("play.html")).read_bytes())
-        told = json.loads(ask(address, "/step", b'{"key": ""}')[1])
-        moved = json.loads(ask(address, "/step", b'{"key": "left"}')[1])
-        assert (told["frames"], moved["frames"]) == (1, 2) and {"left", "n", "r"} <= {*told["keys"]}
-        first = np.frombuffer(base64.b64decode(told["pixels"]), np.uint8).reshape(28, 28)
-        np.testing.assert_array_equal(first, playground.load(1, "test").images[_first_film()][0, :, :, 0])
-        assert ask(address.replace("token=", "token=x"))[0] == 403
-        assert ask(address, "/step", b"{}", **{"X-Token": "wrong"})[0] == 403
-        assert ask(address, Host="evil.example:80")[0] == 403
-        assert ask(address, "/../etc/passwd")[0] == 404
-        assert ask(address, "/step", b"[]") == (400, b"a request is a JSON object; given []")
-        assert ask(address, "/step", b"{" * 100_000)[0] == 400
-        assert ask(address, "/step", b" " * ((1 << 20) + 1))[0] == 413
-        assert json.loads(ask(address, "/step", b'{"key": "r"}')[1])["pixels"] == told["pixels"]
-
-
-def _first_film():
-    from datasets.batches import Batches
-
-    return Batches(playground.load(1, "test", 200), 1, 0).at(0).indices[0]
-
-
-def test_the_page_in_a_browser(run):
-    """Catches a page whose script does not run, under its own policy, or that ignores the keyboard."""
-    sync = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
-    with page(run) as address, sync.sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        except sync.Error as error:
-            pytest.skip(f"no Chromium for the browser's tests: {str(error).splitlines()[0]}")
-        view = browser.new_page()
-        errors = []
-        view.on("pageerror", lambda error: errors.append(str(error)))
-        view.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        view.goto(address)
-        sync.expect(view.locator("#count")).to_have_text("Frames so far: 1.", timeout=60_000)
-        view.keyboard.press("ArrowLeft")
-        sync.expect(view.locator("#count")).to_have_text("Frames so far: 2.", timeout=60_000)
-        view.get_by_role("button", name="next").click()
-        sync.expect(view.locator("#count")).to_have_text("Frames so far: 3.", timeout=60_000)
-        drawn = view.evaluate("document.getElementById('world').toDataURL()")
-        assert drawn.startswith("data:image/png") and not errors
-        browser.close()
 
 
 def test_a_film_of_actions_that_are_told_beforehand(run, tmp_path, capsys):
