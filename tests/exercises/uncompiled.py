@@ -44,13 +44,9 @@ def load_some(array, index, count):
     return vector
 
 
-def load(array, index):
-    return load_some(array, index, lanes(array))
-
-
 def store_some(array, index, vector, count):
-    count = max(0, min(count, len(vector)))
-    array.reshape(-1)[index : index + count] = vector[:count]
+    place = array.reshape(-1)[index : index + max(0, min(count, len(vector)))]  # what would go beyond the end is lost
+    place[:] = vector[: len(place)]
 
 
 def splat(like, number):
@@ -63,7 +59,11 @@ def exp(vector):
     return np.exp(np.clip(vector, -limit, limit))
 
 
-_PLAIN = {f.__name__: f for f in (lanes, load_some, load, store_some, splat, exp)}
+def unless_negative(vector, other):
+    return np.where(vector < 0, other, vector).view(Vector)
+
+
+_PLAIN = {f.__name__: f for f in (lanes, load_some, store_some, splat, exp, unless_negative)}
 _PLAIN["total"] = lambda vector: np.asarray(vector).sum()
 
 
