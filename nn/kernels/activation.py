@@ -4,8 +4,8 @@ NumPy makes a temporary array for each step of a formula; here numbers go throug
 200,704 float32 numbers: leaky ReLU 20 us, in NumPy 749 us; SiLU 67 us, in NumPy 1.2 ms.
 """
 from nn.kernels import kernel
-from nn.kernels.exponential import exp
-from nn.kernels.simd import lanes, load_some, store_some
+from nn.kernels.exponential import exp, log1p
+from nn.kernels.simd import lanes, load_some, splat, store_some, unless_negative
 
 
 @kernel
@@ -39,6 +39,15 @@ def sigmoid_backward(y, grad, out):
     for i in range(0, y.size, lanes(y)):
         v, g = load_some(y, i, y.size - i), load_some(grad, i, y.size - i)
         store_some(out, i, g * (v - v * v), y.size - i)
+
+
+@kernel
+def softplus(x, out):
+    """log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))."""
+    for i in range(0, x.size, lanes(x)):
+        v = load_some(x, i, x.size - i)
+        y = unless_negative(v, splat(v, 0.0)) + log1p(exp(-unless_negative(v, -v)))
+        store_some(out, i, y, x.size - i)
 
 
 @kernel

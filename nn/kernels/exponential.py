@@ -1,4 +1,4 @@
-"""exp of a whole vector at once: a polynomial and a shift, which LLVM has no vector form of by itself.
+"""exp and log1p of a whole vector at once, which LLVM has no vector form of by itself: a polynomial and a shift.
 
     exp(x) = 2^k * exp(r),    k = round(x / log 2),    r = x - k log 2,    |r| <= log(2) / 2
 
@@ -12,7 +12,8 @@ import math
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from nn.kernels.simd import constant_vector
+from nn.kernels import kernel
+from nn.kernels.simd import constant_vector, splat
 
 # by bits of the float: degree, bits of the fraction, bias of the exponent, log(2) in two parts, smallest and largest x
 FORMATS = {
@@ -51,3 +52,19 @@ def exp(typing_context, vector):
         return builder.fmul(value, scale)
 
     return vector(vector), lower
+
+
+ARTANH = tuple(1 / (2 * n + 1) for n in range(16, -1, -1))  # of s^33, ..., s^3, s
+
+
+@kernel
+def log1p(e):
+    """log(1 + e) for e in [0, 1], lane by lane: 2 artanh(s) = 2 (s + s^3/3 + s^5/5 + ...) with s = e / (2 + e) <= 1/3.
+
+    No digit is lost next to e = 0.
+    """
+    s = e / (2.0 + e)
+    square, value = s * s, splat(e, 0.0)
+    for coefficient in ARTANH:
+        value = value * square + coefficient
+    return 2.0 * s * value

@@ -84,6 +84,16 @@ _define_operator((operator.truediv, operator.itruediv), "fdiv")
 _define_operator((operator.neg,), "fneg")
 
 
+@intrinsic
+def unless_negative(typing_context, vector, other):
+    """The vector, but `other` in the lanes in which it is negative; NaN is not."""
+
+    def lower(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("<", args[0], constant_vector(context, vector, 0)), *args[::-1])
+
+    return vector(vector, vector), lower
+
+
 # ---- memory -------------------------------------------------------------------------------------------------------
 
 

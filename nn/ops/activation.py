@@ -95,7 +95,7 @@ class Softplus(Function):
 
     def forward(ctx, x):
         ctx.save(x)
-        return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+        return _entrywise(kernels.softplus, x)
 
     def backward(ctx, grad):
         (x,) = ctx.saved

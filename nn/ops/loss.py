@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+from nn.kernels import activation as kernels
+from nn.ops.activation import _entrywise
 from nn.tensor import Function, Tensor
 
 
@@ -32,16 +34,14 @@ def mse(prediction, target) -> Tensor:
 class BCEWithLogits(Function):
     """l_n = -sum_i [t log s(x) + (1 - t) log(1 - s(x))]_ni with s the sigmoid, computed without overflow as
 
-        max(x, 0) - x t + log(1 + e^-|x|)
+        softplus(x) - x t,    softplus(x) = max(x, 0) + log(1 + e^-|x|)
 
     dx = dl_n (s(x) - t),  dt = -dl_n x.
     """
 
     def forward(ctx, logits, target):
         ctx.save(logits, target)
-        losses = np.exp(-np.abs(logits))
-        np.log1p(losses, out=losses)
-        losses += np.maximum(logits, 0)
+        losses = _entrywise(kernels.softplus, logits)
         losses -= logits * target
         return _by_example(losses).sum(axis=1)
 
@@ -50,8 +50,7 @@ class BCEWithLogits(Function):
         grad = grad.reshape(-1, *(1,) * (logits.ndim - 1))
         dx = None
         if ctx.needs[0]:
-            e = np.exp(-np.abs(logits))
-            dx = np.where(logits < 0, e, 1) / (1 + e)  # the sigmoid; neither branch overflows
+            dx = _entrywise(kernels.sigmoid, logits)
             dx -= target
             dx *= grad
         return dx, -grad * logits if ctx.needs[1] else None

@@ -43,6 +43,20 @@ def test_exp(dtype):
 
 
 @dtypes
+def test_softplus(dtype):
+    """Catches: a series short of digits, a small exp(x) lost beside the 1, a wrong sign on one side of 0."""
+    low, tolerance = (-86, 3e-7) if dtype == np.float32 else (-700, 5e-16)
+    x = np.concatenate([np.linspace(low, -low, 5001), np.linspace(-3, 3, 5001)]).astype(dtype)
+    out = np.empty_like(x)
+    activation.softplus(x, out)
+    exact = np.log1p(np.exp(-np.abs(x.astype(np.longdouble)))) + np.maximum(x, 0)
+    assert np.max(np.abs(out - exact) / exact) < tolerance
+    extreme = np.array([np.nan, np.inf, -np.inf], dtype)
+    activation.softplus(extreme.copy(), extreme)
+    assert np.isnan(extreme[0]) and np.isinf(extreme[1]) and 0 <= extreme[2] < 1e-37
+
+
+@dtypes
 @given(size=st.integers(1, 40))
 def test_vectors_stop_at_the_end(dtype, size):
     """Catches: a masked store that writes beyond its count."""
