@@ -26,21 +26,14 @@ class Batches:
     def __init__(self, dataset: Dataset, batch_size: int, seed: int):
         if len(dataset) == 0:
             raise DataError(f"the data set {dataset.name!r} is empty; training needs at least one image")
-        if batch_size < 1:
-            raise DataError(f"the batch size is {batch_size}; it must be at least 1")
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def at(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
         size, total = self.batch_size, len(self.dataset)
-        positions = np.arange(step * size, (step + 1) * size)
-        indices = np.concatenate(
-            [
-                self._permutation(epoch)[positions[positions // total == epoch] % total]
-                for epoch in range(positions[0] // total, positions[-1] // total + 1)
-            ]
-        )
+        seen = (divmod(number, total) for number in range(step * size, (step + 1) * size))  # epochs, and images in them
+        indices = np.array([self._permutation(epoch)[place] for epoch, place in seen])
         rng = np.random.default_rng((self.seed, 1, step))
         return Batch(
             images=self.dataset.images[indices] * np.float32(1 / 255),

@@ -5,6 +5,7 @@ MNIST/raw/ and FashionMNIST/raw/; gzipped or not, any number of images), then in
 neither has them they are downloaded into the cache.
 """
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,36 +31,8 @@ class Source:
 
 
 SOURCES = {
-    "mnist": Source(
-        folder="mnist",
-        names=("mnist",),
-        classes=("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
-        mirrors=(
-            "https://ossci-datasets.s3.amazonaws.com/mnist/",
-            "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        ),
-        sha256={
-            "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-            "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-            "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-            "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-        },
-    ),
-    "fashion": Source(
-        folder="fashion-mnist",
-        names=("fashionmnist", "fashion"),
-        classes=("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"),
-        mirrors=(
-            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-            "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
-        ),
-        sha256={
-            "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-            "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-            "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-        },
-    ),
+    name: Source(**{key: tuple(value) if isinstance(value, list) else value for key, value in source.items()})
+    for name, source in json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")).items()
 }
 
 
