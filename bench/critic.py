@@ -26,7 +26,7 @@ import datasets
 from bench.kept import place, trained
 from datasets.dataset import Dataset
 from disk import files
-from generators import registry, runs
+from generators import plans, registry
 from generators.config import with_text
 from generators.family import Family
 from generators.judging.evaluate import UNSEEN, Reference, captions_of, draw, of_images
@@ -61,7 +61,7 @@ class Contest:
 
     def train(self, name: str, share: float = 1.0, where: str = "", origin: str = "", **settings) -> tuple:
         """A model and how it was trained, for this share of the budget."""
-        (minutes, steps), config, weights = self.budget(share), runs.default_config(name, self.training), None
+        (minutes, steps), config, weights = self.budget(share), plans.default_config(name, self.training), None
         if origin:
             config, weights = registry.taken_over(name, origin, config)
         asked = dict(pair.split("=", 1) for pair in self.options.set)

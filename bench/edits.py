@@ -32,7 +32,7 @@ from datasets.captions import HANDWRITING as language
 from datasets.dataset import Dataset
 from datasets.glyphs import DIGITS, VARIANTS_OF
 from disk import files
-from generators import runs
+from generators import plans
 from generators.families.editing import Directions
 from generators.family import Family
 from generators.judging.classifier import Classifier
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     task = draw_task(test, options.n, options.seed)
 
     def keep(name: str, minutes: float, seed: int) -> Family:
-        config = runs.default_config(name, training)
+        config = plans.default_config(name, training)
         return trained(out, config, name, training, "digits", minutes, seed, threads)[0]
 
     judge = keep("classifier", options.judge_minutes, 0)

@@ -181,9 +181,9 @@ def main(arguments: list[str] | None = None) -> int:
         if not run:
             continue
         model, meta = open_run(run)
-        painted = draw(model, captions, options.seed, threads, sampler, _progress)
+        painted = draw(model, captions, options.seed, threads, sampler)
         rows[name] = measure(painted, captions, reference, judge, threads) | {"training steps": meta.get("step")}
-        rows[name] |= of_unseen(draw(model, never, options.seed, threads, sampler, _progress))
+        rows[name] |= of_unseen(draw(model, never, options.seed, threads, sampler))
         shown[name] = painted
     rows["captions of other films"] = measure(shown["video"], captions[1:] + captions[:1], reference, judge, threads)
     if options.stills:
@@ -201,10 +201,6 @@ def main(arguments: list[str] | None = None) -> int:
     build_page(results, captions, real, shown, part, continued).write(out / "films.html")
     print(f"\nJudge {results['judge']}. Films and figures: {out / 'films.html'}, {out / 'films.json'}")
     return 0
-
-
-def _progress(rounds, what: str, count: int):
-    return tqdm(rounds, desc=what, total=count, leave=False)
 
 
 def table(rows: dict) -> list[list[str]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from datasets.dataset import Dataset
-from generators import runs
+from generators import plans, runs
 from generators.errors import RunError
 from generators.family import Family, FamilyConfig
 from nn import checkpoint
@@ -31,7 +31,7 @@ def trained(
     it is not to be measured half-trained.
     """
     folder = place(out, name, minutes, seed, steps)
-    with checkpoint.lock(folder), runs.diverged_as_run_error(folder):
+    with checkpoint.lock(folder):
         if (folder / "checkpoint.npz").exists():
             run = runs.Run.resume(folder, threads, dataset)
             plan = run.plan
@@ -42,11 +42,9 @@ def trained(
                     "beginning than asked for now; choose another --out, or remove it"
                 )
         else:
-            plan = runs.plan_run(name, data, dataset, config, seed, threads, steps, minutes, origin=origin)
+            plan = plans.plan_run(name, data, dataset, config, seed, threads, steps, minutes, origin=origin)
             run = runs.start(folder, plan, dataset, threads, weights)
-        for _ in run.go():
-            pass
-    if run.trainer.step_number < run.plan.steps:
-        raise KeyboardInterrupt
+        if not run.finish():
+            raise KeyboardInterrupt
     run.model.load_state(run.trainer.averaged_state())
     return run.model, {"steps": run.plan.steps, "train_minutes": run.seconds / 60}

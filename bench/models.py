@@ -14,7 +14,7 @@ import numpy as np
 
 import datasets
 from datasets.dataset import Dataset
-from generators import runs
+from generators import plans
 from generators.family import Family
 from generators.registry import FAMILIES, build, family, resolve
 from generators.training import Trainer, planned
@@ -72,7 +72,7 @@ def make_model(name: str, dataset: Dataset, settings: dict) -> Family:
     The rest is as for gray images: where ink has a network of its own (diffusion), it is not the one that is measured.
     """
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    return build(name, planned(replace(runs.plain_config(name, dataset), **settings)), derive_rng(0, "weights"))
+    return build(name, planned(replace(plans.plain_config(name, dataset), **settings)), derive_rng(0, "weights"))
 
 
 def make_trainer(name: str, dataset: Dataset, threads: int, settings: dict | None = None) -> Trainer:

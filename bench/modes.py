@@ -21,7 +21,7 @@ from bench.kept import trained
 from datasets.captions import Names
 from datasets.dataset import Dataset
 from disk import files
-from generators import runs
+from generators import plans
 from generators.judging.classifier import Classifier
 from generators.showing import pictures
 from nn.parallel import Threads, derive_rng
@@ -51,9 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     single = datasets.load(options.data, "train")
     stacked = stack(single, IMAGES, options.seed)
     keep = partial(trained, seed=options.seed, threads=threads)
-    config = runs.default_config("classifier", single)
+    config = plans.default_config("classifier", single)
     judge, _ = keep(out, config, "classifier", single, options.data, options.judge_minutes)
-    config = replace(runs.default_config("gan", stacked), features=8)  # there are no captions to read
+    config = replace(plans.default_config("gan", stacked), features=8)  # there are no captions to read
     model, _ = keep(out, config, "gan", stacked, stacked.name, options.minutes)
     rng, painted = derive_rng(options.seed, "stacked samples"), []
     for _ in tqdm(range(0, SAMPLES, 500), desc="painting", unit="block"):

@@ -21,13 +21,13 @@ import numpy as np
 
 import datasets
 from disk import files
-from generators import pretrained, registry, renamed
+from generators import pretrained, registry
 from generators.apps.tour import CAPTIONS, OPTIONS
 from generators.config import to_json
 from generators.family import Family
 from generators.judging.classifier import Classifier, accuracy
 from generators.judging.evaluate import captions_of
-from generators.runs import default_config
+from generators.plans import default_config
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 
@@ -62,7 +62,7 @@ def pack(run: Path, target: Path) -> None:
 
     Raises CheckpointError if the folder holds no checkpoint, or a weight is too large for half precision.
     """
-    arrays, meta = renamed.load(run / "checkpoint.npz")
+    arrays, meta = registry.read(run / "checkpoint.npz")
     averaged = {name: array for name, array in arrays.items() if name.startswith("ema/")}
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found below
         half = {name: a.astype(np.float16) if a.dtype.kind == "f" else a for name, a in averaged.items()}

@@ -26,8 +26,7 @@ from bench.kept import trained
 from bench.models import add_families
 from bench.peers import kept as twins
 from disk import files
-from generators import runs
-from generators.apps.commands import progress
+from generators import plans
 from generators.errors import RunError
 from generators.families.diffusion import ddpm
 from generators.family import Family
@@ -62,11 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
     unseen = datasets.load("digits", "unseen") if options.data == "digits" else None
 
     def keep(name: str, minutes: float, seed: int) -> tuple[Family, dict]:
-        return trained(out, runs.default_config(name, training), name, training, options.data, minutes, seed, threads)
+        return trained(out, plans.default_config(name, training), name, training, options.data, minutes, seed, threads)
 
     judge, _ = keep("classifier", options.judge_minutes, 0)
     assert isinstance(judge, Classifier)
-    reference = Reference(judge, training, test, unseen, threads, options.n, progress=progress)
+    reference = Reference(judge, training, test, unseen, threads, options.n)
     print(reference.about_the_judge(), flush=True)
     _warn_of_the_judge(reference.figures, options.data)
     measure = partial(_measure, reference)
@@ -119,7 +118,7 @@ def _warn_of_the_judge(figures: dict, data: str) -> None:
 def _peer(out: Path, training, results: dict, measure, threads: Threads, options) -> tuple[Family, dict]:
     """The headline family's twin, trained in PyTorch and painting with our sampler, and its figures beside ours."""
     model, how = twins.trained(
-        out, runs.default_config(HEADLINE, training), HEADLINE, training, options.data, options.minutes, options.seed,
+        out, plans.default_config(HEADLINE, training), HEADLINE, training, options.data, options.minutes, options.seed,
         threads, options.peer_ways, results["families"][HEADLINE]["steps"],
     )  # fmt: skip
     figures = how | measure(model, options.seed)
@@ -222,7 +221,7 @@ def build_page(results: dict, models: dict[str, Family], test, seed: int, thread
     for key, points in results.get("sweeps", {}).items():
         x, y = np.array(points, float).T
         label = AXES[key]
-        page.chart({HEADLINE: (x, y)}, f"FID against {label}.", x_label=label, y_label="FID", log_x=True, log_y=True)
+        page.chart({HEADLINE: (x, y)}, f"FID against {label}.", x_label=label, y_label="FID", log=True)
         page.table([label, *(f"{value:g}" for value in x)], [["FID", *(f"{value:.3f}" for value in y)]])
     return page
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import json
 import math
+import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 
 from generators.errors import Refusal
 
@@ -24,7 +25,9 @@ class ConfigError(Refusal):
     """A config cannot have this value, or this setting."""
 
 
-def number(default, least: float = 0, most: float | None = None, multiple: int = 1, length: tuple[int, int] = (1, 8)):
+def number(
+    default=MISSING, least: float = 0, most: float | None = None, multiple: int = 1, length: tuple[int, int] = (1, 8)
+):
     """A field that holds a number, or a tuple of `length` (least, most) numbers, each from `least` to `most`.
 
     most: None: 100,000 for whole numbers; any finite number for others.
@@ -94,37 +97,18 @@ def _with_text(config: Config, path: list[str], text: str, name: str) -> Config:
         return replace(config, **{path[0]: _with_text(value, path[1:], text, name)})
     if len(path) > 1:
         raise ConfigError(f"{path[0]!r} is a single setting, so there is no {name!r}")
-    return replace(config, **{path[0]: _parse(text, value, name)})
+    return replace(config, **{path[0]: _parse(text, typing.get_type_hints(type(config))[path[0]], value, name)})
 
 
-def _parse(text: str, like, name: str):
-    """The value that a text stands for, of the same type as `like`."""
-    if isinstance(like, str):
+def _parse(text: str, hint, default, name: str):
+    """The value of a field of this type that a text stands for."""
+    if hint is str:
         return text
     try:
-        value = json.loads(text.lower() if text in ("True", "False") else text)
+        return _from_json(hint, json.loads(text.lower() if text in ("True", "False") else text), name)
     except (ValueError, RecursionError):
-        value = None
-    if isinstance(like, tuple) and isinstance(value, list):
-        kind = type(like[0]) if like else str
-        value = tuple(kind(one) if kind is float and type(one) is int else one for one in value)
-        fits = all(type(one) is kind for one in value)
-    else:
-        value = _as_float(value) if isinstance(like, float) else value
-        fits = type(value) is type(like)
-    if not fits:
-        raise ConfigError(f"{name} is {json.dumps(like)} by default; {text!r} is not a value of the same kind and form")
-    return value
-
-
-def _as_float(value):
-    """A whole number as a float, infinite if it is too large for one."""
-    if type(value) is not int:
-        return value
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+        raise ConfigError(f"{name} is {json.dumps(default)} by default; {text!r} is not a value of the same kind and "
+                          "form") from None  # fmt: skip
 
 
 def to_json(config: Config) -> dict:
@@ -144,12 +128,12 @@ def from_json(kind: type[Config], values) -> Config:
 
 def _from_json(hint, value, name: str):
     if is_dataclass(hint):
-        return from_json(hint, value)
-    origin = typing.get_origin(hint) or hint
-    if origin is tuple and isinstance(value, list | tuple):
-        inner = typing.get_args(hint)
-        return tuple(_from_json(inner[0] if inner else object, one, name) for one in value)
-    accepted = (int, float) if origin is float else origin
-    if origin is not object and (not isinstance(value, accepted) or (isinstance(value, bool) and origin is not bool)):
-        raise ConfigError(f"{name} is {value!r:.40}; expected {origin.__name__}")
+        return value if isinstance(value, hint) else from_json(hint, value)
+    kind = hint if isinstance(hint, types.UnionType) else typing.get_origin(hint) or hint
+    if kind is tuple and isinstance(value, list | tuple):
+        return tuple(_from_json(typing.get_args(hint)[0], one, name) for one in value)
+    if kind is float and type(value) is int:
+        value = float(str(value))  # infinite if it is too large for one
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{name} is {value!r:.40}; expected {getattr(kind, '__name__', kind)}")
     return value

@@ -49,6 +49,13 @@ class FamilyConfig(Config):
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 
 
+def data_fields(dataset) -> dict:
+    """The fields of a config that follow from a data set: its sizes and words."""
+    *frames, size, _, channels = dataset.images.shape[1:]
+    words = {"vocabulary": dataset.vocabulary, "language": dataset.language.name}
+    return {**words, "image_size": size, "channels": channels, **({"frames": frames[0]} if frames else {})}
+
+
 @dataclass(frozen=True)
 class Shard:
     """A part of a batch.  Losses are sums over its examples divided by `batch_size`, the size of the whole batch."""

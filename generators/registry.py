@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from generators import pretrained, renamed
+from generators import pretrained
 from generators.config import ConfigError, from_json
 from generators.errors import UsageError
 from generators.family import Family, FamilyConfig
 from generators.training import part_of
-from nn import init
+from nn import checkpoint, init
 from nn.checkpoint import CheckpointError
 
 
@@ -142,20 +144,19 @@ def family(name: str) -> type[Family]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def build(name: str, config: FamilyConfig, rng: np.random.Generator) -> Family:
-    """A new model with weights drawn from `rng`.  Raises ConfigError if the config describes none, or one too large."""
-    try:
-        return _construct(family(name), config, rng, MOST_NUMBERS)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+def build(name: str, config: FamilyConfig, rng: np.random.Generator, most: int = MOST_NUMBERS) -> Family:
+    """A new model with weights drawn from `rng`.
 
-
-def _construct(kind: type[Family], config: FamilyConfig, rng: np.random.Generator, numbers: int) -> Family:
+    Raises ConfigError if the config describes none, or one of more than `most` numbers.
+    """
+    kind = family(name)
     try:
-        with init.at_most(numbers):
+        with init.at_most(most):
             return kind(config, rng)
     except (ArithmeticError, LookupError, TypeError) as error:
-        raise ValueError(f"no {kind.name} can be built from this config: {error}") from error
+        raise ConfigError(f"no {kind.name} can be built from this config: {error}") from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def load(run: str | Path) -> Family:
@@ -168,7 +169,7 @@ def load(run: str | Path) -> Family:
 
 
 def open_run(run: str | Path) -> tuple[Family, dict]:
-    """The model as `load` gives it, and what the checkpoint says about the run: its plan (a dict), step and machine."""
+    """The model as `load` gives it, and what its checkpoint says: the plan (a dict), step, machine; and its path."""
     path = Path(run)
     if path.is_dir():
         path = path / "checkpoint.npz"
@@ -179,9 +180,15 @@ def open_run(run: str | Path) -> tuple[Family, dict]:
             raise CheckpointError(
                 f"There is no checkpoint {run}: train one first, check the path, or take one that comes along: {along}"
             )
-    arrays, meta = renamed.load(path)
-    plan = meta.get("plan")
-    return restore(arrays, meta, path), {**meta, "plan": plan if isinstance(plan, dict) else {}}
+    arrays, meta = read(path)
+    name, plan, weights = meta.get("family"), meta.get("plan"), part_of(arrays, "ema/")
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise CheckpointError(f"{path} holds a model of family {name!r:.40}; known are {', '.join(FAMILIES)}")
+    with of_this_version(path):
+        config = from_json(family(name).Config, meta.get("config"))
+        model = build(name, config, np.random.default_rng(0), 2 * sum(array.size for array in weights.values()))
+        model.load_state(weights)
+    return model, {**meta, "plan": plan if isinstance(plan, dict) else {}, "path": path}
 
 
 def taken_over(name: str, run: str | Path, config: FamilyConfig) -> tuple[FamilyConfig, dict[str, np.ndarray]]:
@@ -201,20 +208,44 @@ def taken_over(name: str, run: str | Path, config: FamilyConfig) -> tuple[Family
     return replace(config, **{name: value for name, value in values.items() if name not in kept}), model.state()
 
 
-def restore(arrays: dict[str, np.ndarray], meta: dict, path: Path) -> Family:
-    """The model described by what `renamed.load` returned."""
-    name = meta.get("family")
-    if not isinstance(name, str) or name not in FAMILIES:
-        raise CheckpointError(f"{path} holds a model of family {name!r:.40}; known are {', '.join(FAMILIES)}")
-    kind = family(name)
-    weights = part_of(arrays, "ema/")
+@contextmanager
+def of_this_version(path: Path) -> Iterator[None]:
+    """What is wrong or missing in a checkpoint, as a CheckpointError that tells what to do."""
     try:
-        config = from_json(kind.Config, meta.get("config"))
-        model = _construct(kind, config, np.random.default_rng(0), 2 * sum(array.size for array in weights.values()))
-        model.load_state(weights)
-    except ValueError as error:
+        yield
+    except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{path} was written by another version of Inkling, or is damaged ({error}); "
-            "use that version, or train again"
+            f"{path} was written by another version of Inkling, or is damaged ({error}); go on with that version, or "
+            "choose another folder and train again"
         ) from error
-    return model
+
+
+# A checkpoint holds the names of a config's fields and of a model's weights, so what is renamed needs an entry here.
+FIELDS = {"text": "features"}  # of configs
+GONE = {"weighting": "simple", "snr_limit": 5.0, "schedule": "cosine"}  # fields, with what is always so now
+WEIGHTS = (  # families, a part of a weight's name, instead
+    (("vae", "vaegan"), r"^decoder\.quarter\.(weight|bias)$", r"decoder.grow.\1"),
+    (("vae", "vaegan"), r"^decoder\.blocks\.", "decoder.quarter."),
+    (("vae", "vaegan"), r"^encoder\.place\.output\.", "encoder.prior."),
+    (("ddpm",), r"\.sketch\.", ".layout."),
+)
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
+    """The arrays and the description of a checkpoint, under today's names also where it was written under older ones.
+
+    Raises CheckpointError as `nn.checkpoint.load`.
+    """
+    arrays, meta = checkpoint.load(path)
+    renamed = {}
+    for name, array in arrays.items():
+        kind, slash, weight = name.partition("/")  # weights, ema, or what only training needs
+        for families, old, new in WEIGHTS:
+            if meta.get("family") in families:
+                weight = re.sub(old, new, weight)
+        renamed[f"{kind}{slash}{weight}"] = array
+    for place in (meta, meta.get("plan")):
+        if isinstance(place, dict) and isinstance(place.get("config"), dict):
+            kept = {name: value for name, value in place["config"].items() if (name, value) not in GONE.items()}
+            place["config"] = {FIELDS.get(name, name): value for name, value in kept.items()}
+    return renamed, meta

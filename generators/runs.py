@@ -17,10 +17,8 @@ import shutil
 import signal
 import sys
 import time
-import zlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +27,17 @@ from tqdm import tqdm
 import datasets
 from datasets.batches import Batches
 from datasets.dataset import Dataset
-from datasets.folder import Options
 from disk import files
-from generators import renamed
-from generators.config import from_json, to_json
-from generators.errors import RunError, UsageError
-from generators.family import Family, FamilyConfig, Shard
-from generators.registry import build, can, family
+from generators.apps.program import signals
+from generators.config import to_json
+from generators.errors import RunError
+from generators.family import Family, Shard
+from generators.plans import Plan, fingerprint, seconds_per_step
+from generators.registry import build, can, of_this_version, read
 from generators.showing import films, log, pictures
 from generators.showing.charts import line_chart
-from generators.training import Diverged, Trainer, cut, part_of, planned, train
+from generators.training import Diverged, Trainer, cut, part_of, train
 from nn import checkpoint, init, runtime
-from nn.checkpoint import CheckpointError
 from nn.optim import cosine_decay
 from nn.parallel import Threads, derive_rng
 from nn.tensor import no_grad
@@ -53,56 +50,6 @@ CAPTIONS = 500  # of test images, kept in the checkpoint for sampling where the 
 LOG_SECONDS = 30  # between lines where there is no terminal for a bar
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a run is: everything that its bits depend on, but for the code."""
-
-    family: str
-    data: str
-    seed: int
-    steps: int
-    config: FamilyConfig
-    fingerprint: int  # of the images and labels: training goes on only with the same ones
-    limit: int | None = None  # use only the first so many training pictures; mirrored, each is two images
-    pictures: dict = field(default_factory=dict)  # how those of a folder are read: what folder.Options takes
-    origin: str = ""  # the run whose weights it began with
-
-    def to_json(self) -> dict:
-        return {**dataclasses.asdict(self), "config": to_json(self.config)}
-
-    @classmethod
-    def from_json(cls, values: dict) -> Plan:
-        try:
-            values = {"pictures": {}, "origin": "", **values}  # older checkpoints have none
-            plan = {field.name: values[field.name] for field in dataclasses.fields(cls)}
-            Options(**plan["pictures"])  # raises what follows if they are none
-            for name in ("data", "origin"):
-                if type(plan[name]) is not str:
-                    raise TypeError(f"{name} is {plan[name]!r:.40}, not a name")
-            for name, least, most in (("seed", 0, 2**63 - 1), ("steps", 1, 10**9), ("limit", 1, 10**9),
-                                      ("fingerprint", 0, 2**32 - 1)):  # fmt: skip
-                value = plan[name]
-                if (type(value) is not int or not least <= value <= most) and (name, value) != ("limit", None):
-                    raise TypeError(f"{name} is {value!r:.40}, not a whole number from {least:,} to {most:,}")
-            return cls(**{**plan, "config": from_json(family(values["family"]).Config, values["config"])})
-        except (KeyError, TypeError, datasets.DataError) as error:
-            raise CheckpointError(
-                f"the checkpoint does not describe a run of this version of Inkling ({error})"
-            ) from error
-
-
-@contextmanager
-def _of_this_version(folder: Path) -> Iterator[None]:
-    """What a checkpoint says is wrong or missing: a CheckpointError that tells what to do."""
-    try:
-        yield
-    except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder / 'checkpoint.npz'} was written by another version of Inkling, or is damaged ({error}); go on "
-            f"with that version, or remove {folder}, or choose another folder, and train again"
-        ) from error
-
-
 def _test_images(plan: Plan, dataset) -> Dataset | None:
     """The first test images of a run's data; None where there are none that are like those it learns from."""
     try:
@@ -112,74 +59,6 @@ def _test_images(plan: Plan, dataset) -> Dataset | None:
         return None
     alike = test.images.shape[1:] == dataset.images.shape[1:] and test.vocabulary == dataset.vocabulary
     return test if alike and len(test) else None
-
-
-def fingerprint(dataset) -> int:
-    """A checksum of a data set's images and labels; of images that are drawn when indexed, of the first."""
-    images = dataset.images if isinstance(dataset.images, np.ndarray) else dataset.images[:100]
-    return zlib.crc32(dataset.labels.tobytes(), zlib.crc32(np.ascontiguousarray(images).tobytes()))
-
-
-def default_config(name: str, dataset) -> FamilyConfig:
-    """A family's default config for a data set: its own sizes and words, and what suits such images and so many."""
-    config = family(name).suited(plain_config(name, dataset), dataset)
-    few = len(dataset) < config.batch_size
-    return dataclasses.replace(config, batch_size=max(1, len(dataset) // 2)) if few else config
-
-
-def plain_config(name: str, dataset) -> FamilyConfig:
-    """The same without what suits the images: their sizes and words alone.
-
-    Raises UsageError for films where the family learns from images, and the other way round.
-    """
-    *frames, size, _, channels = dataset.images.shape[1:]
-    kind = family(name).Config
-    of_films = any(one.name == "frames" for one in dataclasses.fields(kind))
-    if of_films != bool(frames):
-        wants, given = ("films", "images") if of_films else ("images", "films")
-        raise UsageError(f"{name} learns from {wants}, and {dataset.name} has {given}; choose other --data or family")
-    sizes = {"image_size": size, "channels": channels} | ({"frames": frames[0]} if frames else {})
-    return kind(vocabulary=dataset.vocabulary, language=dataset.language.name, **sizes)
-
-
-def plan_run(
-    name: str, data: str, dataset, config: FamilyConfig, seed: int, threads: Threads, steps: int | None,
-    minutes: float | None, limit: int | None = None, pictures: dict | None = None, origin: str = "",
-) -> Plan:  # fmt: skip
-    """Fix the number of steps: `steps`, or as many as fit into `minutes` by the speed measured now, on a copy.
-
-    Raises ConfigError if the config describes no model, RunError if training diverges while its speed is measured.
-    """
-    config = planned(config)
-    if steps is not None:
-        build(name, config, derive_rng(0, "weights"))
-    else:
-        try:
-            steps = max(1, round(60 * minutes / seconds_per_step(name, dataset, config, threads)))
-        except Diverged as error:
-            raise RunError(f"while the speed was measured, {error}") from error
-    return Plan(name, data, seed, steps, config, fingerprint(dataset), limit, pictures or {}, origin)
-
-
-def seconds_per_step(name: str, dataset, config: FamilyConfig, threads: Threads) -> float:
-    """The median time of a training step, on a model that is thrown away; the first two, which compile, left out.
-
-    Where a phase begins in the course of the run, that of the steps before and after, each by its share.
-    """
-    trainer = Trainer(build(name, config, derive_rng(0, "weights")), dataset, 0, 1000, threads)
-    counts, seconds = [len(trainer.family.phases(step)) for step in range(0, 1000, 20)], 0.0
-    with closing(trainer):
-        for phases in sorted(set(counts)):
-            trainer.step_number, times = 20 * counts.index(phases), []
-            for _ in range(2):
-                trainer.step()
-            begin = time.perf_counter()
-            while len(times) < 5 or (len(times) < 60 and time.perf_counter() - begin < 4):
-                start = time.perf_counter()
-                trainer.step()
-                times.append(time.perf_counter() - start)
-            seconds += float(np.median(times)) * counts.count(phases) / len(counts)
-    return seconds
 
 
 class Run:
@@ -211,9 +90,10 @@ class Run:
 
         Raises CheckpointError, DataError or RunError in one sentence.
         """
-        arrays, meta = renamed.load(folder / "checkpoint.npz")
-        with _of_this_version(folder):
-            plan = Plan.from_json(meta.get("plan", {}))
+        path = folder / "checkpoint.npz"
+        arrays, meta = read(path)
+        with of_this_version(path):
+            plan = Plan.from_json(meta["plan"])
         dataset = dataset or datasets.load(plan.data, split="train", limit=plan.limit, **plan.pictures)
         if fingerprint(dataset) != plan.fingerprint:
             raise RunError(
@@ -223,7 +103,7 @@ class Run:
         if meta.get("machine") != runtime.describe():
             tqdm.write("This machine, BLAS or library version differs from the one that wrote the checkpoint: going on "
                        "is fine, but the bits will not equal those of a run that never moved.")  # fmt: skip
-        with _of_this_version(folder):
+        with of_this_version(path):
             with init.at_most(2 * sum(array.size for array in part_of(arrays, "weights/").values())):
                 run = cls(folder, plan, dataset, threads)
             if type(meta["step"]) is not int or not 0 <= meta["step"] <= plan.steps:
@@ -269,17 +149,16 @@ class Run:
             size = min(self.plan.config.batch_size, len(self.test))
             batch = Batches(self.test, size, self.plan.seed).at(0)
             self._held_out = cut(batch, self.model, self.test, self.plan.seed, 0)
-        losses, phases = {}, self.model.phases(self.trainer.step_number)
+        losses = {}
         with no_grad():
-            for phase in phases:
+            for phase in self.model.phases(self.trainer.step_number):
                 prefix = "" if len(self.trainer.phase_states) == 1 else f"{phase.name}_"
                 losses[f"held_out_{prefix}loss"] = sum(
                     phase.loss(shard, derive_rng(self.plan.seed, f"held out {phase.name}", index))[0].item()
                     for index, shard in enumerate(self._held_out)
                 )
         if not all(abs(loss) < log.LARGEST for loss in losses.values()):  # so no NaN either
-            step = self.trainer.step_number
-            raise Diverged(f"training diverged at step {step}: the loss of test images is beyond all bounds")
+            raise self.trainer.diverged("the loss of test images is beyond all bounds")
         return losses
 
     def save(self) -> None:
@@ -288,22 +167,19 @@ class Run:
         Raises Diverged, and keeps the old one, if the last step has left a NaN or an infinity.
         """
         self.trainer.check_finite()
+        described = self.dataset if self.test is None else self.test
+        first = np.arange(min(CAPTIONS, len(described)))
         meta = {
             "family": self.plan.family,
             "config": to_json(self.plan.config),
-            "plan": self.plan.to_json(),
+            "plan": to_json(self.plan),
             "step": self.trainer.step_number,
             "seconds": self.seconds,
             "machine": runtime.describe(),
-            **self._captions(),
+            "captions": described.captions(first),  # what is painted where nothing else is asked for
+            "labels": described.labels[first].tolist(),
         }
         checkpoint.save(self.folder / "checkpoint.npz", self.trainer.state(), meta)
-
-    def _captions(self) -> dict[str, list]:
-        """Captions and labels of the first test images: what is painted where nothing else is asked for."""
-        described = self.dataset if self.test is None else self.test
-        first = np.arange(min(CAPTIONS, len(described)))
-        return {"captions": described.captions(first), "labels": described.labels[first].tolist()}
 
     def paint_samples(self) -> None:
         """A grid under the same captions and noise as every other time, with the averaged weights."""
@@ -315,10 +191,8 @@ class Run:
         with self.trainer.averaged_weights():
             images = self.model.sample(captions, rng, threads=self.threads)
         if not np.isfinite(images).all():
-            step = self.trainer.step_number
-            raise Diverged(f"training diverged at step {step}: the samples that it paints are not finite")
+            raise self.trainer.diverged("the samples that it paints are not finite")
         path = self.folder / "samples" / f"step-{self.trainer.step_number:06d}"
-        path.parent.mkdir(exist_ok=True)
         title = f"{self.plan.family}, step {self.trainer.step_number}"
         if images.ndim == 5:
             files.write(path.with_suffix(".gif"), films.gif(images, captions, title=title))
@@ -330,8 +204,10 @@ class Run:
         """Train to the end, yielding the metrics of each step; saves on the way, at the end and on Ctrl-C."""
         every = max(1, self.plan.steps // SAMPLE_GRIDS)
         saved_at = told_at = began = time.monotonic()
-        before, shown = self.seconds, {}
-        with _Stop() as stop, self._bar(quiet) as bar:
+        before, shown, stop = self.seconds, {}, _Stop()
+        bar = tqdm(desc=self.plan.family, initial=self.trainer.step_number, total=self.plan.steps, unit="step",
+                   disable=quiet or None, dynamic_ncols=True)  # fmt: skip  # None: where standard error is no terminal
+        with signals(("SIGINT", "SIGTERM", "SIGHUP"), stop), bar:
             for metrics in train(self.trainer):
                 if metrics["step"] % max(1, self.plan.steps // HELD_OUT) == 0:
                     metrics |= self.held_out()
@@ -359,15 +235,25 @@ class Run:
         self.paint_samples()
         self._draw_losses()
 
+    def finish(self, save_every: float = 60.0) -> bool:
+        """Train to the end; returns whether it was reached, for Ctrl-C stops a run after a step.
+
+        Raises RunError, which says where to go on, when training meets a NaN or loses a worker process.
+        """
+        try:
+            for _ in self.go(save_every):
+                pass
+        except Diverged as error:
+            raise RunError(f"{error}. The last good checkpoint is {self.folder / 'checkpoint.npz'}") from error
+        except ChildProcessError as error:
+            again = f"inkling train --resume --out {shlex.quote(str(self.folder))} --threads 1"
+            raise RunError(f"{error}. Go on from the last checkpoint with: {again}") from error
+        return self.trainer.step_number == self.plan.steps
+
     def _draw_losses(self) -> None:
         """`loss.svg`: the losses of all steps so far, if their file is still there."""
         if found := log.losses(self.folder):
             files.write(self.folder / "loss.svg", line_chart(found, x_label="step").encode())
-
-    def _bar(self, quiet: bool) -> tqdm:
-        done, total = self.trainer.step_number, self.plan.steps
-        hidden = True if quiet else None  # None: where standard error is no terminal
-        return tqdm(desc=self.plan.family, initial=done, total=total, unit="step", disable=hidden, dynamic_ncols=True)
 
 
 @contextmanager
@@ -376,16 +262,8 @@ def new_folder(folder: Path) -> Iterator[None]:
 
     Of two starts at once one makes the folder and one gets its lock; who does not get it leaves the folder alone.
     """
-    made = []
-    for path in (folder, *folder.parents):
-        if path.exists():
-            break
-        made.append(path)
-    for path in reversed(made.copy()):
-        try:
-            path.mkdir()
-        except FileExistsError:  # by now somebody else has made it
-            made.remove(path)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)  # by now somebody else may have made it
     with checkpoint.lock(folder):
         try:
             yield
@@ -418,40 +296,14 @@ def _summary(metrics: dict[str, float]) -> str:
 
 
 class _Stop:
-    """Ctrl-C, SIGTERM and SIGHUP ask the loop to stop after the current step; a second Ctrl-C stops at once.
+    """Asks the loop to stop after the current step; a second Ctrl-C stops at once.
 
-    A terminal that is closed may send SIGHUP twice.  What is ignored (`nohup`) stays ignored.
+    A terminal that is closed may send SIGHUP twice.
     """
 
-    def __enter__(self) -> _Stop:
-        self.asked = False
-        self.previous = {}
-        names = ("SIGINT", "SIGTERM", "SIGHUP")  # of which Windows has two
-        try:
-            for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self.previous[number] = signal.signal(number, self._ask)
-        except ValueError:  # not in the main thread: whoever runs us there handles signals
-            pass
-        return self
+    asked = False
 
-    def _ask(self, number, frame) -> None:
+    def __call__(self, number: int, frame) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
-
-    def __exit__(self, *exception) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def diverged_as_run_error(folder: Path) -> Iterator[None]:
-    """Tell where the last good checkpoint is when training meets a NaN or loses a worker process."""
-    try:
-        yield
-    except Diverged as error:
-        raise RunError(f"{error}. The last good checkpoint is {folder / 'checkpoint.npz'}") from error
-    except ChildProcessError as error:
-        again = f"inkling train --resume --out {shlex.quote(str(folder))} --threads 1"
-        raise RunError(f"{error}. Go on from the last checkpoint with: {again}") from error

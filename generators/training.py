@@ -70,10 +70,8 @@ def cut(batch: Batch, family: Family, dataset, seed: int, step: int) -> list[Sha
     size, shards = shard_size(family.config), []
     for start in range(0, len(tokens), size):
         part = slice(start, start + size)
-        false = None if false_tokens is None else false_tokens[part]
-        shards.append(
-            Shard(batch.images[part], tokens[part], false, batch.labels[part], batch.indices[part], len(tokens))
-        )
+        false, labels = None if false_tokens is None else false_tokens[part], batch.labels[part]
+        shards.append(Shard(batch.images[part], tokens[part], false, labels, batch.indices[part], len(tokens)))
     return shards
 
 
@@ -162,7 +160,7 @@ class Trainer:
         value, metrics = total(lanes)
         norm = gradient_norm(state.flat.gradient)
         if not (np.isfinite(value) and np.isfinite(norm)):
-            raise Diverged(self._explain(self._loss(phase, step)))
+            raise self.diverged(self._explain(self._loss(phase, step)))
         rate = learning_rate(config, step, self.total_steps)
         update = (state.flat.gradient, rate, clip_scale(norm, config.clip_norm))
         if isinstance(state.optimiser, Muon):
@@ -194,7 +192,6 @@ class Trainer:
             return state.flat.add_up(argument, index, workers)
         if task == "move":
             return state.optimiser.move(state.flat.gradient, argument, index, workers)
-        assert task == "work"
         phase = next(phase for phase in self.family.phases(argument) if phase.name == name)
         loss, count = self._loss(phase, argument), self.shard_count
         return [state.flat.work_lane(lane, loss, count) for lane in range(index, min(LANES, count), workers)]
@@ -216,33 +213,30 @@ class Trainer:
 
     def _explain(self, loss: Callable) -> str:
         """Where the first NaN of this step began, found by computing its shards again with every op checked."""
-        where = "the sum of the gradients, which grew beyond what float32 can hold"
         for name, parameter in self.family.named_parameters():
             if not np.isfinite(parameter.data).all():
-                where = f"the parameter {name!r}, which the last update made non-finite"
-                return self._sentence(where)
+                return f"the parameter {name!r}, which the last update made non-finite"
         try:
             with finite_checks():
                 for shard in range(self.shard_count):
                     loss(shard)[0].backward()
         except NonFiniteError as error:
-            where = str(error)
+            return str(error)
         finally:
             for parameter in self.family.parameters():
                 parameter.grad = None
-        return self._sentence(where)
+        return "the sum of the gradients, which grew beyond what float32 can hold"
 
     def check_finite(self) -> None:
         """Raises Diverged if the last update left a weight, an average or the optimiser's state non-finite."""
         for name, array in self.state().items():
             if not np.isfinite(array).all():
-                raise Diverged(self._sentence(f"{name!r}, which the last update made non-finite"))
+                raise self.diverged(f"{name!r}, which the last update made non-finite")
 
-    def _sentence(self, where: str) -> str:
-        return (
-            f"training diverged at step {self.step_number}: {where}. "
-            "A lower learning rate usually helps (--set optimiser.rate=...)"
-        )
+    def diverged(self, where: str) -> Diverged:
+        """What to raise where numbers are no longer finite."""
+        return Diverged(f"training diverged at step {self.step_number}: {where}. "
+                        "A lower learning rate usually helps (--set optimiser.rate=...)")  # fmt: skip
 
     def state(self) -> dict[str, np.ndarray]:
         """Every array that the next step depends on, and the averaged weights, by name."""
@@ -255,11 +249,9 @@ class Trainer:
     def load_state(self, arrays: dict[str, np.ndarray], step: int) -> None:
         """Continue from what `state()` gave after `step` steps."""
         self.family.load_state(part_of(arrays, "weights/"))
-        average = part_of(arrays, "ema/")
-        names = {id(parameter): name for name, parameter in self.family.named_parameters()}
+        for name, view in self._averages().items():
+            view[...] = arrays[f"ema/{name}"]
         for phase, state in self.phase_states.items():
-            for view, parameter in zip(state.flat.views(state.ema.average), state.flat.parameters, strict=True):
-                view[...] = average[names[id(parameter)]]
             for key, array in state.optimiser.state().items():
                 array[...] = arrays[f"optimiser/{phase}/{key}"]
             state.ema.count[...] = arrays[f"ema_count/{phase}"]
@@ -267,24 +259,25 @@ class Trainer:
 
     def averaged_state(self) -> dict[str, np.ndarray]:
         """The family's state with the moving average in the place of every trained weight: what sampling uses."""
-        state = dict(self.family.state())
-        names = {id(parameter): name for name, parameter in self.family.named_parameters()}
+        return {**self.family.state(), **self._averages()}
+
+    def _averages(self) -> dict[str, np.ndarray]:
+        """The moving average of every trained weight, by name: views, to be read and to be filled."""
+        averages = {}
         for phase in self.phase_states.values():
-            for view, parameter in zip(phase.flat.views(phase.ema.average), phase.flat.parameters, strict=True):
-                state[names[id(parameter)]] = view
-        return state
+            views = phase.flat.views(phase.ema.average)
+            averages |= {id(parameter): view for parameter, view in zip(phase.flat.parameters, views, strict=True)}
+        return {name: averages[id(one)] for name, one in self.family.named_parameters() if id(one) in averages}
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """Inside this block the family has the averaged weights."""
-        kept = [state.flat.values.copy() for state in self.phase_states.values()]
-        for state in self.phase_states.values():
-            state.flat.values[...] = state.ema.average
+        kept = {name: array.copy() for name, array in self.family.state().items()}
+        self.family.load_state(self.averaged_state())
         try:
             yield
         finally:
-            for state, values in zip(self.phase_states.values(), kept, strict=True):
-                state.flat.values[...] = values
+            self.family.load_state(kept)
 
 
 def part_of(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from bench.arena import Failed
 from datasets.dataset import Dataset
-from generators import runs
+from generators import plans
+from generators.config import to_json
 from generators.errors import RunError
 from generators.family import Family, FamilyConfig
-from generators.registry import open_run
+from generators.registry import of_this_version, open_run
 from nn import checkpoint
 from nn.parallel import Threads
 
@@ -39,13 +40,14 @@ def trained(
     Raises RunError if the folder holds another run or if PyTorch cannot do it.
     """
     folder = out / f"{name}-twin-{minutes:g}-minutes-seed-{seed}"
-    wanted = runs.Plan(name, data, seed, 1, config, runs.fingerprint(dataset))  # the number of steps is found below
+    wanted = plans.Plan(name, data, seed, 1, config, plans.fingerprint(dataset))  # the number of steps is found below
     with checkpoint.lock(folder):
         if not (folder / "checkpoint.npz").exists():
             _make(folder, wanted, dataset, threads, ways, our_steps)
         model, meta = open_run(folder)
     how = meta.get("twin", {})
-    found = replace(runs.Plan.from_json(meta.get("plan", {})), steps=1)
+    with of_this_version(folder):
+        found = replace(plans.Plan.from_json(meta["plan"]), steps=1)
     if found != wanted or how.get("our_steps") != our_steps or set(how.get("ours_milliseconds", ())) != set(ways):
         raise RunError(
             f"{folder} holds a twin on other data, or of other steps of ours, settings or ways than asked for now; "
@@ -54,15 +56,15 @@ def trained(
     return model, how
 
 
-def _make(folder: Path, plan: runs.Plan, dataset: Dataset, threads: Threads, ways: list[str], our_steps: int) -> None:
+def _make(folder: Path, plan: plans.Plan, dataset: Dataset, threads: Threads, ways: list[str], our_steps: int) -> None:
     """Train the twin in the way that is fastest beside ours, for as long as ours takes for its steps.
 
     The machine may be faster in one minute than in the next, so our own steps are timed before and after each way.
     """
-    seconds, ours = {}, [runs.seconds_per_step(plan.family, dataset, plan.config, threads)]
+    seconds, ours = {}, [plans.seconds_per_step(plan.family, dataset, plan.config, threads)]
     for way in ways:
         seconds[way] = _seconds_per_step(plan, threads.count, way)
-        ours.append(runs.seconds_per_step(plan.family, dataset, plan.config, threads))
+        ours.append(plans.seconds_per_step(plan.family, dataset, plan.config, threads))
     beside = {way: (before + after) / 2 for way, before, after in zip(ways, ours, ours[1:], strict=False)}
     ratios = {way: found / beside[way] for way, found in seconds.items() if found}
     if not ratios:
@@ -80,7 +82,7 @@ def _make(folder: Path, plan: runs.Plan, dataset: Dataset, threads: Threads, way
         raise RunError(f"the PyTorch twin was not trained: {failure}") from failure
 
 
-def _seconds_per_step(plan: runs.Plan, threads: int, way: str) -> float | None:
+def _seconds_per_step(plan: plans.Plan, threads: int, way: str) -> float | None:
     """The time of a training step, which is also printed; None, and the reason printed, where there is none."""
     try:
         seconds = float(_ask({"do": "time"}, plan, threads, way, PATIENCE)["seconds"])
@@ -91,13 +93,13 @@ def _seconds_per_step(plan: runs.Plan, threads: int, way: str) -> float | None:
     return seconds
 
 
-def _ask(request: dict, plan: runs.Plan, threads: int, way: str, patience: float | None = None) -> dict:
+def _ask(request: dict, plan: plans.Plan, threads: int, way: str, patience: float | None = None) -> dict:
     """The answer of a `bench.peers.quality` that is started for this request; Failed if there is none in time.
 
     It leads a process group, so that nothing of it (torch.compile starts compilers) outlives the answer or Ctrl-C.
     With `patience` it is silent; otherwise it shows its progress.
     """
-    request = {**request, "plan": plan.to_json(), "threads": threads, "way": way, "asker": os.getpid()}
+    request = {**request, "plan": to_json(plan), "threads": threads, "way": way, "asker": os.getpid()}
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.peers.quality"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE if patience else None, text=True, start_new_session=True,

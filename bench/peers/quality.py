@@ -21,8 +21,8 @@ import datasets
 from bench.peers.training import TwinTrainer
 from generators.config import to_json
 from generators.family import Family
+from generators.plans import Plan
 from generators.registry import build
-from generators.runs import Plan
 from nn import checkpoint, runtime
 from nn.parallel import derive_rng
 
@@ -35,7 +35,7 @@ def make_trainer(plan: Plan, dataset, way: str) -> tuple[Family, TwinTrainer]:
 
 
 def seconds_per_step(trainer: TwinTrainer) -> float:
-    """The median time of a training step without the first two, which compile: as `runs.seconds_per_step` has it."""
+    """The median time of a training step without the first two, which compile: as `plans.seconds_per_step` has it."""
     for _ in range(2):
         trainer.step()
     times, begin = [], time.perf_counter()
@@ -92,7 +92,7 @@ def give_back(trainer: TwinTrainer, ours: Family) -> None:
 def save(folder: Path, plan: Plan, model: Family, how: dict) -> None:
     """A checkpoint that `generators.load` opens."""
     meta = {
-        "family": plan.family, "config": to_json(plan.config), "plan": plan.to_json(),
+        "family": plan.family, "config": to_json(plan.config), "plan": to_json(plan),
         "step": plan.steps, "machine": runtime.describe(), "twin": how,
     }  # fmt: skip
     arrays = {f"ema/{name}": array for name, array in model.state().items()}

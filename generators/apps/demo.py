@@ -16,8 +16,8 @@ import numpy as np
 
 import datasets
 from disk import files
-from generators import pretrained, registry, runs
-from generators.apps.tour import CAPTIONS, LABELS, OPTIONS, Tour
+from generators import plans, pretrained, registry, runs
+from generators.apps.tour import CAPTIONS, LABELS, OPTIONS, WORDS, Tour
 from generators.config import with_text
 from generators.family import Family
 from generators.showing import log, pictures
@@ -58,12 +58,9 @@ ENTRIES = [
 
 @dataclass
 class Trained:
-    """A model that was trained here, with what its training has left behind."""
+    """A run that was made here; its model has the averaged weights."""
 
-    model: Family
-    plan: runs.Plan
-    losses: dict[str, tuple[np.ndarray, np.ndarray]]
-    minutes: float
+    run: runs.Run
     default_seconds: float  # of a step of the family's default, as weights that come along were trained; 0 without any
 
 
@@ -80,10 +77,12 @@ def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
     print(f"The page takes a minute or two{training}. Ctrl-C at any moment leaves a whole page.", flush=True)
     train_set = datasets.load("digits", split="train", limit=IMAGES)
     test_set = datasets.load("digits", split="test", limit=2000)
-    along = {name: registry.load(name) for name in pretrained.names() if name in LABELS}
+    opened = {name: registry.open_run(name) for name in pretrained.names() if name in LABELS}
+    along = {name: model for name, (model, _) in opened.items()}
+    steps = ", ".join(f"{LABELS[name]} {meta['step']:,}" for name, (_, meta) in opened.items())
 
     def paint(models: dict[str, Family]) -> Page:
-        tour = Tour(out, models, train_set, test_set, seed, threads, _about(along))
+        tour = Tour(out, models, train_set, test_set, seed, threads, WORDS["page"]["footer"].format(steps=steps))
         for title in tour.paint():
             print(f"  {title}", flush=True)
             tour.page.write(out / "index.html")
@@ -105,7 +104,7 @@ def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
             return 130
         trained[entry.name] = done
         if number == len(ENTRIES) and trained.keys() - along.keys():
-            page = paint({name: t.model for name, t in trained.items()} | along)
+            page = paint({name: t.run.model for name, t in trained.items()} | along)
         grown = copy.deepcopy(page)
         add_training(grown, out, trained, seed, threads)
         grown.write(out / "index.html")
@@ -118,23 +117,12 @@ def _time_since(began: float) -> str:
     return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
 
 
-def _about(along: dict[str, Family]) -> str:
-    """What the page's footer says of the weights that painted it."""
-    steps = {name: registry.open_run(name)[1]["step"] for name in along}
-    made = ", ".join(f"{LABELS[name]} {count:,}" for name, count in steps.items())
-    return (
-        f"Painted by the weights that come along with Inkling (steps of training: {made}; docs/pretrained.md has the "
-        "commands); families that are not among them by what was trained here. Autograd, convolutions, models and "
-        "samplers are Python with NumPy and Numba, nothing else."
-    )
-
-
 def _train(entry: Entry, folder: Path, dataset, minutes: float, seed: int, threads: Threads) -> Trained | None:
     """One model, in about so many minutes with all that is measured for it; None if it was stopped."""
     began = time.monotonic()
-    default = runs.default_config(entry.family, dataset)
+    default = plans.default_config(entry.family, dataset)
     compared = pretrained.find(entry.name) is not None
-    default_seconds = runs.seconds_per_step(entry.family, dataset, planned(default), threads) if compared else 0.0
+    default_seconds = plans.seconds_per_step(entry.family, dataset, planned(default), threads) if compared else 0.0
     folder.mkdir(parents=True, exist_ok=True)
     with checkpoint.lock(folder):
         if (folder / "checkpoint.npz").exists():
@@ -142,53 +130,45 @@ def _train(entry: Entry, folder: Path, dataset, minutes: float, seed: int, threa
         else:
             config = with_text(default, entry.settings)
             minutes = max(minutes / 2, minutes - (time.monotonic() - began) / 60)
-            plan = runs.plan_run(entry.family, "digits", dataset, config, seed, threads, None, minutes, limit=IMAGES)
+            plan = plans.plan_run(entry.family, "digits", dataset, config, seed, threads, None, minutes, limit=IMAGES)
             run = runs.start(folder, plan, dataset, threads)
-        if run.trainer.step_number < run.plan.steps:
-            with runs.diverged_as_run_error(folder):
-                for _ in run.go():
-                    pass
-        if run.trainer.step_number < run.plan.steps:
+        if run.trainer.step_number < run.plan.steps and not run.finish():
             return None
         run.model.load_state(run.trainer.averaged_state())
-        return Trained(run.model, run.plan, log.losses(folder), run.seconds / 60, default_seconds)
+        return Trained(run, default_seconds)
 
 
 def add_training(page: Page, out: Path, trained: dict[str, Trained], seed: int, threads: Threads) -> None:
     """The last section: what was trained on this machine, beside what the weights that come along have had."""
-    page.section(
-        "Trained on this machine just now",
-        "The same families, trained from scratch by the command that wrote this page, with narrower networks and "
-        "smaller batches than the weights above, so that minutes make more steps.",
-    )
+    words = WORDS["training"]
+    page.section(words["title"], words["text"])
     rows = {
-        f"{LABELS[name]}, {t.plan.steps:,} steps":
-        t.model.sample(CAPTIONS, derive_rng(seed, "demo samples"), threads, **OPTIONS.get(name, {}))
+        f"{LABELS[name]}, {t.run.plan.steps:,} steps":
+        t.run.model.sample(CAPTIONS, derive_rng(seed, "demo samples"), threads, **OPTIONS.get(name, {}))
         for name, t in trained.items()
     }  # fmt: skip
     picture = pictures.rows(rows, columns=CAPTIONS)
     files.write(out / "trained-here.png", pictures.png_bytes(picture))
     page.picture(picture)
     if short := _too_short(trained, seed, threads):
-        page.text(f"Too few steps for these, so expect smudges: {', '.join(short)}. More minutes mend it: "
-                  "`inkling demo --minutes 30` in a folder of its own (`--out`).")  # fmt: skip
+        page.text(words["short"].format(short=", ".join(short)))
     page.table(
         ["", "steps here", "images a step", "minutes", "ms a step", "steps of the weights above", "here"],
         [_row(name, t) for name, t in trained.items()],
-        "The last column: how long this machine would need for the steps of the weights that come along, by the speed "
-        "of a step of their network, measured just now.",
+        words["caption"],
     )
     for name, t in trained.items():
-        chart = line_chart(t.losses, x_label="step")
-        files.write(out / f"loss-{name}.svg", chart.encode())
-        page.chart(t.losses, f"The loss of {LABELS[name]}.", x_label="step")
+        losses = log.losses(t.run.folder)
+        files.write(out / f"loss-{name}.svg", line_chart(losses, x_label="step").encode())
+        page.chart(losses, f"The loss of {LABELS[name]}.", x_label="step")
 
 
 def _row(name: str, t: Trained) -> tuple[str, ...]:
-    steps, per_step = t.plan.steps, 60_000 * t.minutes / t.plan.steps
+    plan, seconds = t.run.plan, t.run.seconds
     theirs = registry.open_run(name)[1]["step"] if pretrained.find(name) else 0
     here = (f"{theirs:,}", f"{theirs * t.default_seconds / 60:.0f} min") if theirs else ("–", "–")
-    return (LABELS[name], f"{steps:,}", f"{t.plan.config.batch_size}", f"{t.minutes:.1f}", f"{per_step:.0f}", *here)
+    speed = f"{seconds / 60:.1f}", f"{1000 * seconds / plan.steps:.0f}"
+    return (LABELS[name], f"{plan.steps:,}", f"{plan.config.batch_size}", *speed, *here)
 
 
 def _too_short(trained: dict[str, Trained], seed: int, threads: Threads) -> list[str]:
@@ -200,7 +180,7 @@ def _too_short(trained: dict[str, Trained], seed: int, threads: Threads) -> list
     for name, t in trained.items():
         if name == "regression":  # a blur is what it is there for
             continue
-        images = t.model.sample(captions, derive_rng(seed, "demo judged"), threads, **OPTIONS.get(name, {}))
+        images = t.run.model.sample(captions, derive_rng(seed, "demo judged"), threads, **OPTIONS.get(name, {}))
         share = float(np.mean(judge.judge(images, threads).values["digit"] == asked))
         if share < READABLE:
             short.append(f"{LABELS[name]} ({share:.0%} of its digits are read as asked)")

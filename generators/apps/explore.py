@@ -227,7 +227,7 @@ def server(models: Mapping[str, Family], game: Game | None, threads: Threads) ->
     return Server(page.encode(), Explorer(models, game, threads).answers)
 
 
-def explore(runs: list[str], threads: int | None, browser: bool) -> None:
+def explore(runs: list[str], threads: Threads, browser: bool) -> None:
     """The page of these runs, or of all that come along.  UsageError for one that paints no images and is no world."""
     models, game = {}, None
     for run in runs or pretrained.names():
@@ -238,4 +238,4 @@ def explore(runs: list[str], threads: int | None, browser: bool) -> None:
             models[run] = model
         elif runs:
             raise UsageError(f"{run} holds a {model.name}, and not a painter of images or a world; leave it out")
-    server(models, game, Threads(threads)).run(browser)
+    server(models, game, threads).run(browser)

@@ -12,16 +12,7 @@ import numpy as np
 import datasets
 from disk import files
 from generators import pretrained
-from generators.apps.commands import (
-    SAMPLER,
-    data_name,
-    load_for,
-    progress,
-    refusals,
-    sampler_options,
-    with_threads,
-    written,
-)  # fmt: skip
+from generators.apps.commands import SAMPLER, data_name, load_for, refusals, sampler_options
 from generators.errors import UsageError
 from generators.judging import evaluate as evaluation
 from generators.judging import metrics
@@ -38,12 +29,21 @@ def evaluate(options: Namespace) -> int:
     """The figures as a table, and as JSON where asked."""
     if options.json:
         pictures.check_target(options.json)
-    with_threads(options)
-    if Path(options.run).suffix == ".npz":
-        with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
-            samples = evaluation.read_samples(options.run)
-        if samples is not None:
-            return _evaluate_file(options, *samples)
+    with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
+        samples = evaluation.read_samples(options.run) if Path(options.run).suffix == ".npz" else None
+        name, figures, reference = _of_file(options, *samples) if samples else _of_model(options)
+    lines = [("", name, "real images"), *summary(figures)]
+    width = max(len(title) for title, *_ in lines)
+    for title, value, real in lines:
+        print(f"{title:<{width}}  {value:>12}  {real:>12}")
+    print(f"\n{reference.about_the_judge()} Pure noise has an FID of {figures['fid_noise']:,.0f}.")
+    if options.json:
+        files.write(options.json, (json.dumps(figures, indent=2) + "\n").encode())
+    return 0
+
+
+def _of_model(options: Namespace) -> tuple[str, dict, Reference]:
+    """The name of a trained model's family, all its figures, and what they are compared with."""
     options.n, options.seed = options.n or 10_000, options.seed or 0
     family, meta = open_run(options.run)
     if not can(family, "sample"):
@@ -55,23 +55,22 @@ def evaluate(options: Namespace) -> int:
     extras = sampler_options(options, family)
     judge = _judge(options, data_name(meta), family.image_shape)
     with refusals():  # now rather than when all data are there
-        family.sample([""], derive_rng(options.seed, "rehearsal"), options.pool, **extras)
+        family.sample([""], derive_rng(options.seed, "rehearsal"), options.threads, **extras)
     test = load_for(meta, "test")
     if options.n > len(test):
         print(f"There are {len(test):,} test images, so as many samples are drawn, not {options.n:,}.")
     unseen = datasets.load("digits", "unseen") if data_name(meta) == "digits" else None
     reference = _reference(options, judge, meta, test, min(options.n, len(test)), unseen)
-    with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
-        figures = evaluation.evaluate(family, reference, options.seed, extras, score=not options.no_score)
-    return _tell(options, family.name, figures, reference)
+    figures = evaluation.evaluate(family, reference, options.seed, extras, score=not options.no_score)
+    return family.name, figures, reference
 
 
-def _evaluate_file(options: Namespace, images: np.ndarray, captions: list[str] | None) -> int:
-    """Samples that another tool has made: the figures for which the images, and perhaps captions, are enough."""
+def _of_file(options: Namespace, images: np.ndarray, captions: list[str] | None) -> tuple[str, dict, Reference]:
+    """Likewise of samples of another tool: the figures for which images, and perhaps captions, are enough."""
     if options.data is None:
         raise UsageError(f"{options.run} holds samples; add --data, the data set that they are to be like")
     of_models = {"-n": options.n, "--seed": options.seed, "--no-score": options.no_score or None}
-    of_models |= {written(name): value for name, value in vars(options).items() if name.startswith(SAMPLER)}
+    of_models |= {f"--{name.replace('_', '-')}": getattr(options, name) for name in SAMPLER}
     if given := [name for name, value in of_models.items() if value is not None]:
         raise UsageError(
             f"{options.run} holds samples that are drawn already, and no accuracy score is computed of them; "
@@ -79,9 +78,7 @@ def _evaluate_file(options: Namespace, images: np.ndarray, captions: list[str] |
         )
     judge, meta = _judge(options, options.data, images.shape[1:]), {"plan": {"data": options.data}}
     reference = _reference(options, judge, meta, load_for(meta, "test"), len(images))
-    with refusals(metrics.MetricError, f"{options.run} cannot be evaluated: "):
-        figures = evaluation.of_images(images, captions, reference) | reference.figures
-    return _tell(options, "samples", figures, reference)
+    return "samples", evaluation.of_images(images, captions, reference) | reference.figures, reference
 
 
 def _reference(options: Namespace, judge: Classifier, meta: dict, test, count: int, unseen=None) -> Reference:
@@ -97,18 +94,7 @@ def _reference(options: Namespace, judge: Classifier, meta: dict, test, count: i
     limit, how = meta["plan"].get("limit"), meta["plan"].get("pictures")
     mirrored = isinstance(how, dict) and how.get("mirror") is True  # then two images of each picture
     seen = limit * (1 + mirrored) if type(limit) is int and limit > 0 else None
-    return Reference(judge, training, test, unseen, options.pool, count, seen, progress)
-
-
-def _tell(options: Namespace, name: str, figures: dict, reference: Reference) -> int:
-    lines = [("", name, "real images"), *summary(figures)]
-    width = max(len(title) for title, *_ in lines)
-    for title, value, real in lines:
-        print(f"{title:<{width}}  {value:>12}  {real:>12}")
-    print(f"\n{reference.about_the_judge()} Pure noise has an FID of {figures['fid_noise']:,.0f}.")
-    if options.json:
-        files.write(options.json, (json.dumps(figures, indent=2) + "\n").encode())
-    return 0
+    return Reference(judge, training, test, unseen, options.threads, count, seen)
 
 
 def _judge(options: Namespace, data: str, shape: tuple[int, ...]) -> Classifier:
@@ -128,17 +114,9 @@ def _judge(options: Namespace, data: str, shape: tuple[int, ...]) -> Classifier:
 
 
 def info(options: Namespace) -> int:
-    """One line for each thing that is known."""
-    print("\n".join(known_of(options.run)))
-    return 0
-
-
-def known_of(run: str) -> list[str]:
     """One line for each thing that is known.  Raises CheckpointError as `open_run`, RunError for a damaged log."""
-    model, meta = open_run(run)
-    folder, row = Path(run), FAMILIES[model.name]
-    plan = meta["plan"]
-    file = folder / "checkpoint.npz" if folder.is_dir() else folder
+    model, meta = open_run(options.run)
+    folder, row, plan = Path(options.run), FAMILIES[model.name], meta["plan"]
     seconds = meta.get("seconds")
     facts = {
         "model": f"{row.summary}, {model!r}",
@@ -150,7 +128,7 @@ def known_of(run: str) -> list[str]:
         "time": f"{seconds / 60:.1f} minutes" if isinstance(seconds, int | float) else None,
         "began with": plan.get("origin") or None,
         "seed": plan.get("seed"),
-        "size": f"{file.stat().st_size / 1e6:.1f} MB",
+        "size": f"{meta['path'].stat().st_size / 1e6:.1f} MB",
     }
     if folder.is_dir() and (folder / "metrics.jsonl").exists():
         facts |= {name: f"{values[-1]:.4g}" for name, (_, values) in log.losses(folder).items()}
@@ -161,4 +139,5 @@ def known_of(run: str) -> list[str]:
         except (ValueError, LookupError, TypeError, AttributeError):
             facts[FIGURES] = "not what `inkling evaluate --json` writes"
     width = max(map(len, facts))
-    return [f"{name:<{width}}  {fact}" for name, fact in facts.items() if fact is not None]
+    print("\n".join(f"{name:<{width}}  {fact}" for name, fact in facts.items() if fact is not None))
+    return 0

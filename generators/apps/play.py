@@ -15,7 +15,7 @@ from datasets.batches import Batches
 from generators.errors import UsageError
 from generators.families.world.world import World, contexts_of
 from generators.showing import pictures
-from generators.showing.terminal import Screen, half_blocks
+from generators.showing.terminal import half_blocks, opened
 
 LABELLED = 1000  # transitions, to find the keys
 LEVELS = {playground.name(level): level for level in playground.LEVELS}
@@ -74,7 +74,7 @@ def begin(model: World, data: str, seed: int) -> Game:
 
 def in_terminal(game: Game) -> None:
     keys = "arrows: move   n: next digit   p: pen   s: stay" if "left" in game.model.keys else "keys: 1 to 8"
-    with Screen() as screen:
+    with opened() as screen:
         while True:
             screen.show([*half_blocks(game.frames[-1]), f"{keys}   r: again   q: quit"])
             key = screen.key()

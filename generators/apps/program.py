@@ -8,7 +8,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # all but tab and the ends of lines
 
@@ -24,6 +25,23 @@ def interrupts(old, new) -> None:
     with contextlib.suppress(ValueError):  # not in the main thread
         if signal.getsignal(signal.SIGINT) is old:
             signal.signal(signal.SIGINT, new)
+
+
+@contextlib.contextmanager
+def signals(names: Sequence[str], answer) -> Iterator[None]:
+    """Within it signals of these names are answered by `answer(number, frame)`; what is ignored (`nohup`) stays so.
+
+    Only in the main thread: in others whoever runs us there handles signals.
+    """
+    main, before = threading.current_thread() is threading.main_thread(), {}
+    try:
+        for number in (getattr(signal, name) for name in names if main and hasattr(signal, name)):  # Windows lacks one
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, answer)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def escaped(text: str) -> str:

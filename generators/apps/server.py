@@ -64,16 +64,16 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._welcome(self.headers.get("X-Token", "")):
             return
         length = self.headers.get("Content-Length", "")
-        if not length.isascii() or not length.isdigit() or int(length) > LARGEST:
+        size = int(length) if length.isascii() and length.isdigit() else -1
+        if not 0 <= size <= LARGEST:
             self._send(413, b"a request needs a length, of at most 64 KiB", "text/plain")
-            if length.isascii() and length.isdigit():  # else who is still sending would see a broken connection
-                self.rfile.read(min(int(length), 128 * LARGEST))
+            self.rfile.read(min(max(0, size), 128 * LARGEST))  # else who is still sending would see a broken connection
             return
         answer = self.server.answers.get(self.path)
         if answer is None:
             return self._send(404, b"there is nothing here", "text/plain")
         try:
-            asked = json.loads(self.rfile.read(int(length)))
+            asked = json.loads(self.rfile.read(size))
             if not isinstance(asked, dict):
                 raise ValueError(f"a request is a JSON object; given {asked!r:.40}")
             with self.server.lock:

@@ -2,10 +2,11 @@
 
 A sentence says less than an image shows; each family has its own place for what the sentence leaves out. `Tour` paints
 each section with the models it is given; a section whose subject is missing is left out. Its still pictures also stand
-beside the page as PNG files.
+beside the page as PNG files. What the sections say is in `tour.ini`.
 """
 from __future__ import annotations
 
+import configparser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,11 +22,14 @@ from generators.showing.page import Page
 from nn.parallel import Threads, derive_rng
 from nn.tensor import no_grad
 
+_read = configparser.RawConfigParser(delimiters="=")
+_read.read_string(Path(__file__).with_suffix(".ini").read_text(encoding="utf-8"))
+WORDS = {name: {key: " ".join(text.split()) for key, text in words.items()} for name, words in _read.items()}
+
 CAPTIONS = [
     "a bold seven with a bar", "a thin two", "a large three, slanting right", "a small eight", "an open four",
     "five, slanting left", "a bold zero", "six",
 ]  # fmt: skip
-EIGHT_OF = "seven"
 SKETCHED = ["eight", "a small eight", "seven", "a bold seven with a bar", "an open four"]
 CHANGES = ("bold", "slanting right", "with a bar")
 
@@ -49,12 +53,7 @@ class Tour:
     ):
         self.out, self.models, self.train_set, self.test_set = out, models, train_set, test_set
         self.seed, self.threads = seed, threads
-        self.page = Page(
-            "Four ways to make an image from a sentence",
-            "A sentence says less than an image shows. Each of these models has its own place for what the sentence "
-            "leaves out, and that place is the noise.",
-            footer,
-        )
+        self.page = Page(WORDS["page"]["title"], WORDS["page"]["text"], footer)
 
     def paint(self) -> Iterator[str]:
         """Add the sections to the page one by one, yielding the title of each that is done."""
@@ -66,15 +65,19 @@ class Tour:
         for section, needs_one_of in sections:
             if not needs_one_of or self.some_of(*needs_one_of):
                 section()
-                yield self.page.title_of_last_section
+                yield self.title
+
+    def begin(self, name: str, **values) -> str:
+        """Begin the section of that name in `tour.ini`; returns what its picture's or table's caption says."""
+        words = WORDS[name]
+        said = [words["text"].format(**values), *(words[model] for model in words if model in self.models)]
+        self.title = words["title"]
+        self.page.section(self.title, " ".join(said))
+        return words.get("caption", "").format(**values)
 
     def some_of(self, *names: str) -> dict[str, Family]:
         """Those of these models that are there, by label."""
         return {LABELS[name]: self.models[name] for name in names if name in self.models}
-
-    def said_of(self, name: str, sentence: str) -> str:
-        """One more sentence of a section, if its subject is there."""
-        return f" {sentence}" if name in self.models else ""
 
     def rng(self, purpose: str) -> np.random.Generator:
         return derive_rng(self.seed, f"demo {purpose}")
@@ -86,79 +89,46 @@ class Tour:
             for name in names if name in self.models
         }  # fmt: skip
 
-    def picture(self, name: str, rows: dict[str, np.ndarray], columns: list[str] = (), caption: str = "") -> None:
+    def picture(self, name: str, rows: dict[str, np.ndarray], columns: list[str] = ()) -> None:
         picture = pictures.rows(rows, columns=columns)
         files.write(self.out / f"{name}.png", pictures.png_bytes(picture))
-        self.page.picture(picture, caption)
+        self.page.picture(picture)
 
     def data(self) -> None:
-        self.page.section(
-            "What they learn from",
-            "Handwriting that a program draws: strokes with tremor, curvature and ink, no two alike, and a caption "
-            "that says some of what can be seen, all of it, or nothing.",
-        )
-        chosen = np.arange(16)
-        captions = self.test_set.captions(chosen)
-        self.page.tiles(self.test_set.images[chosen], captions, "Images that no model has seen, with their captions.")
+        caption, chosen = self.begin("data"), np.arange(16)
+        self.page.tiles(self.test_set.images[chosen], self.test_set.captions(chosen), caption)
 
     def samples(self) -> None:
-        painted = self.sampled(PAINTERS, CAPTIONS, "samples")
-        self.page.section(
-            "The same captions, each painter",
-            "None of these pictures is in the data. Every row is one model, every column one caption.",
-        )
-        self.picture("samples", painted, columns=CAPTIONS)
+        self.begin("samples")
+        self.picture("samples", self.sampled(PAINTERS, CAPTIONS, "samples"), columns=CAPTIONS)
 
     def eight(self) -> None:
-        self.page.section(
-            f"Eight draws of “{EIGHT_OF}”",
-            "The caption does not say how thick, how slanted, how large, with a bar or without. The noise decides, so "
-            "eight draws are eight different sevens."
-            + self.said_of("regression", "The regression has no noise: it can only paint the one average."),
-        )
-        self.picture("eight", self.sampled((*PAINTERS, "regression"), [EIGHT_OF] * 8, "eight"))
+        self.begin("eight")
+        self.picture("eight", self.sampled((*PAINTERS, "regression"), ["seven"] * 8, "eight"))
 
     def blur(self) -> None:
-        self.page.section(
-            "Why not simply learn the picture from the caption?",
-            "Because the best single answer to a vague question, by squared error, is the average of all right "
-            "answers: a blur. A GAN's generator is not asked for the right answer, only for one that its "
-            "discriminator accepts. So it may do without noise altogether, has one picture for each caption, and that "
-            "one is sharp.",
-        )
         short = list(self.train_set.classes)
         said = short + [f"a {word} {digit}" for digit in short for word in ("thin", "bold", "small", "large")]
+        caption = self.begin("blur", captions=len(said), images=len(self.train_set))
         self.picture("blur", self.sampled(AT_ONCE, short, "blur"), columns=short)
         painted = {"real digits": self.test_set.images[:1000], **self.sampled(AT_ONCE, said, "blur")}
+        nearest = {label: metrics.nearest(images, self.train_set.images)[0] for label, images in painted.items()}
         self.page.table(
             ["", "sharpness", "distance to the nearest real digit"],
-            [(label, f"{metrics.sharpness(images):.3f}",
-              f"{np.mean(metrics.nearest(images, self.train_set.images)[0]):.2f}")
+            [(label, f"{metrics.sharpness(images):.3f}", f"{np.mean(nearest[label]):.2f}")
              for label, images in painted.items()],
-            f"Of {len(said)} short captions. Sharpness: the root mean square step to the next pixel. Nearest: "
-            f"of {len(self.train_set):,} training images.",
+            caption,
         )  # fmt: skip
 
     def sketches(self) -> None:
-        self.page.section(
-            "What a sentence calls up",
-            "Which digit it shows is 3 of the 600 bits or so that an image costs the flow, so by itself it would learn "
-            "to hear the caption last. It is given sketches of the caption to go by: not one, which would be a blur, "
-            "but eight, of which each image has taught mostly the nearest. Nobody told them how to differ.",
-        )
+        self.begin("sketches")
         model = self.models["realnvp"]
         with no_grad():
             sketches = model.sketches.images(model.conditioning(model.vocabulary.encode(SKETCHED)).sketches)
         self.picture("sketches", dict(zip(SKETCHED, sketches, strict=True)))
 
     def round_trips(self) -> None:
-        self.page.section(
-            "Into the noise and back",
-            f"What the caption lacks can be read off an image. The VAE has learned a second network for it, and keeps "
-            f"{self.models['vae'].config.latent} numbers: enough for the gist."
-            + self.said_of("realnvp", "The flow runs backwards and loses nothing.")
-            + self.said_of("ddpm", "Diffusion runs its steps backwards and loses a little."),
-        )
+        self.begin("round trips", latent=self.models["vae"].config.latent)
         images, captions = self.some(10, "round trips")
         rebuilt = {label: model.reconstruct(images, captions, threads=self.threads)
                    for label, model in self.some_of(*READERS).items()}  # fmt: skip
@@ -167,12 +137,7 @@ class Tour:
         self.page.table(["", "mean squared error per pixel (white is 1)"], errors)
 
     def walks(self) -> None:
-        self.page.section(
-            "From one image to another",
-            "Halfway between two images, pixel by pixel, is a double exposure. Halfway between their noises is a "
-            "digit, or nearly.",
-        )
-        images, _ = self.some(4, "walks")
+        caption, (images, _) = self.begin("walks"), self.some(4, "walks")
         strips = {}
         for label, model in self.some_of(*READERS).items():
             frames = model.interpolate(images[:2], images[2:], [""] * 2, 10, threads=self.threads)
@@ -183,16 +148,10 @@ class Tour:
         angles = np.linspace(0, 2 * np.pi, 48, endpoint=False, dtype=np.float32)[:, None, None]
         z = (np.cos(angles) * a + np.sin(angles) * b).reshape(-1, model.config.latent)  # (48 * 8, latent)
         frames = np.split(model.decode(z, CAPTIONS * 48, self.threads), 48)
-        film = [pictures.grid(frame, columns=len(CAPTIONS)) for frame in frames]
-        self.page.picture(pictures.gif_bytes(film, hold=80), "A closed walk through the VAE's noise, eight captions.")
+        self.page.picture(pictures.film_of_grids(frames, len(CAPTIONS), hold=80), caption)
 
     def edits(self) -> None:
-        self.page.section(
-            "Same noise, another caption",
-            "Keep what the caption leaves out and change what it says: the hand stays, the digit obeys. Or let the "
-            "caption stay silent, so that the noise has to hold the attribute, and go in a direction in the flow's "
-            "noise: the mean difference between the noise of images that have it and of images that have not.",
-        )
+        self.begin("edits")
         rng, changes = self.rng("edits"), [change for change in CHANGES for _ in range(4)]
         chosen = np.concatenate([rng.choice(self.changeable(change), 4, replace=False) for change in CHANGES])
         images, captions = self.test_set.images[chosen].astype(np.float32) / 255, self.test_set.captions(chosen)
@@ -218,20 +177,14 @@ class Tour:
         return np.array(fits)
 
     def denoising(self) -> None:
-        self.page.section(
-            "Noise, a little less at a time",
-            "One network, used again and again: each use takes a little of the noise away. Below each step stands the "
-            "clean image that the network believes in at that moment.",
-        )
-        captions = CAPTIONS[:3]
+        caption, captions = self.begin("denoising"), CAPTIONS[:3]
         frames, clean = self.models["ddpm"].denoise(captions, self.rng("denoising"), threads=self.threads)
         shown = np.unique(np.linspace(0, len(frames) - 1, 11).round().astype(int))
         strips = {}
-        for i, caption in enumerate(captions):
-            strips |= {caption: frames[shown, i], "believed" + " " * i: clean[shown, i]}
+        for i, name in enumerate(captions):
+            strips |= {name: frames[shown, i], "believed" + " " * i: clean[shown, i]}
         self.picture("denoising", strips)
-        film = [pictures.grid(np.concatenate(pair), columns=len(captions)) for pair in zip(frames, clean, strict=True)]
-        self.page.picture(pictures.gif_bytes(film), "Above: the noisy image. Below: what the network takes it for.")
+        self.page.picture(pictures.film_of_grids(np.concatenate([frames, clean], axis=1), len(captions)), caption)
 
     def some(self, count: int, purpose: str) -> tuple[np.ndarray, list[str]]:
         """Test images as float32 in [0, 1], with their fullest captions."""

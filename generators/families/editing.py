@@ -16,10 +16,10 @@ Source: Kingma and Dhariwal 2018, section 6 (semantic manipulation).
 """
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from tqdm import tqdm
 
 from datasets import DataError
 from datasets.dataset import Dataset
@@ -37,16 +37,14 @@ class Directions:
     Raises DataError if nothing but their class is known of the images.
     """
 
-    def __init__(
-        self, model: Family, dataset: Dataset, threads: Threads | None = None, progress: Callable = iter, **reading
-    ):
-        """progress: wraps the loop over blocks of images by which a mean is measured; reading: options of `encode`."""
+    def __init__(self, model: Family, dataset: Dataset, threads: Threads | None = None, **reading):
+        """reading: options of the model's `encode`."""
         if not dataset.attributes:
             raise DataError(
                 f"of the images of {dataset.name} no attributes are known, such as thin or bold, so no direction from "
                 "one to the other can be measured on them; change the caption instead, or use the built-in digits"
             )
-        self.model, self.dataset, self.threads, self.progress = model, dataset, threads, progress
+        self.model, self.dataset, self.threads = model, dataset, threads
         self.language, self.reading = dataset.language, reading
         # Guidance keeps the image what it is in all that the silent caption does say.
         self.emphasis = {} if model.direction_guidance is None else {"guidance": model.direction_guidance}
@@ -105,8 +103,9 @@ class Directions:
             captions = [self.language.silence(caption, silent) for caption in data.captions(chosen)]
             images = data.images[chosen] * np.float32(1 / 255)
             parts = [slice(start, start + IMAGES_AT_A_TIME) for start in range(0, len(chosen), IMAGES_AT_A_TIME)]
+            watched = tqdm(parts, "measuring the direction", unit="block", leave=False, disable=None)
             read = partial(self.model.encode, threads=self.threads, **self.reading)
-            noise = [read(images[part], captions[part]) for part in self.progress(parts)]
+            noise = [read(images[part], captions[part]) for part in watched]
             self._known[key] = np.concatenate(noise).mean(axis=0)
         return self._known[key]
 

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from tqdm import tqdm
 
 from generators.config import choice, number
 from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
@@ -230,12 +231,9 @@ class VAE(AutoEncoder):
         return bernoulli_log_likelihood if self.config.likelihood == "bernoulli" else logistic_log_likelihood
 
     def likelihood_figures(
-        self, test, seed: int, threads: Threads | None = None, progress: Callable = lambda rounds, what, count: rounds,
-        count: int = 1000, k: int = 500,
-    ) -> dict[str, float]:  # fmt: skip
+        self, test, seed: int, threads: Threads | None = None, count: int = 1000, k: int = 500
+    ) -> dict[str, float]:
         """The importance-weighted bound on the first `count` test images with their fullest captions.
-
-        progress: wraps the loop over blocks of images, as `generators/judging/evaluate.py` has it
 
         "nats": its mean per image, on images binarised once (seed 0, for every model the same) if the likelihood is
         "bernoulli".  Else on the 8-bit images, and also as "bits_per_dimension".
@@ -244,22 +242,19 @@ class VAE(AutoEncoder):
         if binary:
             images = binarise(images, derive_rng(0, "binarised test images"))
         captions = test.captions(np.arange(len(images)))
-        watched = lambda blocks: progress(blocks, "likelihood", len(blocks))  # noqa: E731
-        nats = float(np.mean(importance_weighted_bound(self, images, captions, k, seed, threads, watched)))
+        nats = float(np.mean(importance_weighted_bound(self, images, captions, k, seed, threads)))
         bits = {} if binary else {"bits_per_dimension": -nats / (math.prod(self.image_shape) * math.log(2))}
         return {"nats": nats} | bits
 
 
 def importance_weighted_bound(
-    model: VAE, images: np.ndarray, captions: list[str], k: int, seed: int, threads: Threads | None = None,
-    progress: Callable = iter,
-) -> np.ndarray:  # fmt: skip
+    model: VAE, images: np.ndarray, captions: list[str], k: int, seed: int, threads: Threads | None = None
+) -> np.ndarray:
     """A lower bound on log p(x|c) in nats per image, (N,), that tightens as k grows (Burda et al. 2016, eq. 8):
 
         log 1/k sum_i  p(x|z_i,c) p(z_i) / q(z_i|x,c),    z_i ~ q(z|x,c)
 
     With k = 1 its expectation is the ELBO.  images are what the likelihood is over: binary, or the 256 gray values.
-    progress: wraps the loop over images, for a progress bar.
     """
     tokens = model.vocabulary.encode(captions)
     chunk = min(k, 64)  # draws decoded at a time
@@ -281,7 +276,7 @@ def importance_weighted_bound(
         return log_mean_exp(np.concatenate(parts))[None]
 
     bounds = []
-    for start in progress(range(0, len(images), 32)):
+    for start in tqdm(range(0, len(images), 32), "likelihood", leave=False, disable=None):
         block = range(start, min(start + 32, len(images)))
         bounds.append(map_shards(lambda part, block=block: bound_of(block[part.start]), len(block), threads, True, 1))
     return np.concatenate(bounds)

@@ -8,16 +8,16 @@ real ones (`metrics`). It learns from the first 30,000 training images alone, so
     reading = judge.judge(images)         # reading.features (N, 128), reading.values["digit"] (N,)
 """
 
-import dataclasses
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from tqdm import tqdm
 
 from datasets.captions import Names
 from datasets.dataset import Dataset
 from generators.config import from_data, number
-from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
+from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard, data_fields
 from generators.training import Trainer, train
 from nn import functional as F
 from nn.modules import Conv2d, GroupNormSiLU, Linear
@@ -72,13 +72,8 @@ class Classifier(Family):
     def suited(cls, config: ClassifierConfig, dataset: Dataset) -> ClassifierConfig:
         """The config with the class, or the attributes, of a data set as what is to be read."""
         values = dataset.language.attributes or {"class": dataset.classes}
-        return dataclasses.replace(
-            config,
-            names=tuple(values),
-            values=tuple(values.values()),
-            images=judged_count(len(dataset)),
-            reink=0.5 if "stroke" in values else 0.0,
-        )
+        read = {"names": tuple(values), "values": tuple(values.values())}
+        return replace(config, **read, images=judged_count(len(dataset)), reink=0.5 if "stroke" in values else 0.0)
 
     def attend(self, dataset: Dataset) -> Dataset:
         """Take from a training set what may be learnt from: its first images, and the answers for them."""
@@ -123,11 +118,9 @@ class Classifier(Family):
             return np.concatenate([features.data, *(head.data.argmax(axis=1)[:, None] for head in logits)], axis=1)
 
         table = map_shards(read, len(images), threads, most=2 * SHARD)
-        values = table[:, self.config.features :].astype(np.int64)
-        return Reading(
-            table[:, : self.config.features].astype(np.float32),
-            {name: values[:, column] for column, name in enumerate(self.config.names)},
-        )
+        features, values = np.split(table, [self.config.features], axis=1)
+        values = dict(zip(self.config.names, values.T.astype(np.int64), strict=True))
+        return Reading(features.astype(np.float32), values)
 
     def asked(self, captions: list[str]) -> dict[str, np.ndarray]:
         """What captions ask for, by name: indices (N,) into the words of the value, -1 where a caption is silent."""
@@ -190,9 +183,7 @@ def cut(dataset: Dataset, start: int, stop: int) -> Dataset:
     """The images of a data set from `start` to before `stop`, or to its end."""
     part = slice(start, stop)
     attributes = {name: codes[part] for name, codes in dataset.attributes.items()}
-    return dataclasses.replace(
-        dataset, images=dataset.images[part], labels=dataset.labels[part], attributes=attributes
-    )
+    return replace(dataset, images=dataset.images[part], labels=dataset.labels[part], attributes=attributes)
 
 
 def truth(dataset: Dataset) -> dict[str, np.ndarray]:
@@ -215,34 +206,27 @@ def accuracy(judge: Classifier, dataset: Dataset, threads: Threads | None = None
 
 
 def train_classifier(
-    dataset: Dataset, steps: int, seed: int, threads: Threads, config: ClassifierConfig | None = None, progress=iter
+    dataset: Dataset, steps: int, seed: int, threads: Threads, config: ClassifierConfig | None = None, what: str = ""
 ) -> Classifier:
-    """A classifier that learnt from a data set, all of it, with averaged weights. `progress` wraps the steps."""
-    size, channels = dataset.images.shape[1], dataset.images.shape[3]
-    config = dataclasses.replace(
-        config or ClassifierConfig(),
-        vocabulary=dataset.vocabulary,
-        language=dataset.language.name,
-        image_size=size,
-        channels=channels,
-    )
-    config = dataclasses.replace(Classifier.suited(config, dataset), images=len(dataset))
+    """A classifier that learnt from a data set, all of it, with averaged weights. what: it does, for a bar."""
+    config = replace(config or ClassifierConfig(), **data_fields(dataset))
+    config = replace(Classifier.suited(config, dataset), images=len(dataset))
     trainer = Trainer(Classifier(config, derive_rng(seed, "weights")), dataset, seed, steps, threads)
-    for _ in progress(train(trainer)):
+    for _ in tqdm(train(trainer), what, steps, leave=False, disable=None):
         pass
     trainer.family.load_state(trainer.averaged_state())
     return trainer.family
 
 
 def accuracy_score(
-    images: np.ndarray, labels: np.ndarray, test: Dataset, threads: Threads, steps: int, seed: int = 0, progress=iter
+    images: np.ndarray, labels: np.ndarray, test: Dataset, threads: Threads, steps: int, seed: int = 0, what: str = ""
 ) -> float:
     """Classification accuracy score (Ravuri and Vinyals 2019): learn the class from generated images, read real ones.
 
     A generator that paints well but never paints some kinds of a class is found out here. images uint8 (N, H, W, C),
-    labels (N,). `progress` wraps the steps. To be read beside the same score of as many real images.
+    labels (N,). To be read beside the same score of as many real images.
     """
     silent = {"attributes": {}, "language": Names(test.classes, test.vocabulary)}
-    samples = dataclasses.replace(test, images=images, labels=labels, **silent)
-    model = train_classifier(samples, steps, seed, threads, progress=progress)
-    return accuracy(model, dataclasses.replace(test, **silent), threads)["class"]
+    samples = replace(test, images=images, labels=labels, **silent)
+    model = train_classifier(samples, steps, seed, threads, what=what)
+    return accuracy(model, replace(test, **silent), threads)["class"]

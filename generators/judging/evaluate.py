@@ -11,18 +11,15 @@ few real images: FID grows as sets shrink.
     figures = evaluate(family, reference, seed=0)
 """
 
-import lzma
-import struct
 import time
 import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
+from tqdm import tqdm
 
 from datasets.dataset import Dataset
 from generators.family import Family
@@ -37,7 +34,6 @@ UNSEEN = 2000  # samples drawn under combinations never trained on
 DRAWS, NAMED = 40, 2000  # of each class's name, to see how they vary; fewer where the classes would need more in all
 LARGEST_FILE = 4 << 30  # bytes of samples that another tool has made
 SCORE_STEPS = 800  # of the classifier that learns from samples alone
-Progress = Callable[[Iterable, str, int], Iterable]  # wraps a loop of so many rounds, and says what it does
 
 
 @dataclass(frozen=True)
@@ -51,15 +47,10 @@ class Reference:
     threads: Threads | None = None
     count: int | None = None  # samples to be drawn of a generator; None: as many as there are test images
     limit: int | None = None  # training images, the first ones, that the generators saw; None: all
-    progress: Progress = lambda rounds, what, count: rounds  # for what takes long, if it is to be seen
 
     @property
     def samples(self) -> int:
         return self.count or len(self.test)
-
-    @property
-    def workers(self) -> int | None:
-        return self.threads.count if self.threads else None
 
     @property
     def seen(self) -> np.ndarray:
@@ -86,7 +77,7 @@ class Reference:
 
     @cached_property
     def test_distances(self) -> np.ndarray:
-        return metrics.nearest(self.test.images, self.seen, self.workers)[0]
+        return metrics.nearest(self.test.images, self.seen, self.threads)[0]
 
     @cached_property
     def figures(self) -> dict:
@@ -96,7 +87,7 @@ class Reference:
         floor = metrics.frechet_distance(self.fresh_features, self.moments)
         if not floor > 0:
             raise metrics.MetricError("the real images are all alike, so there is no floor to compare with")
-        precision, recall = metrics.precision_recall(self.reading.features, self.fresh_features, threads=self.workers)
+        precision, recall = metrics.precision_recall(self.reading.features, self.fresh_features, threads=self.threads)
         ceilings = {"match_ceiling": accuracy(self.judge, self.test, self.threads)}
         if self.unseen is not None:
             ceilings["match_unseen_ceiling"] = accuracy(self.judge, self.unseen, self.threads)
@@ -124,8 +115,7 @@ class Reference:
 
     def score(self, images: np.ndarray, labels: np.ndarray, what: str) -> float:
         """The accuracy score of these images."""
-        watched = partial(self.progress, what=what, count=SCORE_STEPS)
-        return accuracy_score(images, labels, self.test, self.threads or Threads(), SCORE_STEPS, progress=watched)
+        return accuracy_score(images, labels, self.test, self.threads or Threads(), SCORE_STEPS, what=what)
 
     @cached_property
     def real_score(self) -> float:
@@ -147,7 +137,7 @@ def evaluate(
     test, judge, count = reference.test, reference.judge, reference.samples
     captions, labels = captions_of(test, count)
     start = time.perf_counter()
-    images = draw(family, captions, seed, reference.threads, options, reference.progress)
+    images = draw(family, captions, seed, reference.threads, options)
     figures = {
         "family": family.name,
         "seed": seed,
@@ -158,16 +148,16 @@ def evaluate(
     }
     if reference.unseen is not None:
         new, _ = captions_of(reference.unseen, min(UNSEEN, count))
-        painted = draw(family, new, seed + 1, reference.threads, options, reference.progress)
+        painted = draw(family, new, seed + 1, reference.threads, options)
         values = judge.judge(painted, reference.threads).values
         figures["match_unseen"] = metrics.caption_match(values, judge.asked(new))
     if len(reference.common):
         named = np.repeat(reference.common, max(2, min(DRAWS, NAMED // len(reference.common))))
         names = [test.classes[label] for label in named]
-        painted = draw(family, names, seed + 2, reference.threads, options, reference.progress)
+        painted = draw(family, names, seed + 2, reference.threads, options)
         figures["variety"] = reference.mean_variety(painted, named)
     if hasattr(family, "likelihood_figures"):
-        figures |= family.likelihood_figures(test, seed, reference.threads, reference.progress)
+        figures |= family.likelihood_figures(test, seed, reference.threads)
     if score and len(test.classes) > 1:
         few = min(count, len(reference.fresh))  # as many as there are real ones to compare with
         figures["accuracy_score"] = reference.score(images[:few], labels[:few], f"learning from {family.name}")
@@ -178,9 +168,8 @@ def evaluate(
 def of_images(images: np.ndarray, captions: list[str] | None, reference: Reference) -> dict:
     """The figures for which images are enough, (N, H, W, C) uint8, and `match` if their captions are known."""
     reading = reference.judge.judge(images, reference.threads)
-    precision, recall = metrics.precision_recall(
-        reference.reading.features, reading.features, threads=reference.workers
-    )
+    real, threads = reference.reading.features, reference.threads
+    precision, recall = metrics.precision_recall(real, reading.features, threads=threads)
     fid = metrics.frechet_distance(reading.features, reference.moments)
     figures = {
         "samples": len(images),
@@ -189,9 +178,7 @@ def of_images(images: np.ndarray, captions: list[str] | None, reference: Referen
         "precision": precision,
         "recall": recall,
         "sharpness": metrics.sharpness(images),
-        **metrics.copying(
-            metrics.nearest(images, reference.seen, reference.workers)[0], reference.test_distances
-        ),
+        **metrics.copying(metrics.nearest(images, reference.seen, threads)[0], reference.test_distances),
     }
     if captions is None:
         return figures
@@ -210,15 +197,11 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, list[str] | None] | None
                 return None
             if sum(sizes.values()) > LARGEST_FILE:
                 raise MetricError(f"{path} holds more than {LARGEST_FILE >> 30} GB of arrays")
-            images, captions = (
-                _read_array(archive, name) if name in sizes else None for name in ("images.npy", "captions.npy")
-            )
+            names = ("images.npy", "captions.npy")
+            images, captions = (_read_array(archive, name) if name in sizes else None for name in names)
     except (FileNotFoundError, MetricError):
         raise
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError,
-            struct.error, OverflowError, LookupError, OSError, zlib.error, lzma.LZMAError, SyntaxError, TokenError,
-            MemoryError) as error:  # fmt: skip
-        # all that zipfile, the compressions and NumPy are known to raise on bytes that are no arrays
+    except Exception as error:  # zipfile, the compressions and NumPy raise two dozen kinds on bytes that are no arrays
         raise MetricError(f"{path} cannot be read as arrays: {error}; write it anew with numpy.savez") from error
     if images.ndim == 3:
         images = images[..., None]
@@ -248,47 +231,47 @@ def captions_of(dataset: Dataset, count: int) -> tuple[list[str], np.ndarray]:
 
 
 def draw(
-    family: Family, captions: list[str], seed: int, threads: Threads | None = None, options: Mapping | None = None,
-    progress: Progress = lambda rounds, what, count: rounds,
-) -> np.ndarray:  # fmt: skip
+    family: Family, captions: list[str], seed: int, threads: Threads | None = None, options: Mapping | None = None
+) -> np.ndarray:
     """One sample for each caption, uint8 (N, H, W, C), drawn in chunks with a generator each."""
     starts, chunks = range(0, len(captions), CHUNK), []
-    for start in progress(starts, f"sampling {family.name}", len(starts)):
+    for start in tqdm(starts, f"sampling {family.name}", leave=False, disable=len(starts) == 1 or None):
         rng = derive_rng(seed, "samples", start)
         chunks.append(to_uint8(family.sample(captions[start : start + CHUNK], rng, threads, **options or {})))
     return np.concatenate(chunks)
 
 
+# Title, figure, its form, and what real images score: a figure, or a text.  Matches come after the first of SOMETIMES.
+ALWAYS = (
+    ("FID", "fid", ".3f", "fid_floor"), ("FID / floor", "fid_ratio", ".1f", "1"),
+    ("precision", "precision", ".1%", "precision_real"), ("recall", "recall", ".1%", "recall_real"),
+    ("sharpness", "sharpness", ".4f", "sharpness_real"),
+    ("distance to nearest", "nearest_mean", ".2f", "nearest_mean_test"), ("copies", "copies", ".1%", "1.0%"),
+)  # fmt: skip
+SOMETIMES = (
+    ("variety of a class", "variety", ".2f", "variety_real"),
+    ("bits per dimension, given the caption", "bits_per_dimension", ".3f", ""),
+    ("the same, by 8 draws of the noise", "bits_per_dimension_8", ".3f", ""),
+    ("log-likelihood bound, nats", "nats", ".3f", ""),
+    ("accuracy score", "accuracy_score", ".1%", "accuracy_score_real"),
+)
+
+
 def summary(figures: Mapping) -> list[tuple[str, str, str]]:
     """(figure, its value, what real images score) for people to read, of what `evaluate` returned."""
-    lines = [
-        ("FID", f"{figures['fid']:.3f}", f"{figures['fid_floor']:.3f}"),
-        ("FID / floor", f"{figures['fid_ratio']:.1f}", "1"),
-        ("precision", f"{figures['precision']:.1%}", f"{figures['precision_real']:.1%}"),
-        ("recall", f"{figures['recall']:.1%}", f"{figures['recall_real']:.1%}"),
-        ("sharpness", f"{figures['sharpness']:.4f}", f"{figures['sharpness_real']:.4f}"),
-        ("distance to nearest", f"{figures['nearest_mean']:.2f}", f"{figures['nearest_mean_test']:.2f}"),
-        ("copies", f"{figures['copies']:.1%}", "1.0%"),
-    ]
-    if "variety" in figures:
-        lines.append(("variety of a class", f"{figures['variety']:.2f}", f"{figures['variety_real']:.2f}"))
-    titles = {"match": "caption match", "match_unseen": "never seen"}
-    for key, title in titles.items():
-        ceiling = figures.get("match_unseen_ceiling" if key == "match_unseen" else "match_ceiling", {})
-        shares = figures.get(key, {})
+
+
+    def lines(rows: Iterable[tuple[str, str, str, str]]) -> list[tuple[str, str, str]]:
+        return [(title, format(figures[key], form), format(figures[real], form) if real in figures else real)
+                for title, key, form, real in rows]  # fmt: skip
+
+    told = lines(ALWAYS) + lines(row for row in SOMETIMES[:1] if row[1] in figures)
+    for key, title in (("match", "caption match"), ("match_unseen", "never seen")):
+        shares, ceiling = figures.get(key, {}), figures.get(f"{key}_ceiling", {})
         for name, share in shares.items():
-            if name == "all" and len(shares) <= 2:
-                continue  # of a single thing to read, all is that thing
-            lines.append((f"{title}: {name}", f"{share:.1%}", f"{ceiling[name]:.1%}" if name in ceiling else ""))
-    likelihoods = {
-        "bits_per_dimension": "bits per dimension, given the caption",
-        "bits_per_dimension_8": "the same, by 8 draws of the noise",
-        "nats": "log-likelihood bound, nats",
-    }
-    lines += [(title, f"{figures[key]:.3f}", "") for key, title in likelihoods.items() if key in figures]
-    if "accuracy_score" in figures:
-        ours, real = figures["accuracy_score"], figures["accuracy_score_real"]
-        lines.append(("accuracy score", f"{ours:.1%}", f"{real:.1%}"))
-        if real:
-            lines.append(("accuracy score / real", f"{ours / real:.3f}", "1"))
-    return lines
+            if name != "all" or len(shares) > 2:  # of a single thing to read, all is that thing
+                told.append((f"{title}: {name}", f"{share:.1%}", f"{ceiling[name]:.1%}" if name in ceiling else ""))
+    told += lines(row for row in SOMETIMES[1:] if row[1] in figures)
+    if real := figures.get("accuracy_score_real"):
+        told.append(("accuracy score / real", f"{figures['accuracy_score'] / real:.3f}", "1"))
+    return told

@@ -22,22 +22,22 @@ STRETCHES = 160  # a line of more points is drawn as the means of this many stre
 
 def line_chart(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str = "", y_label: str = "",
-    log_x: bool = False, log_y: bool = False,
+    log: bool = False,
 ) -> str:  # fmt: skip
-    """An SVG of named lines, each (x, y) of equal lengths; points that are not finite (or not positive on a log axis)
-    are left out.
+    """An SVG of named lines, each (x, y) of equal lengths; points that are not finite, or, where `log` makes both axes
+    logarithmic, not positive, are left out.
 
     A long noisy line is shown as the mean of each of 160 stretches, over a pale band from the lowest to the highest
     value there. Every line is named at its end, in its colour. Raises PictureError where nothing is left to draw.
     """
-    points = {name: _clean(name, x, y, log_x, log_y) for name, (x, y) in series.items()}
+    points = {name: _clean(name, x, y, log) for name, (x, y) in series.items()}
     points = {name: (x, y) for name, (x, y) in points.items() if len(x)}
     if not points:
         raise PictureError("a chart needs at least one finite point")
-    x_axis = _Axis([x for x, _ in points.values()], log_x, LEFT, WIDTH - RIGHT, padding=0.0)
+    x_axis = _Axis([x for x, _ in points.values()], log, LEFT, WIDTH - RIGHT, padding=0.0)
     lines = {name: _reduce(x, y) for name, (x, y) in points.items()}
     bands = [band for _, low, _, high in lines.values() for band in (low, high)]
-    y_axis = _Axis(bands, log_y, HEIGHT - BOTTOM, TOP, padding=0.05)
+    y_axis = _Axis(bands, log, HEIGHT - BOTTOM, TOP, padding=0.05)
     parts = [*_frame(x_axis, y_axis, x_label, y_label)]
     ends = []
     for number, (name, (x, low, mean, high)) in enumerate(lines.items()):
@@ -51,11 +51,8 @@ def line_chart(
             f'<polyline points="{_points(across, down)}" fill="none" style="stroke:{colour}" stroke-width="1.8" '
             'stroke-linejoin="round" stroke-linecap="round"/>'
         )
-        if len(x) <= 16:
-            parts += [
-                f'<circle cx="{a:.1f}" cy="{d:.1f}" r="3" style="fill:{colour}"/>'
-                for a, d in zip(across, down, strict=True)
-            ]
+        for point in zip(across, down, strict=True) if len(x) <= 16 else ():
+            parts.append('<circle cx="{:.1f}" cy="{:.1f}" r="3" style="fill:{}"/>'.format(*point, colour))
         ends.append([down[-1], across[-1], name, colour])
     parts += _names(ends)
     label = escape(f"{', '.join(lines)}: {y_label} against {x_label}", quote=True)
@@ -96,15 +93,11 @@ class _Axis:
         return [step * n for n in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
 
 
-def _clean(name, x, y, log_x, log_y) -> tuple[np.ndarray, np.ndarray]:
+def _clean(name, x, y, log) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if x.shape != y.shape or x.ndim != 1:
         raise PictureError(f"the line {name!r} needs as many x as y, not shapes {x.shape} and {y.shape}")
-    kept = np.isfinite(x) & np.isfinite(y)
-    if log_x:
-        kept[kept] &= x[kept] > 0
-    if log_y:
-        kept[kept] &= y[kept] > 0
+    kept = np.isfinite(x) & np.isfinite(y) & (not log or (np.minimum(x, y) > 0))
     return x[kept], y[kept]
 
 
@@ -126,21 +119,22 @@ def _points(across: np.ndarray, down: np.ndarray) -> str:
 def _frame(x_axis: _Axis, y_axis: _Axis, x_label: str, y_label: str):
     """Grid lines, numbers and titles of both axes."""
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+
+    def line(y: float, opacity: float) -> str:
+        ends = f'x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"'
+        return f'<line {ends} stroke="currentColor" stroke-opacity="{opacity}"/>'
+
+    def text(words: str, x: float, y: float, how: str = 'text-anchor="middle"') -> str:
+        return f'<text x="{x:.1f}" y="{y:.1f}" {how} opacity="0.65">{escape(words)}</text>'
+
     for tick in y_axis.ticks():
         y = float(y_axis.place(tick))
-        yield f'<line x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="currentColor" stroke-opacity="0.12"/>'
-        yield f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end" opacity="0.65">{_number(tick)}</text>'
+        yield line(y, 0.12) + text(_number(tick), LEFT - 8, y + 4, 'text-anchor="end"')
     for tick in x_axis.ticks():
-        x = float(x_axis.place(tick))
-        yield f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle" opacity="0.65">{_number(tick)}</text>'
-    yield f'<line x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="currentColor" stroke-opacity="0.4"/>'
-    middle = (LEFT + right) / 2
-    yield f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle" opacity="0.65">{escape(x_label)}</text>'
+        yield text(_number(tick), float(x_axis.place(tick)), bottom + 18)
     centre = (TOP + bottom) / 2
-    yield (
-        f'<text x="12" y="{centre}" text-anchor="middle" transform="rotate(-90 12 {centre})" opacity="0.65">'
-        f"{escape(y_label)}</text>"
-    )
+    yield line(bottom, 0.4) + text(x_label, (LEFT + right) / 2, HEIGHT - 6)
+    yield text(y_label, 12, centre, f'text-anchor="middle" transform="rotate(-90 12 {centre})"')
 
 
 def _names(ends: list[list]) -> list[str]:

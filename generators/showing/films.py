@@ -7,17 +7,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image
 
-from generators.showing.pictures import gif_bytes, grid, rows
+from generators.showing.pictures import film_of_grids, rows
 
 MILLISECONDS, HOLD = 120, 600  # of a frame, and of the last
 
 
 def gif(films: np.ndarray, captions: Sequence[str] | None = None, columns: int | None = None, title: str = "") -> bytes:
     """The films in a grid, with their captions, all playing at once."""
-    frames = [grid(frame, columns, captions, title) for frame in np.moveaxis(films, 1, 0)]
-    return gif_bytes(frames, MILLISECONDS, HOLD)
+    return film_of_grids(np.moveaxis(films, 1, 0), columns, captions, title, MILLISECONDS, HOLD)
 
 
 def shown(films: Mapping[str, np.ndarray], captions: Sequence[str]) -> dict:
@@ -31,7 +29,5 @@ def shown(films: Mapping[str, np.ndarray], captions: Sequence[str]) -> dict:
     every = every.reshape(-1, *every.shape[2:])
     columns = len(films) if len(films) > 1 else None
 
-    def picture() -> Image.Image:
-        return rows({f"{i + 1}. {title}": film for i, (title, film) in enumerate(zip(titles, every, strict=True))})
-
-    return {"picture": picture, "film": lambda: gif(every, titles, columns)}
+    strips = {f"{i + 1}. {title}": film for i, (title, film) in enumerate(zip(titles, every, strict=True))}
+    return {"picture": lambda: rows(strips), "film": lambda: gif(every, titles, columns)}

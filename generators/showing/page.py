@@ -26,7 +26,7 @@ from disk import files
 from generators.showing.charts import line_chart
 from generators.showing.pictures import PictureError, png_bytes, to_uint8
 
-STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+TEMPLATE, STYLE = (Path(__file__).with_suffix(end).read_text(encoding="utf-8") for end in (".html", ".css"))
 
 
 class Page:
@@ -36,10 +36,6 @@ class Page:
         self.title, self.lead, self.footer = title, lead, footer
         self._sections: list[tuple[str, list[str]]] = [("", [])]
 
-    @property
-    def title_of_last_section(self) -> str:
-        return self._sections[-1][0]
-
     def section(self, title: str, text: str = "") -> None:
         """Begin a section; `text` is prose, its paragraphs parted by blank lines."""
         self._sections.append((title, []))
@@ -47,28 +43,25 @@ class Page:
 
     def text(self, text: str) -> None:
         """More prose."""
-        self._add(_prose(text))
+        paragraphs = re.split(r"\n\s*\n", text.strip())
+        self._sections[-1][1].extend(_tag("p", " ".join(paragraph.split())) for paragraph in paragraphs)
 
     def picture(self, picture: Image.Image | bytes, caption: str = "") -> None:
         """A picture, or the bytes of a PNG or GIF, as large as it is where there is room."""
         content = picture if isinstance(picture, bytes) else png_bytes(picture)
         try:
-            with Image.open(io.BytesIO(content)) as opened:
+            with Image.open(io.BytesIO(content), formats=("PNG", "GIF")) as opened:
                 width, kind = opened.width, opened.format
                 red, green, blue = np.moveaxis(np.asarray(opened.convert("RGB")), -1, 0)
                 gray = np.array_equal(red, green) and np.array_equal(green, blue)
         except OSError:
             raise PictureError("a page's picture must be a Pillow image or the bytes of a PNG or GIF") from None
-        if kind not in ("PNG", "GIF"):
-            raise PictureError(f"a page's picture must be a PNG or a GIF, not a {kind}")
         tag = _image(content, kind, caption, classes="ink" if gray else "", width=width)
         self._figure("picture", tag, caption)
 
     def tiles(self, images: np.ndarray, captions: Sequence[str] = (), caption: str = "") -> None:
         """Images (N, H, W, C) side by side, as many to a line as the window takes, each above its own caption."""
         tiles = to_uint8(images)
-        if captions and len(captions) != len(tiles):
-            raise PictureError(f"{len(tiles)} images need {len(tiles)} captions, not {len(captions)}")
         items = []
         for image, text in zip(tiles, captions or [""] * len(tiles), strict=True):
             content = png_bytes(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image))
@@ -79,8 +72,6 @@ class Page:
     def table(self, header: Sequence[str], rows: Sequence[Sequence], caption: str = "") -> None:
         """A table; cells are made text by `str`, and a column of figures stands to the right."""
         texts = [[str(cell) for cell in row] for row in rows]
-        if any(len(row) != len(header) for row in texts):
-            raise PictureError(f"every row of a table needs {len(header)} cells, one for each of {list(header)}")
         columns = zip(*texts, strict=True) if texts else [("",)] * len(header)
         figures = [all(re.match(r"[-+−~<>≤≥]?\d|[—–-]$", cell) for cell in column) for column in columns]
 
@@ -100,8 +91,7 @@ class Page:
 
     def html(self) -> str:
         """The page as text."""
-        body = []
-        links = []
+        body, links = [], []
         for number, (title, parts) in enumerate(self._sections):
             if title:
                 links.append(f'<a href="#s{number}">{_inline(title)}</a>')
@@ -109,25 +99,18 @@ class Page:
             else:
                 body.append("".join(parts))
         contents = f"<nav>{' '.join(links)}</nav>" if len(links) > 2 else ""
-        return (
-            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{escape(self.title)}</title><style>{STYLE}</style></head>\n<body><main><header>"
-            f"<h1>{escape(self.title)}</h1>{_tag('p', self.lead, 'lead')}{contents}</header>\n"
-            + "\n".join(body)
-            + f"\n{_tag('footer', self.footer)}</main></body></html>\n"
+        lead, footer = _tag("p", self.lead, "lead"), _tag("footer", self.footer)
+        return TEMPLATE.format(
+            title=escape(self.title), style=STYLE, lead=lead, contents=contents, body="\n".join(body), footer=footer
         )
 
     def write(self, path: str | Path) -> None:
         """Write the page, whole or not at all."""
         files.write(path, self.html().encode("utf-8"))
 
-    def _add(self, part: str) -> None:
-        self._sections[-1][1].append(part)
-
     def _figure(self, classes: str, content: str, caption: str) -> None:
         inner = f'<div class="{classes}">{content}</div>' if classes else content
-        self._add(f"<figure>{inner}{_tag('figcaption', caption)}</figure>")
+        self._sections[-1][1].append(f"<figure>{inner}{_tag('figcaption', caption)}</figure>")
 
 
 def _inline(text: str) -> str:
@@ -139,10 +122,6 @@ def _tag(tag: str, text: str, classes: str = "") -> str:
     """An element with escaped text, or nothing for no text."""
     mark = f' class="{classes}"' if classes else ""
     return f"<{tag}{mark}>{_inline(text)}</{tag}>" if text else ""
-
-
-def _prose(text: str) -> str:
-    return "".join(_tag("p", " ".join(paragraph.split())) for paragraph in re.split(r"\n\s*\n", text.strip()))
 
 
 def _image(content: bytes, kind: str, description: str, classes: str, width: int | None = None) -> str:

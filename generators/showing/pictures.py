@@ -11,6 +11,7 @@ gallery turns gray pictures over to black ink on white paper for a reader in day
 import bisect
 import contextlib
 import io
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from disk import files
+from generators.errors import Refusal
 from nn import checkpoint
 
 TEXT, FAINT = 205, 140  # gray levels of captions and of row and column titles
@@ -28,7 +30,7 @@ KINDS = {".png": "picture", ".jpg": "picture", ".jpeg": "picture", ".gif": "film
 LINES = 4  # lines that a caption may take below its image
 
 
-class PictureError(ValueError):
+class PictureError(Refusal):
     """What was asked for cannot be drawn or written; the message is one sentence fit for a user."""
 
 
@@ -53,39 +55,25 @@ def grid(
     images: np.ndarray, columns: int | None = None, captions: Sequence[str] | None = None, title: str = ""
 ) -> Image.Image:
     """All images as one picture, row by row, each above its caption; near-square unless `columns` says otherwise."""
-    tiles = to_uint8(images)
-    count, height, width, channels = tiles.shape
+    tiles, count = to_uint8(images), len(images)
     if count == 0:
         raise PictureError("a grid needs at least one image")
     if captions is not None and len(captions) != count:
         raise PictureError(f"{count} images need {count} captions, not {len(captions)}")
-    scale = _scale(height, width)
+    height, width, gap = _sizes(tiles)
     columns = min(columns or _near_square(count), count)
-    height, width, gap = height * scale, width * scale, _gap(scale)
-    font, title_font = _font(width / 7), _font(max(15, width / 5))
-    texts = [_wrap(caption, font, width) for caption in captions] if captions is not None else [[]] * count
-
-    # Each row of tiles is as tall as its longest caption needs.
-    row_texts = [texts[start : start + columns] for start in range(0, count, columns)]
-    text_heights = [max(map(len, row)) * _line(font) + (gap * 2 if any(row) else 0) for row in row_texts]
-    margin = gap * 3
+    font, title_font, margin = _font(width / 7), _font(max(15, width / 5)), gap * 3
+    texts = [_wrap(caption, font, width) for caption in captions or [""] * count]
+    starts = range(0, count, columns)
+    longest = [max(map(len, texts[start : start + columns])) for start in starts]  # each row is as tall as this needs
+    below = [lines * _line(font) + (gap * 2 if lines else 0) for lines in longest]
     top = margin + (_line(title_font) + gap * 2 if title else 0)
-    picture = _paper(
-        2 * margin + columns * (width + gap) - gap, top + margin + sum(height + gap + t for t in text_heights) - gap,
-        channels,
-    )
-    draw = ImageDraw.Draw(picture)
+    picture, draw, depths = _sheet([tiles[start : start + columns] for start in starts], margin, top, margin, below)
     if title:
         _text(draw, (margin, margin), _shorten(title, title_font, picture.width - 2 * margin), title_font, TEXT)
-    y = top
-    for row, text_height in enumerate(text_heights):
-        for column, lines in enumerate(row_texts[row]):
-            x = margin + column * (width + gap)
-            picture.paste(_tile(tiles[row * columns + column], scale), (x, y))
-            for number, line in enumerate(lines):
-                position = (x + width / 2, y + height + gap + number * _line(font))
-                _text(draw, position, line, font, TEXT, anchor="ma")
-        y += height + gap + text_height
+    for index, lines in enumerate(texts):
+        x = margin + index % columns * (width + gap) + width / 2
+        _lines(draw, x, depths[index // columns] + height + gap, lines, font, TEXT)
     return picture
 
 
@@ -95,37 +83,46 @@ def rows(images: Mapping[str, np.ndarray], columns: Sequence[str] = ()) -> Image
     `images` maps a row's title to (N, H, W, C); rows may differ in length, not in the size of their images. `columns`
     are titles above the columns. A film strip is one row, or two: what is there and what is predicted.
     """
-    strips = {name: to_uint8(strip) for name, strip in images.items()}
-    shapes = {strip.shape[1:] for strip in strips.values()}
-    count = max((len(strip) for strip in strips.values()), default=0)
+    strips = [to_uint8(strip) for strip in images.values()]
+    shapes, count = {strip.shape[1:] for strip in strips}, max(map(len, strips), default=0)
     if len(shapes) != 1 or count == 0:
         raise PictureError(f"rows need at least one image, and images of one shape, not of {sorted(shapes)}")
     if len(columns) > count:
         raise PictureError(f"{len(columns)} column titles for at most {count} images in a row")
-    (height, width, channels), = shapes
-    scale = _scale(height, width)
-    height, width, gap = height * scale, width * scale, _gap(scale)
+    height, width, gap = _sizes(strips[0])
     font, margin = _font(max(13, width / 6)), gap * 4
     heads = [_wrap(head, font, width) for head in columns]
-    head_height = max(map(len, heads), default=0) * _line(font) + (gap * 2 if heads else 0)
-    side = max(font.getlength(name) for name in strips)
+    top = margin + max(map(len, heads), default=0) * _line(font) + (gap * 2 if heads else 0)
+    side = max(map(font.getlength, images))
     left = margin + (math.ceil(side) + margin if side else 0)
-    top = margin + head_height
-    picture = _paper(
-        left + count * (width + gap) - gap + margin, top + len(strips) * (height + gap) - gap + margin, channels
-    )
-    draw = ImageDraw.Draw(picture)
+    picture, draw, depths = _sheet(strips, left, top, margin, [0] * len(strips))
     for column, lines in enumerate(heads):
         x = left + column * (width + gap) + width / 2
-        for number, line in enumerate(lines):
-            y = top - gap * 2 - (len(lines) - number) * _line(font)
-            _text(draw, (x, y), line, font, FAINT, anchor="ma")
-    for row, (name, strip) in enumerate(strips.items()):
-        y = top + row * (height + gap)
+        _lines(draw, x, top - gap * 2 - len(lines) * _line(font), lines, font, FAINT)
+    for y, name in zip(depths, images, strict=True):
         _text(draw, (left - margin, y + height / 2), name, font, TEXT, anchor="rm")
-        for column, image in enumerate(strip):
-            picture.paste(_tile(image, scale), (left + column * (width + gap), y))
     return picture
+
+
+def _sizes(tiles: np.ndarray) -> tuple[int, int, int]:
+    """(height, width, gap) of tiles (N, H, W, C) as they are drawn, pixels."""
+    scale = _scale(*tiles.shape[1:3])
+    return tiles.shape[1] * scale, tiles.shape[2] * scale, max(2, 2 * scale)
+
+
+def _sheet(strips: list[np.ndarray], left: int, top: int, margin: int, below: list[int]):
+    """Strips of tiles on paper, from (left, top) on, one below the other; `below`: pixels left free under each.
+
+    Returns the picture, what draws on it, and how far down each strip begins.
+    """
+    height, width, gap = _sizes(strips[0])
+    *depths, end = itertools.accumulate((height + gap + free for free in below), initial=top)
+    size = left + max(map(len, strips)) * (width + gap) - gap + margin, end - gap + margin
+    picture = Image.new("L" if strips[0].shape[-1] == 1 else "RGB", size, 0)
+    for strip, y in zip(strips, depths, strict=True):
+        for column, image in enumerate(strip):
+            picture.paste(_tile(image, height // len(image)), (left + column * (width + gap), y))
+    return picture, ImageDraw.Draw(picture), depths
 
 
 # Films
@@ -145,6 +142,14 @@ def gif_bytes(frames: np.ndarray | Sequence[Image.Image], milliseconds: int = 80
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     return file.getvalue()
+
+
+def film_of_grids(
+    frames: np.ndarray, columns: int | None = None, captions: Sequence[str] | None = None, title: str = "",
+    milliseconds: int = 80, hold: int = 1200,
+) -> bytes:  # fmt: skip
+    """A GIF of frames (T, N, H, W, C): in each moment a `grid` of N images."""
+    return gif_bytes([grid(images, columns, captions, title) for images in frames], milliseconds, hold)
 
 
 # Files
@@ -262,14 +267,6 @@ def _scale(height: int, width: int, target: int = TILE) -> int:
     return max(1, round(target / max(height, width)))
 
 
-def _gap(scale: int) -> int:
-    return max(2, 2 * scale)
-
-
-def _paper(width: int, height: int, channels: int) -> Image.Image:
-    return Image.new("L" if channels == 1 else "RGB", (math.ceil(width), math.ceil(height)), 0)
-
-
 def _tile(image: np.ndarray, scale: int) -> Image.Image:
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
@@ -285,6 +282,12 @@ def _line(font: ImageFont.FreeTypeFont) -> int:
 
 def _text(draw, position, text, font, level, anchor="la") -> None:
     draw.text(position, text, font=font, fill=level if draw.im.mode == "L" else (level,) * 3, anchor=anchor)
+
+
+def _lines(draw, x, y, lines, font, level) -> None:
+    """Lines of text from y on, one below the other, around x."""
+    for number, line in enumerate(lines):
+        _text(draw, (x, y + number * _line(font)), line, font, level, anchor="ma")
 
 
 def _shorten(text: str, font, width: float) -> str:

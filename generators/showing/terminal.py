@@ -2,19 +2,19 @@
 
 Two pixels share a character, the upper half block: its upper half has the colour of the text, its lower half that of
 the paper.  Keys are read one at a time, without Enter (`cbreak`), and a terminal that was put into that state has to be
-put back, whatever happens: `Screen` does so at its end, also after Ctrl-C, an error, SIGTERM or SIGHUP.
+put back, whatever happens: `opened` does so at its end, also after Ctrl-C, an error, SIGTERM or SIGHUP.
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import select
-import signal
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from generators.apps.program import signals
 from generators.errors import UsageError
 
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[2J"  # another screen, no cursor, empty
@@ -30,57 +30,53 @@ def half_blocks(image: np.ndarray) -> list[str]:
             for pair in rows]  # fmt: skip
 
 
-class Screen:
+@contextlib.contextmanager
+def opened() -> Iterator[Screen]:
     """The terminal on standard input and output, for a game.  UsageError where there is none.
 
-    with Screen() as screen:
+    with opened() as screen:
         screen.show(lines)
         key = screen.key()          # "left", "q", ...; None after `seconds` without one
     """
+    try:
+        import termios  # none on Windows
+        import tty
 
-    def __enter__(self) -> Screen:
+        screen = Screen(sys.stdin.fileno(), sys.stdout.fileno())
+        there = os.isatty(screen.source) and os.isatty(screen.target)
+    except (ImportError, OSError):
+        there = False
+    if not there:
+        raise UsageError("there is no terminal to play in; add --web and play in a browser")
+    before = termios.tcgetattr(screen.source)
+    with signals(("SIGTERM", "SIGHUP"), _end):
         try:
-            import termios  # none on Windows
-            import tty
-
-            self.source, self.target = sys.stdin.fileno(), sys.stdout.fileno()
-            there = os.isatty(self.source) and os.isatty(self.target)
-        except (ImportError, OSError):
-            there = False
-        if not there:
-            raise UsageError("there is no terminal to play in; add --web and play in a browser")
-        before = termios.tcgetattr(self.source)
-        self._put_back = lambda: termios.tcsetattr(self.source, termios.TCSADRAIN, before)
-        self._handlers = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                self._handlers[number] = signal.signal(number, self._end)
-        try:
-            tty.setcbreak(self.source)
-            quiet = termios.tcgetattr(self.source)
+            tty.setcbreak(screen.source)
+            quiet = termios.tcgetattr(screen.source)
             quiet[6][termios.VSUSP] = b"\0"  # Ctrl-Z would leave the terminal as it is now
-            termios.tcsetattr(self.source, termios.TCSADRAIN, quiet)
-            self._write(ENTER)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exception) -> None:
-        try:
-            self._write(LEAVE)
+            termios.tcsetattr(screen.source, termios.TCSADRAIN, quiet)
+            screen.write(ENTER)
+            yield screen
         finally:
-            self._put_back()
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
+            try:
+                screen.write(LEAVE)
+            finally:
+                termios.tcsetattr(screen.source, termios.TCSADRAIN, before)
 
-    @staticmethod
-    def _end(number, frame) -> None:
-        raise SystemExit(128 + number)  # so that what stands in `finally` is done
+
+def _end(number, frame) -> None:
+    raise SystemExit(128 + number)  # so that what stands in `finally` is done
+
+
+class Screen:
+    """A terminal for a game, by the numbers of its files to read from and to write to."""
+
+    def __init__(self, source: int, target: int):
+        self.source, self.target = source, target
 
     def show(self, lines: Sequence[str]) -> None:
         """Draw over what was there: each line in its place, what is left of the old one cleared."""
-        self._write("".join(f"\x1b[{row + 1};1H{line}\x1b[K" for row, line in enumerate(lines)))
+        self.write("".join(f"\x1b[{row + 1};1H{line}\x1b[K" for row, line in enumerate(lines)))
 
     def key(self, seconds: float | None = None) -> str | None:
         """The next key: a character, or "up", "down", "left", "right", "escape"; None if none comes in time.
@@ -98,7 +94,7 @@ class Screen:
             return ARROWS.get(arrow, "escape")
         return first.decode("latin-1") if first else "escape"
 
-    def _write(self, text: str) -> None:
+    def write(self, text: str) -> None:
         content = text.encode()
         while content:
             content = content[os.write(self.target, content) :]

@@ -8,19 +8,19 @@ import pytest
 
 from bench import __main__ as program
 from bench import kept, modes
-from generators import runs
+from generators import plans, runs
 from generators.errors import RunError
 from generators.registry import FAMILIES
 from nn.parallel import Threads
 from tests.generators.toys import toy_data
 
 DATA = toy_data(40)
-SMALL = replace(runs.default_config("vae", DATA), **FAMILIES["vae"].tiny, batch_size=8, shard_size=8)
+SMALL = replace(plans.default_config("vae", DATA), **FAMILIES["vae"].tiny, batch_size=8, shard_size=8)
 
 
 @pytest.fixture
 def keep(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "seconds_per_step", lambda *a: 30.0)
+    monkeypatch.setattr(plans, "seconds_per_step", lambda *a: 30.0)
     monkeypatch.setattr(runs.Run, "paint_samples", lambda run: None)
 
     def keep(minutes=1.0, seed=0, config=SMALL, data="digits", dataset=DATA):
@@ -43,7 +43,7 @@ def test_a_finished_run_is_used_again_but_not_for_another(keep, monkeypatch):
         with pytest.raises(RunError, match="another|not the one"):
             keep(**other)
     monkeypatch.undo()
-    monkeypatch.setattr(runs, "seconds_per_step", lambda *a: 30.0)
+    monkeypatch.setattr(plans, "seconds_per_step", lambda *a: 30.0)
     assert bits(keep(minutes=2.0)[0]) != bits(first) != bits(keep(seed=1)[0])
 
 

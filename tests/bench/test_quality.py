@@ -11,7 +11,7 @@ from bench import __main__ as program
 from bench import quality
 from bench.arena import Failed
 from bench.peers import kept
-from generators import runs
+from generators import plans
 from generators.config import to_json
 from generators.errors import RunError
 from generators.families.diffusion import ddpm
@@ -21,7 +21,7 @@ from nn.parallel import Threads, derive_rng
 from tests.generators.toys import toy_data
 
 DATA = toy_data(24)
-SMALL = replace(runs.default_config("ddpm", DATA), **FAMILIES["ddpm"].tiny | {"time_steps": 1000})
+SMALL = replace(plans.default_config("ddpm", DATA), **FAMILIES["ddpm"].tiny | {"time_steps": 1000})
 SECONDS = {"eager": 0.3, "channels_last": 0.2, "compile": None}
 
 
@@ -38,14 +38,14 @@ def asked(monkeypatch):
             return {"seconds": SECONDS[way]}
         model = build(plan.family, plan.config, derive_rng(plan.seed, "weights"))
         how = request["how"] | {"way": way, "steps": plan.steps, "train_minutes": 1.0}
-        meta = {"family": "ddpm", "config": to_json(plan.config), "plan": plan.to_json(), "twin": how}
+        meta = {"family": "ddpm", "config": to_json(plan.config), "plan": to_json(plan), "twin": how}
         arrays = {f"ema/{name}": array for name, array in model.state().items()}
         checkpoint.save(f"{request['folder']}/checkpoint.npz", arrays, meta)
         return how
 
     monkeypatch.setattr(kept, "_ask", ask)
     ours = iter([0.1] * 2 + [0.3, 0.1] * 100)
-    monkeypatch.setattr(runs, "seconds_per_step", lambda *arguments: next(ours))
+    monkeypatch.setattr(plans, "seconds_per_step", lambda *arguments: next(ours))
     return requests
 
 
@@ -97,7 +97,7 @@ def test_a_process_that_does_not_answer(body, patience, said, monkeypatch):
     """Catches: a bench that waits for ever, or that loses the reason."""
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda command, **options: real([sys.executable, "-c", body], **options))
-    plan = runs.Plan("ddpm", "digits", 0, 1, SMALL, 0)
+    plan = plans.Plan("ddpm", "digits", 0, 1, SMALL, 0)
     with pytest.raises(Failed, match=said):
         kept._ask({"do": "time"}, plan, 1, "eager", patience)
 
@@ -139,7 +139,7 @@ def test_the_twin_stands_beside_ours(monkeypatch, tmp_path, capsys):
         return shares | figures | Reference.figures
 
     ours, twin = (build("ddpm", SMALL, derive_rng(seed, "weights")) for seed in (0, 1))
-    judge = build("classifier", runs.default_config("classifier", DATA), derive_rng(0, "weights"))
+    judge = build("classifier", plans.default_config("classifier", DATA), derive_rng(0, "weights"))
     how = {"way": "eager", "milliseconds": {"eager": 700.0}, "steps": 60, "train_minutes": 0.7}
     how["ours_milliseconds"] = {"eager": 350.0}
     monkeypatch.setattr(quality, "torch_is_installed", lambda: True)

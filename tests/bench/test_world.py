@@ -8,7 +8,7 @@ import datasets
 from bench import world as bench
 from datasets import playground
 from datasets.playground import ACTIONS
-from generators import registry, runs
+from generators import plans, registry
 from generators.families.world.world import World
 from tests.generators.toys import sets_of
 
@@ -46,7 +46,7 @@ class Deaf(Simulator):
 
 def config(**settings):
     tiny = registry.FAMILIES["world"].tiny
-    return replace(runs.default_config("world", datasets.load("playground")), **{**tiny, **settings})
+    return replace(plans.default_config("world", datasets.load("playground")), **{**tiny, **settings})
 
 
 def test_the_law_as_a_model_is_perfect(read):

@@ -58,11 +58,11 @@ def test_help_names_the_defaults_in_force(capsys):
     reading, painting = RealNVP.edit_guidance
     diffusion = f"ddpm, dit {gray.guidance:g}, or {ink.guidance:g} for ink"
     for command, default in (
-        ("sample", f"(default: realnvp {SAMPLING_GUIDANCE:g}; {diffusion.replace('dit', 'dit, video')})"),
-        ("sample", f"(default: ddpm, dit, video {SAMPLING_STEPS})"),
-        ("sample", f"realnvp {RealNVPConfig().temperature:g}, or {flow_of_ink.temperature:g} for ink)"),
+        ("sample", f"(default: realnvp, flowgan {SAMPLING_GUIDANCE:g}; {diffusion.replace('dit', 'dit, video')})"),
+        ("sample", f"(default: ddpm, dit, video {SAMPLING_STEPS};"),
+        ("sample", f"realnvp, flowgan {RealNVPConfig().temperature:g}, or {flow_of_ink.temperature:g} for ink)"),
         ("denoise", f"(default: {diffusion})"),
-        ("edit", f"(default: realnvp {reading:g} to read the image and {painting:g} to paint it; "
+        ("edit", f"(default: realnvp, flowgan {reading:g} to read the image and {painting:g} to paint it; "
                  f"ddpm, dit {gray.edit_guidance:g}, or {ink.edit_guidance:g} for ink)"),
     ):  # fmt: skip
         with pytest.raises(SystemExit):
@@ -359,7 +359,7 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
         entries.append(replace(entry, settings={**small, **kept, "batch_size": "16"}))
     monkeypatch.setattr(demo, "ENTRIES", entries)
     monkeypatch.setattr(demo, "IMAGES", 600)
-    monkeypatch.setattr(demo.runs, "seconds_per_step", lambda *a: 60.0)
+    monkeypatch.setattr(demo.plans, "seconds_per_step", lambda *a: 60.0)
     along = tmp_path / "along"
     along.mkdir()
     monkeypatch.setattr(pretrained, "FOLDER", along)
@@ -374,7 +374,7 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
     first = page.read_text()
     assert first.count("<section") == 10 and first.count("<img") > 20 and "just now" in first
     assert (page.parent / "trained-here.png").exists()
-    monkeypatch.setattr(demo.runs, "plan_run", None)
+    monkeypatch.setattr(demo.plans, "plan_run", None)
     samples = (page.parent / "samples.png").read_bytes()
     assert main(command) == 0
     assert (page.parent / "samples.png").read_bytes() == samples

@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass, replace
 import numpy as np
 import pytest
 
-from generators import registry, runs
+from generators import plans, registry
 from generators.cli import main
 from generators.config import ConfigError, from_json, to_json, with_text
 from generators.training import Diverged, Trainer
@@ -31,7 +31,7 @@ def data_of(name):
 
 
 def tiny(name):
-    config = runs.default_config(name, data_of(name))
+    config = plans.default_config(name, data_of(name))
     return with_text(config, {key: json.dumps(value) for key, value in registry.FAMILIES[name].tiny.items()}
                      | {"batch_size": "4", "shard_size": "2"})  # fmt: skip
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import generators
-from generators import runs
+from generators import plans, runs
 from generators.config import to_json
 from generators.registry import family
 from nn import checkpoint
@@ -31,7 +31,8 @@ def test_a_run_saved_under_older_names_is_read_and_goes_on(name, tmp_path):
     sampled and not resumed."""
     settings, weights, fields = OLDER[name]
     config = family(name).Config(vocabulary=tuple(DATA.vocabulary), batch_size=16, **settings)
-    run = runs.start(tmp_path, runs.Plan(name, "digits", 0, 2, config, runs.fingerprint(DATA), len(DATA)), DATA, pool())
+    plan = plans.Plan(name, "digits", 0, 2, config, plans.fingerprint(DATA), len(DATA))
+    run = runs.start(tmp_path, plan, DATA, pool())
 
     def then(weight):
         kind, _, weight = weight.partition("/")

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import datasets
-from generators import registry, runs
+from generators import plans, registry, runs
+from generators.config import to_json
 from generators.errors import RunError
-from generators.runs import Plan, Run
+from generators.plans import Plan
+from generators.runs import Run
 from generators.showing import log as read_log
 from nn import checkpoint, parallel
 from nn.checkpoint import CheckpointError
@@ -26,8 +28,8 @@ def toy_family(monkeypatch):
 
 def start(folder, steps=10):
     data = toy_data()
-    config = runs.default_config("toy", data)
-    plan = Plan("toy", "digits", 3, steps, config, runs.fingerprint(data), len(data))
+    config = plans.default_config("toy", data)
+    plan = Plan("toy", "digits", 3, steps, config, plans.fingerprint(data), len(data))
     folder.mkdir(exist_ok=True)
     return runs.start(folder, plan, data, pool())
 
@@ -55,9 +57,9 @@ def test_a_run_leaves_a_checkpoint_metrics_and_samples(tmp_path):
 def test_the_shards_of_a_run_are_planned_by_the_cores_and_kept(tmp_path, monkeypatch, cores, size):
     """Catches a batch of 64 of which two cores have shards and the others none, and a resumed run that cuts anew."""
     data = toy_data()
-    config = dataclasses.replace(runs.default_config("toy", data), batch_size=64, shard_size=32)
+    config = dataclasses.replace(plans.default_config("toy", data), batch_size=64, shard_size=32)
     monkeypatch.setattr(parallel, "default_threads", lambda: cores)
-    plan = runs.plan_run("toy", "digits", data, config, 0, pool(), 4, None)
+    plan = plans.plan_run("toy", "digits", data, config, 0, pool(), 4, None)
     monkeypatch.setattr(parallel, "default_threads", lambda: 3)
     with runs.new_folder(tmp_path / "x"):
         runs.start(tmp_path / "x", plan, data, pool())
@@ -243,7 +245,7 @@ def test_a_plan_that_no_run_has(tmp_path, name, value):
     arrays, meta = checkpoint.load(tmp_path / "x/checkpoint.npz")
     meta["plan"][name] = value
     checkpoint.save(tmp_path / "x/checkpoint.npz", arrays, meta)
-    with pytest.raises(CheckpointError, match=f"{name} is "):
+    with pytest.raises(CheckpointError, match=name):
         Run.resume(tmp_path / "x", pool())
 
 
@@ -257,9 +259,10 @@ def test_a_time_that_no_run_took(tmp_path, seconds):
 
 
 def test_a_lost_worker_of_a_training_is_told_how_to_go_on(tmp_path):
+    run = start(tmp_path / "a b")
+    run.go = Mock(side_effect=ChildProcessError("a worker process has ended"))
     with pytest.raises(RunError, match="has ended.*--resume --out '.*a b' --threads 1"):
-        with runs.diverged_as_run_error(tmp_path / "a b"):
-            raise ChildProcessError("a worker process has ended")
+        run.finish()
 
 
 def test_other_images_are_refused(tmp_path, monkeypatch):
@@ -315,11 +318,11 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
 
 
 def test_a_plan_without_options_of_pictures_is_an_older_one(tmp_path):
-    plan = start(tmp_path / "x", steps=2).plan.to_json()
+    plan = to_json(start(tmp_path / "x", steps=2).plan)
     del plan["pictures"]
     assert Plan.from_json(plan).pictures == {}
     for pictures in ({"size": 30}, {"colour": True}, [1], {"color": "x"}):
-        with pytest.raises(CheckpointError):
+        with pytest.raises((TypeError, ValueError)):
             Plan.from_json({**plan, "pictures": pictures})
 
 
@@ -342,7 +345,7 @@ def test_a_run_of_another_version_names_its_folder_and_what_to_do(tmp_path, with
 
 def test_minutes_become_steps(tmp_path, monkeypatch):
     """Catches minutes taken for seconds, and a plan that depends on the model it measured with."""
-    monkeypatch.setattr(runs, "seconds_per_step", lambda *a: 0.5)
+    monkeypatch.setattr(plans, "seconds_per_step", lambda *a: 0.5)
     data = toy_data()
-    plan = runs.plan_run("toy", "digits", data, runs.default_config("toy", data), 0, pool(), None, 2.0)
+    plan = plans.plan_run("toy", "digits", data, plans.default_config("toy", data), 0, pool(), None, 2.0)
     assert plan.steps == 240

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from generators import registry, runs
+from generators import plans, registry
 from generators.training import Diverged, Trainer, plain_steps, train
 from nn import crew
 from nn import functional as F
@@ -34,7 +34,7 @@ def test_the_loop_is_the_plain_one(name, monkeypatch):
     """A phase and two, Muon and AdamW, false captions, what is initialised from data, a part of the data set.  Catches
     whatever shards, lanes and workers add to a step or leave out of it."""
     tiny = {**registry.FAMILIES[name].tiny, "batch_size": 12, "shard_size": 5}  # shards of 5, 5 and 2
-    config = replace(runs.default_config(name, DATA), **tiny)
+    config = replace(plans.default_config(name, DATA), **tiny)
     plain, fast = (registry.build(name, config, np.random.default_rng(0)) for _ in range(2))
     losses = list(plain_steps(plain, DATA, 3, 4))
     quick = Trainer(fast, DATA, 3, 4, pool(2))

@@ -9,7 +9,8 @@ import pytest
 
 import datasets
 import generators
-from generators import runs, training
+from generators import plans, training
+from generators.config import to_json
 from generators.family import Shard
 from generators.registry import build
 from generators.training import Trainer
@@ -22,13 +23,13 @@ from bench.peers import check, kept, quality  # noqa: E402
 from bench.peers.blocks import Recorder, Replayed  # noqa: E402
 
 DATA, STEPS = toy_data(24), 5
-CONFIG = runs.default_config("ddpm", DATA)
+CONFIG = plans.default_config("ddpm", DATA)
 CONFIG = replace(
     CONFIG, widths=(16, 24), features=8, blocks=1, heads=2, batch_size=6, shard_size=6,
     ema_decay=0.2,  # so that it tells already in the first steps, when no average reaches far back
     optimiser=replace(CONFIG.optimiser, warmup_steps=2, clip_norm=0.3, weight_decay=0.1),
 )  # fmt: skip
-PLAN = runs.Plan("ddpm", "digits", 3, STEPS, CONFIG, runs.fingerprint(DATA), limit=len(DATA))
+PLAN = plans.Plan("ddpm", "digits", 3, STEPS, CONFIG, plans.fingerprint(DATA), limit=len(DATA))
 
 
 @pytest.fixture(autouse=True)
@@ -102,14 +103,14 @@ def test_asked_as_the_bench_asks(monkeypatch, tmp_path, capsys):
     """Catches: an answer that the bench cannot read, a schedule cut short, a checkpoint that is no model of ours."""
 
     def answer(request, plan, threads, way, patience=None):
-        request |= {"plan": plan.to_json(), "threads": threads, "way": way, "asker": os.getppid()}
+        request |= {"plan": to_json(plan), "threads": threads, "way": way, "asker": os.getppid()}
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
         assert quality.main() == 0
         return json.loads(capsys.readouterr().out.splitlines()[-1])
 
     monkeypatch.setattr(kept, "_ask", answer)
     monkeypatch.setattr(quality, "seconds_per_step", lambda trainer: 0.1)
-    monkeypatch.setattr(runs, "seconds_per_step", lambda *arguments: 0.1)
+    monkeypatch.setattr(plans, "seconds_per_step", lambda *arguments: 0.1)
     monkeypatch.setattr(datasets, "load", lambda *names, **options: DATA)
     model, how = kept.trained(tmp_path, CONFIG, "ddpm", DATA, "digits", 1.0, 3, Threads(1), ["eager"], STEPS)
     assert how["way"] == "eager" and how["steps"] == STEPS and how["milliseconds"] == {"eager": 100.0}

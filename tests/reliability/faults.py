@@ -21,7 +21,7 @@ import numpy as np
 
 import datasets
 from bench.memory import resident_megabytes
-from generators import runs
+from generators import plans, runs
 from generators.registry import FAMILIES
 from generators.training import Trainer, train
 from nn import checkpoint
@@ -129,7 +129,7 @@ def endure(family: str, steps: int, threads: int | None = None) -> Endurance:
     """
     dataset = datasets.load("digits", limit=60)
     tiny = {"batch_size": 4, "shard_size": 2} | FAMILIES[family].tiny
-    config = replace(runs.default_config(family, dataset), **tiny)
+    config = replace(plans.default_config(family, dataset), **tiny)
     trainer = Trainer(runs.build(family, config, np.random.default_rng(0)), dataset, 0, steps, Threads(threads))
     memory, times, yardstick = np.empty((3, steps))
     began = time.perf_counter()

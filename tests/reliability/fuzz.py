@@ -163,7 +163,9 @@ def options(sandbox: Sandbox, work: Path, random: Random) -> list[str]:
             ["interpolate", run, "--out", "out/x.gif", "-n", "2", "--frames", "3"],
             ["edit", run, "--out", "out/x.png", "-n", "2", "--caption", "a bold digit"],
             ["denoise", run, "--out", "out/x.gif", "-n", "2", "--sample-steps", "3"],
+            ["continue", run, "--out", "out/x.gif", "-n", "1", "--given", "2", "--sample-steps", "2"],
             ["evaluate", run, "--judge", run, "-n", "2", "--json", "out/x.json"],
+            ["info", run],
             ["demo", "--out", "out/demo", "--minutes", "x"],
         ]
     )
@@ -223,9 +225,13 @@ def checkpoints(sandbox: Sandbox, work: Path, random: Random) -> list[str]:
                 if random.random() < 0.3:
                     arrays[random.choice(JUNK[:10]) + name] = arrays.pop(name)
         checkpoint.save(path, arrays, meta)
-    if random.random() < 0.5:
-        return ["train", "--resume", "--out", str(run)]
-    return ["sample", str(run), "-n", "2", "--out", "out/x.png", *random.choice(((), ("--caption", "seven")))]
+    return random.choice(
+        [
+            ["train", "--resume", "--out", str(run)],
+            ["sample", str(run), "-n", "2", "--out", "out/x.png", *random.choice(((), ("--caption", "seven")))],
+            ["info", str(run)],
+        ]
+    )
 
 
 def _change_json(meta: dict, random: Random) -> None:

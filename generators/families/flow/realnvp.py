@@ -28,10 +28,11 @@ Read on: `conditioning.py`, `bits_per_dimension`, `Dequantiser`, `build_flow` (t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from tqdm import tqdm
 
 from datasets.dataset import Dataset
 from generators.config import choice, number
@@ -277,20 +278,14 @@ class RealNVP(AutoEncode, Family):
 
         return map_shards(measure, len(images), threads)
 
-    def likelihood_figures(
-        self, test: Dataset, seed: int, threads: Threads | None = None,
-        progress: Callable = lambda rounds, what, count: rounds,
-    ) -> dict[str, float]:  # fmt: skip
-        """Mean bits per dimension of the test images with their fullest captions: one draw of noise each, and eight.
-
-        progress: wraps the loop over blocks of images, as `generators/judging/evaluate.py` has it
-        """
+    def likelihood_figures(self, test: Dataset, seed: int, threads: Threads | None = None) -> dict[str, float]:
+        """Mean bits per dimension of the test images with their fullest captions: one draw of noise each, and eight."""
         images, captions = test.images / np.float32(255), test.captions(np.arange(len(test)))
         figures = {}
         for name, samples in (("bits_per_dimension", 1), ("bits_per_dimension_8", 8)):
             rng = derive_rng(seed, name)
             blocks = [slice(start, start + 500) for start in range(0, len(test), 500)]
-            watched = progress(blocks, "likelihood", len(blocks))
+            watched = tqdm(blocks, "likelihood", leave=False, disable=None)
             bits = [self.bits(images[block], captions[block], rng, samples, threads) for block in watched]
             figures[name] = float(np.concatenate(bits).mean())
         return figures

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from generators import registry, runs
+from generators import plans, registry, runs
 from generators.apps import commands
 from generators.cli import main
 from tests.generators.toys import pool, sets_of, toy_data
@@ -49,8 +49,8 @@ def test_it_begins_with_the_weights_and_the_settings_of_the_other(home, family, 
 def test_a_resumed_run_is_the_one_that_was_not_stopped(home, tmp_path):
     """Also at its first step.  Catches: a beginning that is forgotten, so that what depends on data is made anew."""
     folder = str(home / "realnvp")
-    config, weights = registry.taken_over("flowgan", folder, runs.default_config("flowgan", DATA))
-    plan = runs.plan_run("flowgan", "digits", DATA, replace(config, begins=0.0), 1, pool(), 4, None, origin=folder)
+    config, weights = registry.taken_over("flowgan", folder, plans.default_config("flowgan", DATA))
+    plan = plans.plan_run("flowgan", "digits", DATA, replace(config, begins=0.0), 1, pool(), 4, None, origin=folder)
     (tmp_path / "x").mkdir()
     whole = runs.start(tmp_path / "x", plan, DATA, pool(), weights)
     again = runs.Run.resume(tmp_path / "x", pool(), DATA)

@@ -92,8 +92,8 @@ def test_a_game_in_the_terminal_is_recorded(run, tmp_path):
 
 
 SCRIPT = """
-from generators.showing.terminal import Screen
-with Screen() as screen:
+from generators.showing.terminal import opened
+with opened() as screen:
     screen.show(["ready"])
     print(repr(screen.key()))
     raise RuntimeError("a crash")

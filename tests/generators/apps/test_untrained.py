@@ -13,7 +13,7 @@ import pytest
 
 import datasets
 from datasets.captions import HANDWRITING
-from generators import cli, registry, runs
+from generators import cli, plans, registry, runs
 from generators.apps import commands, demo, program
 from generators.cli import main
 from generators.config import with_text
@@ -43,9 +43,9 @@ def started(tmp_path_factory, digits):
 
     @functools.cache
     def start(family, **settings):
-        config = runs.default_config(family, digits("digits"))
+        config = plans.default_config(family, digits("digits"))
         texts = {name: json.dumps(value) for name, value in {**registry.FAMILIES[family].tiny, **settings}.items()}
-        plan = runs.plan_run(
+        plan = plans.plan_run(
             family, "digits", digits("digits"), with_text(config, texts), 7, Threads(1), steps=5, minutes=None
         )
         folder = tmp_path_factory.mktemp("it's a run")
@@ -98,6 +98,7 @@ def test_info_says_what_a_run_is(started, tmp_path, capsys):
     for damaged in ("[]", "{", '{"fid": null}'):
         (folder / "figures.json").write_text(damaged)
         assert main(["info", str(folder)]) == 0 and "figures.json  not what" in capsys.readouterr().out
+    assert main(["info", "flow"]) == 0 and "MB" in capsys.readouterr().out  # weights that come along
     arrays, meta = checkpoint.load(folder / "checkpoint.npz")
     checkpoint.save(tmp_path / "x.npz", arrays, {**meta, "plan": [], "step": "\x1b", "seconds": None})
     assert main(["info", str(tmp_path / "x.npz")]) == 0

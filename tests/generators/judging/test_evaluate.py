@@ -255,12 +255,10 @@ def test_samples_for_digits_are_judged_without_unseen_ones(reference, monkeypatc
     splits = {"train": reference.training, "test": reference.test}
     monkeypatch.setattr(measuring.datasets, "load", lambda name, split, limit=None: splits[split])
     monkeypatch.setattr(measuring, "open_run", lambda run: (reference.judge, {}))
-    told = []
-    monkeypatch.setattr(measuring, "_tell", lambda options, name, figures, reference: told.append(figures))
     options = cli.parser().parse_args(["evaluate", "x.npz", "--data", "digits", "--judge", "."])
-    measuring.with_threads(options)
-    measuring._evaluate_file(options, reference.test.images, None)
-    assert told[0]["samples"] == len(reference.test) and "match_unseen_ceiling" not in told[0]
+    options.threads = reference.threads
+    _, figures, _ = measuring._of_file(options, reference.test.images, None)
+    assert figures["samples"] == len(reference.test) and "match_unseen_ceiling" not in figures
 
 
 @pytest.mark.parametrize("packed", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -296,7 +294,7 @@ def test_of_mirrored_pictures_both_images_were_seen(reference, monkeypatch, how,
     """Catches copies of the second half of the images that a run with --mirror and --limit learnt from."""
     monkeypatch.setattr(measuring.datasets, "load", lambda name, split, limit=None: reference.training)
     options = cli.parser().parse_args(["evaluate", "run"])
-    measuring.with_threads(options)
+    options.threads = reference.threads
     meta = {"plan": {"data": "squares", "limit": 12, "pictures": how}}
     assert len(measuring._reference(options, reference.judge, meta, reference.test, 80).seen) == seen
 

@@ -53,7 +53,7 @@ def test_grid_shows_every_pixel_row_by_row(count, columns, enlarged, colour):
     picture = np.asarray(pictures.grid(tiles, columns=columns))
     picture = picture if colour else picture[..., None]
     height, scale = tiles.shape[1], 3 * enlarged  # to 84 pixels
-    gap = pictures._gap(scale)
+    gap = 2 * scale
     for number, tile in enumerate(tiles):
         y = 3 * gap + number // columns * (height * scale + gap)
         x = 3 * gap + number % columns * (5 * scale + gap)
@@ -79,7 +79,7 @@ def test_rows_place_unequal_rows_below_each_other(images):
     picture = pictures.rows({"": images[:4]})
     longer = pictures.rows({"": images[:4], "below": images[4:]}, columns=["first", "second"])
     assert longer.height > picture.height and longer.width > picture.width
-    pixels, margin = np.asarray(picture), 4 * pictures._gap(12)
+    pixels, margin = np.asarray(picture), 4 * 24
     assert np.array_equal(pixels[margin : margin + 84, margin : margin + 60].mean(axis=1) > 0, [True] * 84)
     assert pixels[:, :margin].max() == 0  # no column for titles
     with pytest.raises(PictureError, match="one shape"):
@@ -228,7 +228,7 @@ def test_a_column_of_figures_stands_right_and_ragged_rows_are_refused():
     page = Page("figures")
     page.table(["family", "FID", "time"], [["vae", "1,234.5", "3 min"], ["gan", "—", "1e-3 s"]])
     assert page.html().count('<td class="number">') == 4
-    with pytest.raises(PictureError, match="3 cells"):
+    with pytest.raises(ValueError, match="argument 2"):
         page.table(["a", "b", "c"], [[1, 2]])
     with pytest.raises(PictureError, match="PNG or GIF"):
         page.picture(b"no picture")
@@ -257,7 +257,7 @@ def test_chart_survives_any_range(low, spread, log, count):
     y = low + spread * np.random.default_rng(count).random(count)
     if log:
         y = np.abs(y) + 1e-8
-    root = xml.fromstring(line_chart({"a": (np.arange(count) + 1, y)}, log_x=log, log_y=log))
+    root = xml.fromstring(line_chart({"a": (np.arange(count) + 1, y)}, log=log))
     assert "nan" not in xml.tostring(root, encoding="unicode")
 
 
@@ -266,6 +266,6 @@ def test_chart_leaves_out_what_is_not_finite():
     (line,) = root.findall("{*}polyline")
     assert len(line.get("points").split()) == 2
     with pytest.raises(PictureError, match="finite"):
-        line_chart({"a": ([1], [-1])}, log_y=True)
+        line_chart({"a": ([1], [-1])}, log=True)
     with pytest.raises(PictureError, match="as many x as y"):
         line_chart({"a": ([1, 2], [1])})

@@ -14,7 +14,7 @@ import pytest
 
 import datasets
 from bench import models
-from generators import runs
+from generators import plans
 from generators.families.diffusion import process
 from generators.families.diffusion.ddpm import DDPM, MAX_GUESS, DDPMConfig, Fresh, weight_at
 from generators.family import OptimiserConfig, Shard
@@ -156,8 +156,8 @@ def test_what_suits_the_images_is_asked_for_and_unless_told_otherwise_used():
     assert suited.guided_levels[1] > TINY.guided_levels[1]
     assert suited.guidance > TINY.guidance and suited.edit_guidance > TINY.edit_guidance
     digits = datasets.load("digits", limit=200)  # more than a batch: a smaller set would choose its own
-    assert runs.default_config("ddpm", digits) == DDPM.suited(runs.plain_config("ddpm", digits), digits)
-    of_ink = DDPM(runs.default_config("ddpm", digits), np.random.default_rng(0))
+    assert plans.default_config("ddpm", digits) == DDPM.suited(plans.plain_config("ddpm", digits), digits)
+    of_ink = DDPM(plans.default_config("ddpm", digits), np.random.default_rng(0))
     assert 0.8e6 < of_ink.parameter_count() < 1e6 and not models.make_model("ddpm", digits, {}).config.squeezed
     made, asked = model(guidance=3.5), []
     made.denoiser = lambda tokens, guidance, **options: asked.append(guidance) or (lambda x, t: x)

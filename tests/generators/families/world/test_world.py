@@ -9,7 +9,7 @@ import datasets
 from datasets import playground
 from datasets.captions import Names
 from datasets.dataset import Dataset
-from generators import registry, runs
+from generators import plans, registry
 from generators.families.world import world
 from generators.parts.patches import unsqueeze
 from generators.training import Trainer
@@ -30,7 +30,7 @@ def small(monkeypatch, tmp_path):
 
 def untrained(**settings):
     """A model of the playground whose codes all mean something, in float32."""
-    config = replace(runs.default_config("world", datasets.load("playground")), **{**TINY, **settings})
+    config = replace(plans.default_config("world", datasets.load("playground")), **{**TINY, **settings})
     model = registry.build("world", config, RNG(0))
     model.predictor.filters.data[...] = 0.3 * RNG(1).standard_normal(model.predictor.filters.shape)
     return model
@@ -38,7 +38,7 @@ def untrained(**settings):
 
 def trained(steps, threads=1, **settings):
     data = datasets.load("playground")
-    config = replace(runs.default_config("world", data), **{**TINY, "batch_size": 8, "shard_size": 4, **settings})
+    config = replace(plans.default_config("world", data), **{**TINY, "batch_size": 8, "shard_size": 4, **settings})
     trainer = Trainer(registry.build("world", config, RNG(0)), data, 0, steps, Threads(threads))
     for _ in range(steps):
         trainer.step()
@@ -163,7 +163,7 @@ def test_a_world_of_two_states_is_learned_in_200_steps(way):
     frames fed back at the wrong step."""
     data, _ = Alternating.films(64)
     settings = {"width": 8, "heads": 2, "codes": 2, "way": way, "batch_size": 16, "shard_size": 8, "ema_decay": 0.9}
-    config = replace(runs.default_config("world", data), **settings)
+    config = replace(plans.default_config("world", data), **settings)
     trainer = Trainer(registry.build("world", config, derive_rng(0, "weights")), data, 0, 200, Threads(1))
     for _ in range(200):
         trainer.step()
