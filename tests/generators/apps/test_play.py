@@ -53,7 +53,7 @@ class Terminal:
 
     def wait_for(self, words: bytes, count=1):
         """Read until these words have come so many times."""
-        end = time.monotonic() + 120
+        end = time.monotonic() + 400
         while self.seen.count(words) < count:
             assert time.monotonic() < end and self.process.poll() is None, self.seen[-2000:]
             if select.select([self.master], [], [], 0.2)[0]:
