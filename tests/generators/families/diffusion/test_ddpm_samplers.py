@@ -173,6 +173,22 @@ def test_inversion_finds_the_noise_that_ddim_started_from():
     assert errors[0] < 0.3 and errors[1] < 2e-3 and errors[2] < 1e-8
 
 
+@pytest.mark.parametrize("t", [100, 500, 900])
+def test_the_noise_of_the_perfect_guess_is_the_score_but_for_a_factor(t):
+    """grad log p(x_t) = -E[eps | x_t] / sqrt(1 - ab_t), as docs/diffusion.md has it; the gradient by differences."""
+    mixture = Mixture(process.schedule(1000))
+    ab = mixture.alpha_bar[t]
+    x, spread = np.random.default_rng(9).standard_normal((20, 2)), ab * Mixture.SIGMA**2 + 1 - ab
+
+    def log_density(x):
+        squares = ((x[:, None] - math.sqrt(ab) * Mixture.CENTRES) ** 2).sum(axis=2)
+        return np.log(np.exp(-squares / (2 * spread)) @ Mixture.WEIGHTS)
+
+    score = np.stack([(log_density(x + e) - log_density(x - e)) / 2e-4 for e in 1e-4 * np.eye(2)], axis=1)
+    eps = process.implied_noise(x, mixture.predict_clean(x, t), ab)
+    np.testing.assert_allclose(score, -eps / math.sqrt(1 - ab), rtol=1e-5, atol=1e-6)
+
+
 class Still:
     """A generator whose numbers are all their mean."""
 
