@@ -92,7 +92,8 @@ def weight_gradient(x, grad, kernel, stride, padding):
     elif method == "winograd":
         _winograd_weight_gradient(x, grad, padding, out)
     elif method == "narrow":  # the same sums, seen from the output: its patches times the pixels of x
-        out[...] = _flipped(weight_gradient(grad, x, kernel, 1, kernel[0] - 1 - padding))
+        patches = _patches(method, grad, kernel, 1, kernel[0] - 1 - padding, *x.shape[1:3])
+        out[...] = _flipped((patches.T @ x.reshape(-1, channels[0])).reshape(*kernel, *channels[::-1]))
     else:
         patches = _patches(method, x, kernel, stride, padding, *grad.shape[1:3])
         np.matmul(patches.T, grad.reshape(-1, channels[1]), out=out.reshape(-1, channels[1]))
