@@ -89,7 +89,7 @@ class Contest:
             new, _ = captions_of(reference.unseen, min(UNSEEN, reference.samples))
             reading = reference.judge.judge(draw(model, new, seed + 1, self.threads, sampling), self.threads)
             figures["unseen"] = caption_match(reading.values, reference.judge.asked(new))["all"]
-        if hasattr(model, "likelihood_figures") and not sampling:
+        if hasattr(model, "bits") and not sampling:
             some = reference.test.images[:200] / np.float32(255)
             back = model.reconstruct(some, captions[:200], self.threads)
             figures["bits"] = model.likelihood_figures(reference.test, seed, self.threads)["bits_per_dimension"]

@@ -48,7 +48,8 @@ COLUMNS = {
     "parameters": "{:,}", "steps": "{:,}", "train_minutes": "{:.1f}", "sampling_seconds": "{:.0f}", "fid": "{:.3f}",
     "fid_ratio": "{:.1f}", "precision": "{:.3f}", "recall": "{:.3f}", "class_match": "{:.3f}", "all_match": "{:.3f}",
     "unseen_match": "{:.3f}", "variety": "{:.2f}", "nearest_mean": "{:.2f}", "copies": "{:.3f}",
-    "accuracy_score": "{:.3f}", "bits_per_dimension": "{:.3f}", "nats": "{:.1f}",
+    "accuracy_score": "{:.3f}", "bits_per_dimension": "{:.3f}",
+    "bits_per_dimension_bound": "{:.3f}", "nats": "{:.1f}",
 }  # fmt: skip
 
 

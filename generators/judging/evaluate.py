@@ -252,6 +252,7 @@ SOMETIMES = (
     ("variety of a class", "variety", ".2f", "variety_real"),
     ("bits per dimension, given the caption", "bits_per_dimension", ".3f", ""),
     ("the same, by 8 draws of the noise", "bits_per_dimension_8", ".3f", ""),
+    ("bits per dimension, given the caption, at most", "bits_per_dimension_bound", ".3f", ""),
     ("log-likelihood bound, nats", "nats", ".3f", ""),
     ("accuracy score", "accuracy_score", ".1%", "accuracy_score_real"),
 )
@@ -259,7 +260,6 @@ SOMETIMES = (
 
 def summary(figures: Mapping) -> list[tuple[str, str, str]]:
     """(figure, its value, what real images score) for people to read, of what `evaluate` returned."""
-
 
     def lines(rows: Iterable[tuple[str, str, str, str]]) -> list[tuple[str, str, str]]:
         return [(title, format(figures[key], form), format(figures[real], form) if real in figures else real)

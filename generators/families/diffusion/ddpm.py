@@ -33,6 +33,7 @@ import numpy as np
 from datasets.dataset import Dataset
 from generators.config import choice, number
 from generators.families.diffusion import process
+from generators.families.diffusion.bound import bits_bound
 from generators.families.diffusion.unet import UNet
 from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from generators.parts.autoencode import AutoEncode
@@ -42,7 +43,7 @@ from generators.parts.patches import check_size
 from generators.parts.text import TextEncoder
 from nn import functional as F
 from nn.modules import Module
-from nn.parallel import Threads, map_shards
+from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
 
 SAMPLING_STEPS = 50  # unless told otherwise
@@ -287,6 +288,14 @@ class DDPM(AutoEncode, Diffusion):
             return process.sample(denoiser, start[part], times, self.alpha_bar, second_order=True)
 
         return to_unit(map_shards(paint, len(captions), threads, processes=True))
+
+    def likelihood_figures(self, test: Dataset, seed: int, threads: Threads | None = None) -> dict[str, float]:
+        """The mean of `bits_bound` over the test images with their fullest captions, if T > 1."""
+        images, captions = test.images / np.float32(255), test.captions(np.arange(len(test)))
+        if self.config.time_steps == 1:
+            return {}
+        bits = bits_bound(self, images, captions, derive_rng(seed, "bound"), threads)
+        return {"bits_per_dimension_bound": float(bits.mean())}
 
     # --- images into noise and back ----------------------------------------------------------------------------------
     # The deterministic sampler is a map from noise to images that runs in both directions, so x_T is diffusion's z.
