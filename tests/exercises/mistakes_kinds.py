@@ -225,6 +225,16 @@ KINDS_OF_FAMILIES = {
             "return np.concatenate([[1.0], np.cumprod(1 - beta)]).astype(np.float32)",
         )
     ],
+    "inpainting": [
+        ("one noise for the batch", "", "rng.standard_normal(x.shape)",
+         "np.broadcast_to(rng.standard_normal(x.shape[1:]), x.shape)"),
+        ("float64 by a draw", "float64", ".astype(x.dtype)", ""),
+        ("noise not from rng", "rng", "rng.standard_normal(x.shape)", "np.random.standard_normal(x.shape)"),
+        ("the same noise again and again", "draw anew", "for t, s in zip(",
+         "once = normal()\nnormal = lambda: once\nfor t, s in zip("),
+        ("x changed in place", "changed in place", "x = mean + math.sqrt(variance) * normal()",
+         "x[...] = mean + math.sqrt(variance) * normal()"),
+    ],
     "straight-paths": [("float32", "dtype", "np.arange(steps + 1)", "np.arange(steps + 1, dtype=np.float32)")],
     "time-embedding": [
         ("float32", "dtype", "axis=1)", "axis=1).astype(np.float32)"),

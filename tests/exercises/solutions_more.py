@@ -145,6 +145,56 @@ MORE = {
         "ctx.save(mean, np.expm1(log_var))\nflat = lambda a: a.reshape(len(a), -1)\n"
         "return (flat(np.exp(log_var)) + flat(mean) ** 2 - 1 - flat(log_var)).sum(-1) / 2",
     ],
+    "inpainting": [
+        """
+    # as in the paper: the known pixels of x_s are drawn for themselves
+    for now, after in zip(times, times[1:]):
+        a, b = float(alpha_bar[now]), float(alpha_bar[after])
+        for turn in range(rounds):
+            mean, variance = posterior(x, predict_clean(x, now), a, b)
+            unknown = rng.normal(mean, math.sqrt(variance)).astype(x.dtype)
+            eps = rng.normal(size=x.shape).astype(x.dtype)
+            x = np.where(known, clean if b == 1 else math.sqrt(b) * clean + math.sqrt(1 - b) * eps, unknown)
+            if turn + 1 < rounds:
+                eps = rng.normal(size=x.size).reshape(x.shape).astype(x.dtype)
+                x = math.sqrt(a / b) * x + math.sqrt(1 - a / b) * eps
+    return x
+    """,
+        """
+    kept = np.broadcast_to(known, x.shape)
+    for i in range(len(times) - 1):
+        ab_t, ab_s = float(alpha_bar[times[i]]), float(alpha_bar[times[i + 1]])
+        here = x
+        for _ in range(rounds):
+            guess = np.array(predict_clean(here, times[i]))
+            guess[kept] = np.broadcast_to(clean, x.shape)[kept]
+            mean, variance = posterior(here, guess, ab_t, ab_s)
+            there = mean + (variance**0.5 * rng.standard_normal(x.shape)).astype(x.dtype)
+            share = ab_t / ab_s
+            here = share**0.5 * there + ((1 - share) ** 0.5 * rng.standard_normal(x.shape)).astype(x.dtype)
+        x = there
+    return x
+    """,
+    ],
+    "tubelets": [
+        """
+    k = len(x.shape) - 2
+    edges = _edges(patch, k)
+    c = x.shape[-1] // math.prod(edges)
+    counts = x.shape[1:-1]
+    x = F.reshape(x, (x.shape[0], *counts, *edges, c))
+    for axis in range(k):  # one axis at a time: its inner axis is moved beside it, and both become one
+        inner = 1 + k
+        order = [i for i in range(len(x.shape)) if i != inner]
+        order.insert(axis + 2, inner)
+        x = F.transpose(x, tuple(order))
+        shape = list(x.shape)
+        shape[axis + 1 : axis + 3] = [shape[axis + 1] * shape[axis + 2]]
+        x = F.reshape(x, tuple(shape))
+        x = F.reshape(x, (*x.shape[: 1 + k], *x.shape[1 + k :]))
+    return x
+    """,
+    ],
     "straight-paths": [
         "ratio = np.array([0.9999 * t / (steps - 0.9999 * t) for t in range(steps + 1)])\nreturn 1 / (1 + ratio**2)",
         "u = np.linspace(0, 0.9999, steps + 1)\nsignal = (1 - u) / np.hypot(1 - u, u)\nreturn signal**2",

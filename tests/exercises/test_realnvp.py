@@ -1,5 +1,7 @@
 """Judges the exercises on RealNVP: inverses by going there and back, determinants by numerical Jacobians."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -169,6 +171,72 @@ def test_squeeze_lets_the_gradient_through():
     expected = np.zeros(x.shape)
     for i, j in np.ndindex(2, 2):
         expected[:, i::2, j::2] = grad[..., (2 * i + j) * 3 : (2 * i + j) * 3 + 3]
+    trial.expect(x.grad, expected, "the gradient of x")
+
+
+@pytest.mark.exercise(id="tubelets")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    "counts, edges, c",
+    [
+        ((2, 3), 2, 1), ((1, 1), 2, 3), ((2, 1), (1, 3), 2), ((3, 2, 2), (3, 2, 4), 1), ((2, 1, 3), 2, 2),
+        ((1, 2, 1), (2, 1, 1), 3), ((4,), 2, 1),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_unsqueeze(counts, edges, c, dtype):
+    edge = (edges,) * len(counts) if isinstance(edges, int) else edges
+    inside = math.prod(edge) * c
+    x = np.arange(2 * math.prod(counts) * inside, dtype=dtype).reshape(2, *counts, inside) + 1
+    tags = ("of films", len(counts) == 3), ("where edges differ", len(set(edge)) > 1), ("with several channels", c > 1)
+    trial = Trial(f"unsqueeze(x, {edges})", *[tag for tag, fits in tags if fits], x=x)
+    expected = np.zeros((2, *(count * e for count, e in zip(counts, edge, strict=True)), c), dtype)
+    strided, outermost = np.zeros_like(expected), np.zeros_like(expected)
+    for place in np.ndindex(*expected.shape[1:]):
+        (*pixel, channel) = place
+        patch = tuple(p // e for p, e in zip(pixel, edge, strict=True))
+        offset = 0
+        for p, e in zip(pixel, edge, strict=True):
+            offset = offset * e + p % e
+        expected[(slice(None), *place)] = x[(slice(None), *patch, offset * c + channel)]
+        outermost[(slice(None), *place)] = x[(slice(None), *patch, channel * math.prod(edge) + offset)]
+        apart = tuple(p % n for p, n in zip(pixel, counts, strict=True))
+        offset = 0
+        for p, n, e in zip(pixel, counts, edge, strict=True):
+            offset = offset * e + p // n
+        strided[(slice(None), *place)] = x[(slice(None), *apart, offset * c + channel)]
+    instead = {
+        "the channels are outermost; they belong innermost: place in the patch, then channel": outermost,
+        "a patch's pixels are far apart; the axis inside a patch comes after the axis of patches": strided,
+        "a reshape alone: the axes have to change places first": x.reshape(expected.shape),
+    }
+    instead = {cause: value for cause, value in instead.items() if not np.array_equal(value, expected)}
+    got = trial.run(patches.unsqueeze, Tensor(x), *([edges] if edges != 2 else []))
+    trial.expect(got, expected, dtype=dtype, instead=instead)
+
+
+@pytest.mark.exercise(id="tubelets")
+def test_the_number_of_a_token_is_its_place():
+    """As the transformer counts: frames first, then rows, then columns."""
+    t, h, w = 2, 3, 4
+    tokens = np.arange(t * h * w, dtype=float).reshape(1, t, h, w, 1).repeat(8, axis=-1)
+    trial = Trial("unsqueeze(x, 2), where each of 2 x 3 x 4 tubelets is full of its number")
+    got = trial.run(patches.unsqueeze, Tensor(tokens))
+    grid = np.array([[[[(i // 2 * h + j // 2) * w + k // 2] for k in range(8)] for j in range(6)] for i in range(4)])
+    trial.expect(got, grid[None].astype(float), "the film")
+
+
+@pytest.mark.exercise(id="tubelets")
+def test_unsqueeze_lets_the_gradient_through():
+    x = Parameter(normal((1, 2, 1, 12), 0))
+    trial = Trial("unsqueeze(x), where x wants a gradient", x=x.data)
+    y = trial.run(patches.unsqueeze, x)
+    trial.require(getattr(y, "requires_grad", False), "no gradient flows back to x", "work with tensors, not .data")
+    grad = normal((1, 4, 2, 3), 1)
+    y.backward(grad)
+    expected = np.zeros(x.shape)
+    for i, j in np.ndindex(2, 2):
+        expected[..., (2 * i + j) * 3 : (2 * i + j) * 3 + 3] = grad[:, i::2, j::2]
     trial.expect(x.grad, expected, "the gradient of x")
 
 
