@@ -11,7 +11,8 @@ The loss, guidance and samplers are those of `ddpm.py`, and beside the network o
     levels       each slice may have a level of noise of its own (diffusion forcing; Chen et al. 2024).  One that is
                  clean is given: the same network then continues a film, or fills in its middle (`continue_`).
     times        frames repeat one another, and what is seen twelve times is seen through more noise than what is seen
-                 once.  So what is to be learnt lies at higher levels of noise, by `noise_factor`.
+                 once.  So there is more to be learnt at higher levels of noise, by `noise_factor`; but a network that
+                 cannot yet follow a digit from slice to slice learns less there (docs/films.md).
 
 Read on: `UNet` in `unet.py`; films and their captions in `datasets/moving.py`; whether what comes out obeys the law of
 motion in `bench/physics.py`.
@@ -52,7 +53,7 @@ class VideoConfig(DiffusionConfig):
     depth: int = number(2, most=100)  # blocks of attention at the coarsest size
     heads: int = number(4, least=1)
     batch_size: int = number(16, least=1)
-    noise_factor: float = number(2.0, least=0.01, most=100)  # see `process.noisier`
+    noise_factor: float = number(1.0, least=0.01, most=100)  # see `process.noisier`
     across_time: bool = True  # whether slices look at those before and after them
 
 

@@ -158,7 +158,7 @@ def test_it_learns_to_obey():
     films = (ramps[..., None, None, None] + rng.integers(0, 40, (count, 6, 8, 8, 1))).astype(np.uint8)
     data = Dataset("ramps", films, labels, WORDS, Names(WORDS, tuple(sorted(WORDS))))
     optimiser = OptimiserConfig(rate=2e-2, warmup_steps=5)
-    config = replace(TINY, vocabulary=data.vocabulary, shard_size=16, optimiser=optimiser)
+    config = replace(TINY, vocabulary=data.vocabulary, shard_size=16, optimiser=optimiser, noise_factor=2.0)
     trainer = Trainer(Video(config, np.random.default_rng(0)), data, 0, 150, pool(1))
     for _ in range(150):
         trainer.step()
