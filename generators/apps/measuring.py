@@ -138,6 +138,7 @@ def info(options: Namespace) -> int:
                       for name, value, real in summary(json.loads((folder / FIGURES).read_text()))}  # fmt: skip
         except (ValueError, LookupError, TypeError, AttributeError):
             facts[FIGURES] = "not what `inkling evaluate --json` writes"
-    width = max(map(len, facts))
-    print("\n".join(f"{name:<{width}}  {fact}" for name, fact in facts.items() if fact is not None))
+    known = {name: fact for name, fact in facts.items() if fact is not None}
+    width = max(map(len, known))
+    print("\n".join(f"{name:<{width}}  {fact}" for name, fact in known.items()))
     return 0
