@@ -59,7 +59,7 @@ def convolve(x, weight, bias, stride, padding):
         patches = _patches(method, x, kernel, stride, padding, out_height, out_width)
         np.matmul(patches, weight.reshape(-1, channels[1]), out=out.reshape(-1, channels[1]))
     if bias is not None:
-        rows = out.reshape(-1, out_width * channels[1])
+        rows = out.reshape(len(out) * out_height, out_width * channels[1])
         rows += np.tile(bias, out_width)  # long rows: 25,088 of 32 numbers each took as long as the products
     return out
 

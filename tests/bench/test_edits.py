@@ -1,7 +1,6 @@
 """The figures of the edits, where the right ones are known."""
 import json
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from bench import edits, quality
 from datasets import digits
 from datasets.captions import HANDWRITING as language
 from generators.errors import RunError
-from generators.families.editing import Directions
+from generators.families.flow.realnvp import RealNVP
 from generators.judging.classifier import Reading
 from generators.registry import FAMILIES, build
 from generators.showing import pictures
@@ -151,7 +150,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         return build(name, replace(config, **FAMILIES[name].tiny, shard_size=8), derive_rng(seed, "weights")), minutes
 
     monkeypatch.setattr(edits, "trained", untrained)
-    monkeypatch.setattr(edits, "Directions", partial(Directions, examples=4))
+    monkeypatch.setattr(RealNVP, "direction_examples", 4)
     assert edits.main(["-n", "12", "--out", str(tmp_path), "--threads", "1"]) == 0
     results = json.loads((tmp_path / "edits.json").read_text())
     both = ["by caption", "by direction", "painted anew"]
