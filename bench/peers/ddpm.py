@@ -59,6 +59,8 @@ class DDPM(FamilyTwin):
 
     def __init__(self, ours):
         super().__init__(ours)
+        if ours.config.prediction == "velocity":
+            raise ValueError("the PyTorch twin predicts v or the noise; compare a model that does, too, not velocity")
         self.register_buffer("alpha_bar", torch.tensor(ours.alpha_bar))  # float64 (T + 1,)
         if ours.training_share is not None:
             self.register_buffer("training_share", torch.tensor(ours.training_share))  # float64 (T,)

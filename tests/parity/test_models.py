@@ -66,6 +66,12 @@ def test_model(name, changes):
     raise AssertionError(str(agreement))
 
 
+def test_a_twin_says_what_it_cannot_be():
+    """Catches: a twin that would learn v where ours learns the velocity, and so be compared with something else."""
+    with pytest.raises(ValueError, match="velocity"):
+        twin(small("ddpm", prediction="velocity")[0])
+
+
 def test_check_sees_a_difference(monkeypatch):
     """Catches: a comparison that would pass whatever the networks do."""
     model, shard, captions, _ = small("vae")
