@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nn import functional as F
-from nn.gradcheck import numerical_derivative
+from nn.differences import numerical_derivative
 from nn.ops.elementwise import Exp, Mul
 from nn.ops.matmul import MatMul
 from nn.ops.reduce import Mean, Sum

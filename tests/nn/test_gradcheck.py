@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from nn import functional as F
-from nn.gradcheck import GradientError, gradcheck, numerical_derivative
+from nn.differences import numerical_derivative
 from nn.tensor import Function, Parameter, Tensor
+from tests.nn.gradcheck import GradientError, gradcheck
 
 
 def rng():

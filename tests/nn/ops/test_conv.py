@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nn import functional as F
-from nn.gradcheck import gradcheck
 from nn.tensor import Tensor
+from tests.nn.gradcheck import gradcheck
 from tests.oracles import convolution as oracle
 from tests.oracles.numeric import assert_close
 

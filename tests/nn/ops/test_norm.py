@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nn import functional as F
-from nn.gradcheck import gradcheck
 from nn.tensor import Parameter
+from tests.nn.gradcheck import gradcheck
 from tests.nn.ops.run import as_dtype, backward, forward
 from tests.oracles import normalisation as oracle
 from tests.oracles.numeric import assert_close

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nn import functional as F
-from nn.gradcheck import gradcheck
 from nn.tensor import Tensor
+from tests.nn.gradcheck import gradcheck
 from tests.nn.ops.cases import CASES, empty_axes
 from tests.nn.ops.run import as_dtype, backward, forward, is_float
 from tests.oracles.numeric import assert_close, vjp

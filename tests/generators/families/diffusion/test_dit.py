@@ -7,9 +7,9 @@ from generators.families.diffusion.dit import DiT, DiTConfig
 from generators.family import OptimiserConfig
 from generators.parts.attention import TransformerBlock
 from generators.training import Trainer
-from nn.gradcheck import gradcheck
 from nn.tensor import Tensor
 from tests.generators.toys import pool, tones
+from tests.nn.gradcheck import gradcheck
 
 TINY = DiTConfig(vocabulary=("dark", "bright"), image_size=8, patch=4, width=16, depth=2, heads=2, features=8)
 

@@ -11,9 +11,9 @@ from generators.families.flow import bijectors as B
 from generators.parts.blocks import soft_clip
 from generators.parts.patches import squeeze
 from nn import functional as F
-from nn.gradcheck import gradcheck
 from nn.modules import Linear, Module
 from nn.tensor import Tensor
+from tests.nn.gradcheck import gradcheck
 
 FEATURES = 3
 

@@ -24,9 +24,9 @@ from generators.family import Shard
 from generators.parts.blocks import log_mean_exp
 from generators.parts.patches import squeeze, unsqueeze
 from nn import functional as F
-from nn.gradcheck import gradcheck
 from nn.parallel import Threads
 from nn.tensor import Parameter, Tensor
+from tests.nn.gradcheck import gradcheck
 
 WORDS = ("seven", "bold", "thin")
 TINY = RealNVPConfig(

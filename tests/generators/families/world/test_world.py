@@ -14,9 +14,9 @@ from generators.families.world import world
 from generators.parts.patches import unsqueeze
 from generators.training import Trainer
 from nn import functional as F
-from nn.gradcheck import gradcheck
 from nn.parallel import Threads, derive_rng
 from nn.tensor import Tensor, no_grad
+from tests.nn.gradcheck import gradcheck
 
 TINY = registry.FAMILIES["world"].tiny
 RNG = np.random.default_rng
