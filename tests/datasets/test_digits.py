@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import datasets
-from datasets import digits, pen, pen_reference
+from datasets import digits, pen
 from datasets.captions import HANDWRITING
 from datasets.glyphs import DIGITS, GLYPHS, VARIANTS, VARIANTS_OF, tabulate
+from tests.datasets import pen_reference
 
 COLUMNS = list(HANDWRITING.attributes)
 
