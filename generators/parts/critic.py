@@ -22,7 +22,7 @@ The second term, the false captions, is that of Reed et al. 2016.  It moves the 
 pictures are distributed as real ones, D is not constant, since it still has to tell true captions from false ones.  So
 the painter is pushed on, to pictures more typical of their caption than real ones are.  With two captions of normal
 data, means -0.7 and 0.7 and width 1, the game settles at 0.97 and 0.72; with lies = 0.1 at 0.81 and 0.92, with 0 where
-the data are (`tests/generators/parts/test_critic.py` plays it).
+the data are (`tests/oracles/game.py` plays it).
 
 R1 and R2 are the squared length of the gradient of D with respect to the real and to the painted picture: without them
 D gets steep, and the game does not settle.  The exact length would need a second derivative, which our engine does not

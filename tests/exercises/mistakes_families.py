@@ -231,6 +231,29 @@ FAMILIES = {
             "rng.standard_normal(", "rng.random(",
         ),
     ],
+    "fixed-point": [
+        ("real and fake exchanged", "exchanged", "(on_real, on_fake)", "(on_fake, on_real)"),
+        ("the discriminator's loss, negative", "its gradient fades",
+         "F.sum(relativistic_generator_loss(on_real, on_fake))",
+         "-F.sum(relativistic_discriminator_loss(on_real, on_fake))"),
+        ("the real one is not looked at", "does not look at the real one",
+         "(on_real, on_fake)", "(on_real * 0.0, on_fake)"),
+        ("the mean over the pairs", "not the mean", "F.sum(relativistic", "F.mean(relativistic"),
+        ("the first pair only", "the first pair only", "F.sum(relativistic_generator_loss(on_real, on_fake))",
+         "relativistic_generator_loss(on_real, on_fake)[0]"),
+        ("no gradient through fake", "only real needs none", "critic.look(fake)", "critic.look(Tensor(fake.data))"),
+        ("the empty caption for both", "not told to the critic", "",
+         "with no_grad():\n    on_real = critic.score(critic.look(Tensor(real)), tokens * 0)\n"
+         "return F.sum(F.softplus(on_real - critic.score(critic.look(fake), tokens * 0)))"),
+        ("one caption for all", "one caption for the whole batch", "",
+         "tokens = np.repeat(tokens[:1], len(real), axis=0)\n"
+         "with no_grad():\n    on_real = critic.score(critic.look(Tensor(real)), tokens)\n"
+         "return F.sum(F.softplus(on_real - critic.score(critic.look(fake), tokens)))"),
+        ("the real one in another order", "", "(on_real, on_fake)", "(on_real[::-1], on_fake)"),
+        ("brought to -1 ... 1 once more", "", "Tensor(real)", "Tensor(real * 2 - 1)"),
+        ("softplus that overflows", "extreme values", "relativistic_generator_loss(on_real, on_fake)",
+         "F.log(1.0 + F.exp(on_real - on_fake))"),
+    ],
     "contradicting-captions": [
         ("the wrong way round", "wrong way round", "return any(", "return not any("),
         (

@@ -75,6 +75,28 @@ MORE = {
     return loss + F.sum(slopes) * (gamma * 0.5), {"penalty": float(slopes.data.sum())}
     """,
     ],
+    "fixed-point": [
+        """
+    total = 0.0  # one pair at a time
+    for i in range(len(real)):
+        on_real, on_fake = (
+            critic.score(critic.look(image), tokens[i : i + 1]) for image in (Tensor(real[i : i + 1]), fake[i : i + 1])
+        )
+        total = total + F.softplus(on_real - on_fake)
+    return F.sum(total)
+    """,
+        """
+    features = critic.look(F.concat([Tensor(real), fake], axis=0))
+    scores = F.reshape(critic.score(features, np.tile(tokens, (2, 1))), (2, -1))
+    return -F.sum(F.log_softmax(F.transpose(scores, (1, 0)), axis=1)[:, 1])
+    """,
+        """
+    with no_grad():
+        to_beat = critic.score(critic.look(Tensor(real)), tokens).data
+    margin = critic.score(critic.look(fake), tokens) - to_beat
+    return F.sum(F.relu(-margin) + F.log(1.0 + F.exp(-(F.relu(margin) + F.relu(-margin)))))
+    """,
+    ],
     "sampling-loop": [
         """
     for i, t in enumerate(times[:-1]):

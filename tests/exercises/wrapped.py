@@ -115,7 +115,7 @@ return _solution({1})
 }
 _EXCEPT = {
     "float64": _NO_ARRAY | _WHOLE | _ANY_FLOAT | {"schedule", "time-embedding"},
-    "float32": _NO_ARRAY | _WHOLE | _ANY_FLOAT | {"he-initialisation"},
+    "float32": _NO_ARRAY | _WHOLE | _ANY_FLOAT | {"he-initialisation", "fixed-point"},
     "remembers": _KERNELS,
     "one array": _NO_ARRAY,
     "changes its input": (_OBJECTS - {"frechet-distance"})

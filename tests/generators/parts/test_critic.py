@@ -13,6 +13,7 @@ from generators.parts.critic import (
     relativistic_generator_loss,
 )
 from nn.tensor import Tensor
+from tests.oracles.game import play
 
 
 def test_the_two_losses_are_one_comparison_with_two_winners():
@@ -59,44 +60,10 @@ def test_where_painted_pictures_are_the_real_ones_nothing_is_left_to_learn():
     assert largest_gradient(lies)[1] > 1e-2
 
 
-def play(lies: float, gamma: float = 0.05, rounds: int = 2500) -> tuple[float, float]:
-    """The game of `parts/critic.py` with exact expectations: mean and width of the painter where it settles.
-
-    Data: N(0.7, 1) under one caption and its mirror image under the other.  The painter is a Gaussian, the critic a
-    table of scores on a grid, with the exact gradient penalty; its scores under the other caption are the mirror image.
-    """
-    x = np.linspace(-4.5, 4.5, 49)
-
-    def gauss(mean, width):
-        p = np.exp(-0.5 * ((x - mean) / width) ** 2)
-        return p / p.sum()
-
-    def sigmoid(t):
-        return 1 / (1 + np.exp(-t))
-
-    p, scores, first, second = gauss(0.7, 1.0), np.zeros(49), np.zeros(49), np.zeros(49)
-    mean, width, step = 0.7, 1.0, x[1] - x[0]
-    for _ in range(rounds):
-        q = gauss(mean, width)
-        for _ in range(2):  # the critic, by Adam: it is to be at its best before the painter moves
-            pull = sigmoid(scores[None, :] - scores[:, None]) * p[:, None] * q[None, :]  # (real, painted)
-            gradient = pull.sum(axis=0) - pull.sum(axis=1)
-            lied = lies * sigmoid(scores[::-1] - scores) * p
-            gradient += lied[::-1] - lied
-            steepness = gamma * 0.5 * ((p + q)[1:] + (p + q)[:-1]) * np.diff(scores) / step**2
-            gradient[1:] += steepness
-            gradient[:-1] -= steepness
-            first, second = 0.9 * first + 0.1 * gradient, 0.99 * second + 0.01 * gradient**2
-            scores = scores - 0.03 * first / (np.sqrt(second) + 1e-6)
-        loss = (np.logaddexp(0, scores[:, None] - scores[None, :]) * p[:, None]).sum(axis=0)  # of painting each x
-        z, loss = (x - mean) / width, loss - (q * loss).sum()
-        mean -= 0.1 * (q * loss * z / width).sum()
-        width *= math.exp(-0.1 * (q * loss * (z * z - 1)).sum())
-    return mean, width
-
-
 def test_false_captions_move_the_fixed_point_off_the_data():
-    """The docstring's figures.  Catches: a claim that the game converges to the data whatever the critic is asked."""
+    """The docstring's figures, with exact expectations.
+
+    Catches: a claim that the game converges to the data whatever the critic is asked."""
     assert play(lies=0) == pytest.approx((0.7, 1.0), abs=0.005)
     assert play(lies=0.1) == pytest.approx((0.81, 0.92), abs=0.02)
     assert play(lies=1) == pytest.approx((0.97, 0.72), abs=0.02)
