@@ -5,8 +5,6 @@ they say in --help.  Whatever is wrong with the input ends in one sentence and e
 traceback is a bug of ours.
 """
 
-from __future__ import annotations
-
 import argparse
 import configparser
 import keyword

@@ -9,7 +9,6 @@
 
 `with_text` puts in what --set says, `to_json` and `from_json` are for checkpoints.  No family is known here.
 """
-from __future__ import annotations
 
 import json
 import math

@@ -2,7 +2,6 @@
 
 A family says in `phases` what a step is made of, and knows nothing of the loop that takes it (`training.py`).
 """
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

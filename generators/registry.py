@@ -4,7 +4,6 @@
 edited or denoised, which families know an option, what the benchmarks measure, the small models of the tests.  A new
 family is its own file, its test, its twin under bench/peers/ and one row here.
 """
-from __future__ import annotations
 
 import difflib
 import importlib

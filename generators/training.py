@@ -7,7 +7,6 @@ at a NaN and says where that began; its state can be saved after any step.  A te
 Everything random in a step comes from generators derived from (seed, purpose, step, ...), so a step depends on the
 weights and the step's number alone: stop anywhere, go on, and the bits are the same as if nothing had happened.
 """
-from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator

@@ -2,7 +2,6 @@
 
 Compiled code is run when it is read back, so its folder must belong to the user and nobody else may write there.
 """
-from __future__ import annotations
 
 import contextlib
 import os

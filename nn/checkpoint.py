@@ -4,7 +4,6 @@ A checkpoint is an `.npz`: an uncompressed zip of `.npy` members, which `np.load
 the format's version and the metadata. Nothing in it can run code: no pickle, no object arrays. The reader allocates
 memory only after it has checked the sizes that the file claims against its real size.
 """
-from __future__ import annotations
 
 import contextlib
 import json

@@ -2,7 +2,6 @@
 
 `tests/nn/gradcheck.py` does so, by random directions; it is the first exercise, too (`python -m tests.exercises list`).
 """
-from __future__ import annotations
 
 from collections.abc import Callable
 

@@ -3,7 +3,6 @@
 A number, an array without axes or a list takes the dtype of the tensors and arrays beside it, and integers become
 floats beside floats.  So one `np.int64(2)` or `np.float64(0.5)` does not turn a float32 network into float64.
 """
-from __future__ import annotations
 
 import numpy as np
 

@@ -1,5 +1,4 @@
 """Settings that each thread has for itself, so that two can differentiate the same parameters without a lock."""
-from __future__ import annotations
 
 import threading
 from collections.abc import Iterator

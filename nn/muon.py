@@ -14,7 +14,6 @@ AdamW updates what has a single axis, Muon all else, also the first and the last
 method's author leaves to AdamW.  Muon brought the loss of our diffusion model as low in 600 steps as AdamW in 1,200
 (`docs/what-helped.md`).
 """
-from __future__ import annotations
 
 import math
 from collections.abc import Callable

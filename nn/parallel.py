@@ -7,7 +7,6 @@ buffer.  So every sum is taken in the same order whatever the workers do, and no
 
 A worker is a thread, or, where it pays and the system allows it, a process (`nn/crew.py`).
 """
-from __future__ import annotations
 
 import os
 import threading

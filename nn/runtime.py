@@ -13,7 +13,6 @@ Four things that no array code can choose later:
 
 What the user has set in the environment is never overridden.
 """
-from __future__ import annotations
 
 import contextlib
 import ctypes

@@ -1,7 +1,5 @@
 """What each command of the command line does, once its options are parsed."""
 
-from __future__ import annotations
-
 import shlex
 from argparse import Namespace
 from collections.abc import Iterator

@@ -3,7 +3,6 @@
 `Explorer` has a method for each thing that the page asks for, from an `Asked` to a JSON value; `server.py` calls them
 one at a time.  Whatever is wrong with a request is a ValueError, whose sentence the page shows.
 """
-from __future__ import annotations
 
 import base64
 import functools

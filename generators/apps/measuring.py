@@ -1,7 +1,5 @@
 """`inkling evaluate` and `inkling info`: what is measured of a model, and what is known of a run."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from argparse import Namespace

@@ -3,7 +3,6 @@
 A world knows codes, not keys.  For the playground a thousand transitions whose actions are known say which code is
 which key; of another world the keys are 1, 2, ... for its codes.
 """
-from __future__ import annotations
 
 from collections.abc import Callable
 

@@ -1,5 +1,4 @@
 """What the program `inkling` owes to where it runs: a terminal that may be closed, and a user who may press Ctrl-C."""
-from __future__ import annotations
 
 import contextlib
 import errno

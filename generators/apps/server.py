@@ -6,7 +6,6 @@ Any program of this machine, and any page in its browser, can reach a port of it
 token, which is new each time and known to who was told the address; nor a request for another host's name, by which a
 foreign page could pose as this one (DNS rebinding); nor one that a page of another origin sends.
 """
-from __future__ import annotations
 
 import contextlib
 import hmac

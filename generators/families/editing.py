@@ -14,7 +14,6 @@ double, or backwards.  Any family can that has `encode` and `decode`.
 
 Source: Kingma and Dhariwal 2018, section 6 (semantic manipulation).
 """
-from __future__ import annotations
 
 from functools import partial
 

@@ -13,7 +13,6 @@ The game, its losses and its sources are in `parts/critic.py`; `python -m bench 
 
 Read on: `Generator`, `GAN.painted`, and in `parts/critic.py` `WithCritic`, which has both losses.
 """
-from __future__ import annotations
 
 from dataclasses import dataclass
 

@@ -8,7 +8,6 @@ all at once.  With nowhere to put what the caption leaves out, the network has t
 
 The painter is the same network as a GAN's generator without noise, so that the two differ in nothing but the loss.
 """
-from __future__ import annotations
 
 from dataclasses import dataclass, field
 

@@ -19,7 +19,6 @@ drawing the noise first, then scaling and shifting it (`reparameterise`).
 Read on: `reparameterise`, the two likelihoods, the networks, what can be done with z (`AutoEncoder`), `VAE.loss`, and
 `importance_weighted_bound`, the figure by which such models are compared.
 """
-from __future__ import annotations
 
 import math
 from collections.abc import Callable

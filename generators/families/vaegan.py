@@ -20,7 +20,6 @@ figures; and closeness in the critic's features, which Larsen et al. prefer to p
 
 Read on: `VAEGAN.loss`; `vae.AutoEncoder` for what can be done with z, `parts/critic.py` for the critic.
 """
-from __future__ import annotations
 
 from dataclasses import dataclass
 

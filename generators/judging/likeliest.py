@@ -14,7 +14,6 @@ so only the differences between captions count, and they are all that is compute
 
 Source for diffusion: Li et al. 2023 (Your diffusion model is secretly a zero-shot classifier).
 """
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence

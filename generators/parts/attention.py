@@ -3,7 +3,6 @@
 `AttentionBlock` stands between convolutions, which see only neighbours; of `TransformerBlock`s alone a whole network is
 made, for images, films, or whatever can be cut into patches.
 """
-from __future__ import annotations
 
 import numpy as np
 

@@ -7,7 +7,6 @@ An image's noise under its own caption gives the image back (`reconstruct`); a w
 images (`interpolate`); under another caption the same noise is the image edited (`edit`).  All three refuse images
 and captions as `Family.understood` does.
 """
-from __future__ import annotations
 
 import numpy as np
 

@@ -1,5 +1,4 @@
 """What more than one family uses: parts of networks, a mean of likelihoods, and whether images are ink on paper."""
-from __future__ import annotations
 
 import math
 

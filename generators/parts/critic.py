@@ -33,7 +33,6 @@ have; the finite difference along a random direction has the same expectation as
 With exact penalties and without false captions the game converges locally (Huang et al. 2024); for ours that is not
 proven.
 """
-from __future__ import annotations
 
 import math
 from collections.abc import Callable

@@ -8,7 +8,6 @@ that change w times:
 
 Diffusion guides its guesses so, a flow the scales and shifts of its couplings (`bijectors.ask`).
 """
-from __future__ import annotations
 
 from typing import TypeVar
 

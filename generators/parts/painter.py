@@ -6,7 +6,6 @@ Blocks at a quarter and at half of the resolution see the whole picture cheaply,
 at full resolution there is one convolution of few channels.  A resolution is doubled by giving each pixel four times
 the channels and laying them out as 2x2 pixels (`unsqueeze`).
 """
-from __future__ import annotations
 
 import numpy as np
 

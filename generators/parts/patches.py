@@ -7,7 +7,6 @@ Convolutions on half the resolution cost a quarter, and each sees twice as far: 
 work on patches of 2x2 pixels (Dinh et al. 2017, section 3.6).  For a transformer a patch is what a word is in a
 sentence (Dosovitskiy et al. 2021).
 """
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence

@@ -11,7 +11,6 @@ The empty caption is the sum of nothing, and stands for "anything".  A class lab
 
 The embedding is trained together with the network that uses it.
 """
-from __future__ import annotations
 
 from collections.abc import Sequence
 

@@ -7,7 +7,6 @@ A checkpoint holds every weight in single precision three times over (the weight
 state). To sample only the average is needed, and of that half precision is enough: three decimal digits of each number.
 `docs/pretrained.md` has the command, the steps and the figures of each, measured on these very files.
 """
-from __future__ import annotations
 
 from pathlib import Path
 

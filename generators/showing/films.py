@@ -2,7 +2,6 @@
 
 Films come as (N, T, H, W, C), float in [0, 1] or uint8.
 """
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 

@@ -2,7 +2,6 @@
 
 Whoever kills a run may leave half a line behind, and whoever edits the file anything, so it is read with care.
 """
-from __future__ import annotations
 
 import json
 from pathlib import Path

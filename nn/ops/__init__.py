@@ -4,7 +4,6 @@
 An array or a number of NumPy's on the left of an operator asks by its ufunc; no other ufunc takes tensors, since what
 it returns would be cut from the graph.
 """
-from __future__ import annotations
 
 import operator
 

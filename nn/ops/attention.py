@@ -1,5 +1,4 @@
 """Attention: every position takes a weighted mean over all positions (Vaswani et al. 2017, eq. 1)."""
-from __future__ import annotations
 
 import numpy as np
 

@@ -1,5 +1,4 @@
 """Dropout: numbers set to zero at random, so that a network does not rely on any one of them."""
-from __future__ import annotations
 
 import numpy as np
 

@@ -3,7 +3,6 @@
 For y = f(x) elementwise the Jacobian is diagonal, so the gradient is dL/dx = dL/dy * f'(x).  Where inputs broadcast,
 these gradients have the shape of the output; the engine sums them back.
 """
-from __future__ import annotations
 
 import numbers
 

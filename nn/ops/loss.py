@@ -1,5 +1,4 @@
 """Losses.  Each returns one value per example, shape (N,); what to average over is the caller's decision."""
-from __future__ import annotations
 
 import math
 

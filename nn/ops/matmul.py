@@ -1,5 +1,4 @@
 """Matrix products: matmul over stacks of matrices, and linear, the affine layer."""
-from __future__ import annotations
 
 import math
 

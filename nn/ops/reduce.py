@@ -3,7 +3,6 @@
 `axis` is None (all axes), a number or a tuple of numbers; `keepdims` leaves axes of length 1 where they were.  Each
 forward reduces with the axes kept and drops them last, so that each backward can broadcast against the input.
 """
-from __future__ import annotations
 
 import numpy as np
 

@@ -3,7 +3,6 @@
 Each is y = P x with a matrix P of zeros and ones, so the gradient is P^T dy: every number goes back to where it came
 from, and those from the same place are added.  Results may be views of the input.
 """
-from __future__ import annotations
 
 from collections.abc import Sequence
 

@@ -6,7 +6,6 @@
 with snr = ab / (1 - ab).  The terms of the sum are KL divergences of two Gaussians of one variance (Kingma et al. 2021,
 eq. 13); p(x_0|x_1) is a Gaussian about the guess, of variance 1 / snr_1, restricted to the 256 gray levels.
 """
-from __future__ import annotations
 
 import math
 

@@ -22,7 +22,6 @@ Sources: Sohl-Dickstein et al. 2015; Ho et al. 2020 (DDPM); Song et al. 2021 (DD
 schedule); Ho and Salimans 2022 (guidance), Kynkaanniemi et al. 2024 (where); Salimans and Ho 2022 (v-prediction);
 Lipman et al. 2023 (flow matching); Lu et al. 2022b (DPM-Solver++) and Zhao et al. 2023 (UniPC), for few steps.
 """
-from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace

@@ -14,7 +14,6 @@ meet, films are painted: `video.py`.
 
 Read on: `Transformer`, `TransformerBlock` in `parts/attention.py`, and `ddpm.py` for all the rest.
 """
-from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace

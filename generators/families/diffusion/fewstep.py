@@ -18,7 +18,6 @@ under noise (Yin et al. 2024b, section 4.5):
 
 Without --from the same network is a GAN from scratch.  There is no guidance: the critic reads captions itself.
 """
-from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 

@@ -17,7 +17,6 @@ less noisy image is easier to guess from.
 Shapes: images x (N, ...); t is a whole number for all of them, or an array (N,), or, where the parts of an image (the
 frames of a film) differ in noise, an array of the first axes of x.  float32 stays float32.
 """
-from __future__ import annotations
 
 import math
 from collections import deque

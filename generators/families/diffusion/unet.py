@@ -10,7 +10,6 @@ comes back from below.  So it is recursive:
 Time and caption are one vector by which every block scales and shifts its channels, so the same weights denoise at
 every noise level and for every caption.
 """
-from __future__ import annotations
 
 import math
 

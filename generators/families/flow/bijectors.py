@@ -18,7 +18,6 @@ A general map of 784 pixels has a Jacobian of 784 x 784, whose determinant takes
 triangular, diagonal or tiny one.  Sources: Dinh et al. 2015 (NICE), Dinh et al. 2017 (RealNVP), Kingma and Dhariwal
 2018 (Glow), Zhai et al. 2024 (guidance in flows).
 """
-from __future__ import annotations
 
 import math
 from collections.abc import Callable

@@ -4,7 +4,6 @@ Every coupling and the dequantiser compute from one half of an image and the cap
 (`CouplingNetwork`).  The caption reaches them as words, whose numbers scale and shift channels, and for ink also as
 pictures, the `Sketches`.
 """
-from __future__ import annotations
 
 import math
 from dataclasses import dataclass

@@ -18,7 +18,6 @@ it, lengths of a given ratio (Esser et al. 2021, eq. 7, at the last layer's weig
 
 With respect to pixels the first is up to 1 / margin times as long where they are black, so nothing else would count.
 """
-from __future__ import annotations
 
 from dataclasses import dataclass
 

@@ -25,7 +25,6 @@ and painting is guided (`bijectors.Guided`).
 Read on: `conditioning.py`, `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale architecture),
 `RealNVP.loss`, `sample`, `encode`, `decode`; and `families/editing.py` for what adding to an image's noise does.
 """
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence

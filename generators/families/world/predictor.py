@@ -12,7 +12,6 @@ is one change, wherever the digit stands.
 To scale a channel is to scale the filters that read it, W * (s_k h) = (W s_k) * h.  So the futures under all codes are
 one convolution, with as many times the filters, and what they share is computed once.
 """
-from __future__ import annotations
 
 import numpy as np
 

@@ -24,7 +24,6 @@ Played, a world sees its own frames, and small errors would add up.  So in train
 how noisy (Valevski et al. 2024, GameNGen); in the last third of training the context of all but the first transition of
 a row is what it predicted itself, without gradient; and what it plays is rounded to 8 bits, as frames of films are.
 """
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
