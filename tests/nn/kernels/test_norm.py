@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from nn.kernels import norm
 from nn.kernels.reference import norm as simple
+from tests.oracles import elementary
 from tests.oracles.numeric import assert_close
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -28,15 +29,14 @@ def run(x, gamma, beta, modulation, groups, grad, with_silu):
 
 def by_formula(x, gamma, beta, modulation, groups, grad, with_silu):
     """The same in float64, step by step."""
-    u = simple.modulate(x, modulation)
-    if with_silu:
-        y, backward = simple.group_norm_silu(u, gamma, beta, groups, EPS), simple.group_norm_silu_backward
-        du, dgamma, dbeta = backward(u, gamma, beta, groups, EPS, grad)
-    else:
-        y = simple.group_norm(u, gamma, beta, groups, EPS)
-        du, dgamma, dbeta = simple.group_norm_backward(u, gamma, groups, EPS, grad)
-    dx, dmodulation = simple.modulate_backward(x, modulation, du)
-    return y, dx, dgamma, dbeta, dmodulation
+    less, shift = np.split(modulation[:, None], 2, axis=-1)  # (N, 1, C)
+    u = (1 + less) * x + shift
+    h = simple.group_norm(u, gamma, beta, groups, EPS)
+    s = elementary.each(elementary.sigmoid, h)
+    dh = grad * s * (1 + h * (1 - s)) if with_silu else grad
+    du, dgamma, dbeta = simple.group_norm_backward(u, gamma, groups, EPS, dh)
+    dmodulation = np.concatenate([(du * x).sum(axis=1), du.sum(axis=1)], axis=1)
+    return h * s if with_silu else h, (1 + less) * du, dgamma, dbeta, dmodulation
 
 
 @dtypes
