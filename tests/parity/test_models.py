@@ -47,7 +47,8 @@ def small(name, seed=0, **changes):
         ("dit", {"depth": 2, "heads": 4}),
         ("dit", {"channels": 2, "patch": 2}),
         ("video", {"depth": 2, "span": 2, "widths": (16, 24), "training_times": "middle"}),
-        ("video", {"across_time": False, "channels": 2, "noise_factor": 3.5}),
+        ("video", {"across_time": False, "channels": 2, "noise_factor": 3.5, "clips": 0.0}),
+        ("video", {"clips": 0.0}),
         ("vaegan", {"channels": 2}),
     ],
 )

@@ -85,9 +85,9 @@ class Level(Module):
         self.enlarge = Conv2d(width_below, 4 * width, 1, rng)
         self.after = [ResidualBlock(width, width, features, rng) for _ in range(blocks)]
 
-    def __call__(self, x: Tensor, condition: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, condition: Tensor, *told) -> Tensor:
         x = self.before(x, condition)
-        h = self.below(self.shrink(squeeze(x)), condition)  # (N, H/2, W/2, width below)
+        h = self.below(self.shrink(squeeze(x)), condition, *told)  # (N, H/2, W/2, width below)
         x = x + unsqueeze(self.enlarge(h))
         for block in self.after:
             x = block(x, condition)
@@ -99,7 +99,7 @@ class UNet(Module):
 
     widths: channels at full size, half, a quarter, ...; `blocks`: how many on the way up at each size.
     squeezed: begin and end at half the size, four pixels to one of four times the channels: coarser, and much faster.
-    bottom: the coarsest level, if not a `Bottom`
+    bottom: the coarsest level, if not a `Bottom`; it is `told` what the network is, beside its input and condition
     """
 
     def __init__(
@@ -119,8 +119,8 @@ class UNet(Module):
         self.output = Conv2d(widths[0], channels, 3, rng)
         self.output.weight.data = init.zeros(self.output.weight.shape)
 
-    def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor, *told) -> Tensor:
         condition = F.silu(self.time(t) + caption)
-        h = self.levels(self.input(squeeze(x) if self.squeezed else x), condition)
+        h = self.levels(self.input(squeeze(x) if self.squeezed else x), condition, *told)
         h = self.output(self.norm(h))
         return unsqueeze(h) if self.squeezed else h

@@ -29,7 +29,7 @@ from generators.config import from_data, number
 from generators.families.diffusion import process
 from generators.families.diffusion.ddpm import OF_INK, Diffusion, DiffusionConfig, to_unit
 from generators.families.diffusion.unet import UNet
-from generators.family import Shard
+from generators.family import Phase, Shard
 from generators.parts.attention import TransformerBlock, each
 from generators.parts.blocks import ResidualBlock, is_ink
 from generators.parts.guidance import drop_captions
@@ -52,9 +52,10 @@ class VideoConfig(DiffusionConfig):
     blocks: int = number(2, least=1, most=100)  # residual blocks on the way up, at each size
     depth: int = number(2, most=100)  # blocks of attention at the coarsest size
     heads: int = number(4, least=1)
-    batch_size: int = number(16, least=1)
-    noise_factor: float = number(1.0, least=0.01, most=100)  # see `process.noisier`
+    batch_size: int = number(64, least=1)  # slices; at first of as many films, see `Video.loss`
+    noise_factor: float = number(1.5, least=0.01, most=100)  # see `process.noisier`
     across_time: bool = True  # whether slices look at those before and after them
+    clips: float = number(0.5, most=1)  # share of the run, the first, that shows one slice of a film, see `Video.loss`
 
 
 class Meeting(Module):
@@ -73,26 +74,31 @@ class Meeting(Module):
         self.blocks = [TransformerBlock(width, config.heads, config.features, rng) for _ in range(config.depth)]
         self.second = ResidualBlock(seen, width, config.features, rng)
 
-    def __call__(self, x: Tensor, condition: Tensor) -> Tensor:
-        x = self.first(self.around(x), condition)
-        h = x.reshape(-1, *self.place.shape) + self.place  # (N, S * h * w, width)
-        h = h if self.across else h.reshape(len(x), -1, x.shape[-1])
+    def __call__(self, x: Tensor, condition: Tensor, shown: slice) -> Tensor:
+        """shown: which of a film's slices are there, all or some in a row; each film of x has those."""
+        place = self.place.reshape(self.shape[0], -1, x.shape[-1])[shown]  # (slices shown, h * w, width)
+        x = self.first(self.around(x, len(place)), condition)
+        h = x.reshape(-1, *place.shape) + place
+        h = h.reshape(-1, (len(place) if self.across else 1) * place.shape[1], x.shape[-1])  # those that meet
         for block in self.blocks:
             h = block(h, condition)
-        return self.second(self.around(h.reshape(*x.shape)), condition)
+        return self.second(self.around(h.reshape(*x.shape), len(place)), condition)
 
-    def around(self, x: Tensor) -> Tensor:
+    def around(self, x: Tensor, slices: int) -> Tensor:
         """(N * S, h, w, width) -> (N * S, h, w, 3 * width): the slice before, zeros for none, itself, and the next."""
         if not self.across:
             return x
-        film = x.reshape(-1, *self.shape, x.shape[-1])
+        film = x.reshape(-1, slices, *x.shape[1:])
         none = Tensor(np.zeros_like(film.data[:, :1]))
         before, after = F.concat([none, film[:, :-1]], axis=1), F.concat([film[:, 1:], none], axis=1)
         return F.concat([before, film, after], axis=-1).reshape(*x.shape[:-1], -1)
 
 
 class FilmNetwork(Module):
-    """x (N, T, H, W, C), t (N,), or (N, T) with the same in each slice, caption (N, features) -> (N, T, H, W, C)."""
+    """x (N, T, H, W, C), t (N,), or (N, T) with the same in each slice, caption (N, features) -> (N, T, H, W, C).
+
+    T may be fewer frames than a film's, whole slices in a row, of which the first is number `first`.
+    """
 
     def __init__(self, config: VideoConfig, rng: np.random.Generator):
         slices, widths, self.span = config.frames // config.span, config.widths, config.span
@@ -103,11 +109,13 @@ class FilmNetwork(Module):
             squeezed=True, bottom=Meeting(config, (slices, side, side), rng),
         )  # fmt: skip
 
-    def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor) -> Tensor:
-        times = np.broadcast_to(t.reshape(len(x), -1)[:, :: self.span], (len(x), len(self.order))).reshape(-1)
-        captions = (each(caption) + self.order).reshape(len(times), -1)
+    def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor, first: int = 0) -> Tensor:
+        shown = slice(first, first + x.shape[1] // self.span)
+        order = self.order[shown]
+        times = np.broadcast_to(t.reshape(len(x), -1)[:, :: self.span], (len(x), len(order))).reshape(-1)
+        captions = (each(caption) + order).reshape(len(times), -1)
         film = squeeze(x, (self.span, 1, 1))  # (N, S, H, W, span * C)
-        slices = self.slices(film.reshape(len(times), *film.shape[2:]), times, captions)
+        slices = self.slices(film.reshape(len(times), *film.shape[2:]), times, captions, shown)
         return unsqueeze(slices.reshape(*film.shape), (self.span, 1, 1))
 
 
@@ -131,10 +139,11 @@ class Video(Diffusion):
     def suited(cls, config: VideoConfig, dataset: Dataset) -> VideoConfig:
         return replace(config, **OF_INK) if is_ink(dataset.images[:100]) else config
 
-    def draw_levels(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Times for the frames of `count` films, (count, T): mostly one for a whole film, at times one for each slice,
-        and 0 for what is given of a film: all before the part that is to be painted, and at times what follows it."""
-        config, slices = self.config, self.config.frames // self.config.span
+    def draw_levels(self, count: int, rng: np.random.Generator, slices: int) -> np.ndarray:
+        """Times for the frames of `count` films of so many slices, (count, T): mostly one for a whole film, at times
+        one for each slice, and 0 for what is given of a film: all before the part that is to be painted, and at times
+        what follows it."""
+        config = self.config
 
         def draw(count: int) -> np.ndarray:
             t = process.draw_times(count, config.time_steps, rng, self.training_share)
@@ -150,21 +159,34 @@ class Video(Diffusion):
         t = np.where(given, 0, np.where(kind < APART, apart, together))  # (count, slices)
         return np.repeat(t, config.span, axis=1)
 
-    def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """That of `Diffusion`, over the noisy frames of each film."""
+    def phases(self, step: int) -> list[Phase]:
+        done = step / self.total_steps
+        return [Phase("video", self.parameters(), lambda *given: self.loss(*given, done), self.config.optimiser)]
+
+    def loss(self, shard: Shard, rng: np.random.Generator, done: float = 1) -> tuple[Tensor, dict[str, float]]:
+        """That of `Diffusion`, over the noisy frames of each film; done: the share of the run that lies behind.
+
+        What a caption says can be seen in a few frames.  So a step of the first part of a run shows one slice of each
+        film, and later, at the same cost, all slices of some: it is then known what the words mean, and what is left to
+        learn is how slices go together.
+        """
         config, alpha_bar = self.config, self.alpha_bar
-        x0 = shard.images * 2 - 1
-        t = self.draw_levels(len(x0), rng)  # (n, T)
+        whole = config.frames // config.span
+        slices = 1 if done < config.clips else whole
+        first = int(rng.random() * (whole - slices + 1))
+        count = -(-len(shard.images) // slices)
+        x0 = shard.images[:count, first * config.span : (first + slices) * config.span] * 2 - 1
+        t = self.draw_levels(count, rng, slices)  # (n, T)
         eps = rng.standard_normal(x0.shape, dtype=np.float32).astype(x0.dtype)
-        tokens = drop_captions(shard.tokens, config.caption_dropout, rng)
+        tokens = drop_captions(shard.tokens[:count], config.caption_dropout, rng)
 
         x_t = process.q_sample(x0, t, eps, alpha_bar)
         target = process.training_target(x0, t, eps, alpha_bar, config.prediction)
         noisy = (t > 0)[..., None, None, None].astype(x0.dtype)  # (n, T, 1, 1, 1)
-        errors = F.mse(self.network(Tensor(x_t), t, self.text(tokens)) * noisy, target * noisy)
+        errors = F.mse(self.network(Tensor(x_t), t, self.text(tokens), first) * noisy, target * noisy)
         errors = errors * (1 / noisy.reshape(len(x0), -1).mean(axis=1))  # (n,), means over noisy frames alone
 
-        return F.sum(errors) * (1 / shard.batch_size), {}
+        return F.sum(errors) * (len(shard.images) / count / shard.batch_size), {}
 
     def continue_(
         self, films: np.ndarray, captions: list[str], rng: np.random.Generator, given: int | Sequence[bool],

@@ -39,16 +39,34 @@ def test_at_first_its_loss_is_the_mean_square_of_the_target_over_noisy_frames():
     """Catches a network that begins by saying something, frames that are given and count, and films that count less
     the more of them is given."""
     made, rng = Video(replace(TINY, prediction="noise"), np.random.default_rng(0)), np.random.default_rng(2)
-    loss, _ = made.loss(shard(40), rng)
+    loss, _ = made.loss(shard(120), rng)
     rng = np.random.default_rng(2)
-    t = made.draw_levels(40, rng)
+    rng.random()
+    t = made.draw_levels(40, rng, 3)
     noise = rng.standard_normal((40, 6, 8, 8, 1), dtype=np.float32)
     expected = np.mean([np.mean(film[noisy] ** 2) for film, noisy in zip(noise, t > 0, strict=True)])
     assert (t == 0).any() and loss.item() == pytest.approx(expected, rel=1e-5)
 
     silent = made.network
-    made.network = lambda x, t, caption: silent(x, t, caption) + np.float32(9) * (t == 0)[..., None, None, None]
-    assert made.loss(shard(40), np.random.default_rng(2))[0].item() == loss.item()
+    made.network = lambda x, t, *told: silent(x, t, *told) + np.float32(9) * (t == 0)[..., None, None, None]
+    assert made.loss(shard(120), np.random.default_rng(2))[0].item() == loss.item()
+
+
+def test_at_first_a_step_shows_one_slice_of_each_film():
+    """Catches clips of whole films, always of the same slice, of which the network is told another, and weights of a
+    shard's films that do not sum to the shard's part of the batch."""
+    made, shown, films = Video(TINY, np.random.default_rng(0)), [], shard()
+    silent = made.network
+    made.network = lambda x, t, caption, first: shown.append((x.data, t, first)) or silent(x, t, caption, first)
+    losses = [made.loss(films, np.random.default_rng(seed), done)[0].item() for seed in range(30) for done in (0, 0.5)]
+    for x, t, first in shown[::2]:
+        assert x.shape == (8, 2, 8, 8, 1) and t.shape == (8, 2) and (t > 0).all()
+        clean = (films.images * 2 - 1)[:, 2 * first : 2 * first + 2]
+        nearly = t[:, 0] <= 30
+        np.testing.assert_allclose(x[nearly], clean[nearly], atol=0.5)
+    assert {first for _, _, first in shown[::2]} == {0, 1, 2}
+    assert all(x.shape == (3, 6, 8, 8, 1) and first == 0 for x, _, first in shown[1::2])
+    assert np.mean(losses[::2]) == pytest.approx(np.mean(losses[1::2]), rel=0.1)
 
 
 @pytest.mark.parametrize("across", [True, False])
@@ -74,7 +92,7 @@ def test_each_frame_has_its_own_level_and_equal_levels_are_one():
 
 def test_levels_are_drawn_as_documented():
     made, slices = Video(TINY, np.random.default_rng(0)), 3
-    t = made.draw_levels(6000, np.random.default_rng(5))
+    t = made.draw_levels(6000, np.random.default_rng(5), slices)
     assert t.shape == (6000, 6) and (t[:, ::2] == t[:, 1::2]).all() and t.min() == 0 and t.max() <= 1000
     t = t[:, ::2]
     given, noisy = t == 0, [set(row[row > 0]) for row in t]
@@ -103,7 +121,7 @@ class Oracle:
     def __init__(self, covariance, alpha_bar):
         self.covariance, self.alpha_bar = covariance, alpha_bar
 
-    def __call__(self, x, t, caption):
+    def __call__(self, x, t, caption, first=0):
         shape, x = x.shape, x.data.reshape(len(x), -1)
         assert (np.asarray(t) == t[:1]).all()
         ab = np.repeat(self.alpha_bar[t[0]], x.shape[1] // np.size(t[0]))
@@ -159,8 +177,8 @@ def test_it_learns_to_obey():
     data = Dataset("ramps", films, labels, WORDS, Names(WORDS, tuple(sorted(WORDS))))
     optimiser = OptimiserConfig(rate=2e-2, warmup_steps=5)
     config = replace(TINY, vocabulary=data.vocabulary, shard_size=16, optimiser=optimiser, noise_factor=2.0)
-    trainer = Trainer(Video(config, np.random.default_rng(0)), data, 0, 150, pool(1))
-    for _ in range(150):
+    trainer = Trainer(Video(config, np.random.default_rng(0)), data, 0, 200, pool(1))
+    for _ in range(200):
         trainer.step()
     with trainer.averaged_weights():
         painted = trainer.family.sample(["dark", "bright"] * 4, np.random.default_rng(0), steps=10)
