@@ -28,7 +28,7 @@ import threading
 import warnings
 from pathlib import Path
 
-from nn import cachefolder
+from disk import cache
 
 KERNELS = Path(__file__).resolve().parent / "kernels"
 AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}  # what OpenBLAS's kernels of these cores need:
@@ -55,7 +55,7 @@ def configure() -> None:
         advice = f"import nn first, or set OPENBLAS_CORETYPE={core}"
         warnings.warn(f"{late} {core} kernels any more: {advice}.", RuntimeWarning, stacklevel=3)
     _keep_memory()
-    cachefolder.choose(_numba_key())
+    choose_cache(_numba_key())
 
 
 @contextlib.contextmanager
@@ -187,6 +187,26 @@ def _keep_memory() -> None:
 
 
 # ---- Numba's cache
+
+CACHE, MARK = "NUMBA_CACHE_DIR", "INKLING_NUMBA_CACHE_DIR"
+
+
+def choose_cache(key: str) -> None:
+    """Point Numba at the folder for `key`, unless the user has pointed it elsewhere.
+
+    A child process inherits the variable; the mark tells it that Inkling had set it, and it chooses by its own sources.
+    Where the user's cache folder cannot be used (read-only, full, no home), a temporary one serves.  Where that cannot
+    be made either, Numba gets a name under which nothing can be kept, and compiles anew (`kernels/cache`).
+    """
+    if os.environ.get(CACHE) and os.environ[CACHE] != os.environ.get(MARK):
+        return
+    try:
+        folder = cache.private("numba", key) or cache.temporary()
+    except OSError:
+        folder = Path(os.devnull)
+    os.environ[CACHE] = os.environ[MARK] = str(folder)
+    if "numba" in sys.modules:  # it has read its environment already
+        sys.modules["numba"].config.CACHE_DIR = str(folder)
 
 
 def _numba_key() -> str:

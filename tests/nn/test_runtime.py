@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from disk import cache
-from nn import cachefolder, runtime
+from nn import runtime
 
 ROOT = Path(runtime.__file__).parent.parent
-OURS = ("OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "NUMBA_CACHE_DIR", cachefolder.MARK)
+OURS = ("OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "NUMBA_CACHE_DIR", runtime.MARK)
 
 
 def run(script, tmp_path, root=ROOT, **environment):
@@ -139,7 +139,7 @@ def test_that_the_core_can_no_longer_change_is_said_once_where_another_was_bette
     monkeypatch.setattr(runtime, "_better_blas_core", lambda: "SkylakeX")
     monkeypatch.setattr(runtime, "_blas", lambda: [{"architecture": loaded}])
     monkeypatch.setattr(runtime, "_keep_memory", lambda: None)
-    monkeypatch.setattr(cachefolder, "choose", lambda key: None)
+    monkeypatch.setattr(runtime, "choose_cache", lambda key: None)
     for expected in told:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -181,9 +181,8 @@ def test_large_arrays_are_served_from_warm_pages(tmp_path):
 def tree(tmp_path):
     """A copy of the runtime beside a kernel of its own."""
     shutil.copytree(ROOT / "disk", tmp_path / "disk")
-    for path in ("nn/runtime.py", "nn/cachefolder.py"):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / path, tmp_path / path)
+    (tmp_path / "nn").mkdir()
+    shutil.copy(ROOT / "nn/runtime.py", tmp_path / "nn")
     for path in ("nn/modules.py", "nn/kernels/helper.py", "nn/kernels/deeper/helper.py", "generators/cli.py"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("x = 1\n")
@@ -214,19 +213,19 @@ def test_compiled_code_elsewhere_takes_its_helpers_from_its_own_file_or_from_the
 
 def test_a_child_process_with_other_sources_chooses_anew(tree):
     parent = run(SETTINGS, tree)
-    child = run(SETTINGS, tree, root=tree, **{name: parent[name] for name in ("NUMBA_CACHE_DIR", cachefolder.MARK)})
+    child = run(SETTINGS, tree, root=tree, **{name: parent[name] for name in ("NUMBA_CACHE_DIR", runtime.MARK)})
     assert child["NUMBA_CACHE_DIR"] != parent["NUMBA_CACHE_DIR"]
 
 
 @pytest.fixture
 def chosen(tmp_path, monkeypatch):
-    """Calls `cachefolder.choose` in an empty cache folder; returns what Numba would be given."""
+    """Calls `runtime.choose_cache` in an empty cache folder; returns what Numba would be given."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sys.modules["numba"].config, "CACHE_DIR", "")
 
     def choose(key):
         monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-        cachefolder.choose(key)
+        runtime.choose_cache(key)
         return Path(os.environ["NUMBA_CACHE_DIR"])
 
     yield choose
@@ -267,7 +266,7 @@ def test_a_cache_root_that_is_too_open_is_closed(chosen):
 
 def test_the_folders_used_least_recently_are_removed(chosen):
     """Catches an order by name, and the removal of what is no folder of kernels, or leads elsewhere."""
-    order = [str(5 * number % (cachefolder.KEEP + 1)) for number in range(cachefolder.KEEP + 1)]
+    order = [str(5 * number % (cache.KEEP + 1)) for number in range(cache.KEEP + 1)]
     for number, key in enumerate(order):
         folder = chosen(key)
         os.utime(folder, (1000 + number, 1000 + number))
@@ -284,7 +283,7 @@ def test_the_folders_used_least_recently_are_removed(chosen):
 
 def test_folders_that_others_use_or_remove_meanwhile(chosen, monkeypatch):
     """Catches the kernels of a running process removed, and a folder given up as another process removes one."""
-    keys = {f"numba-{number}" for number in range(cachefolder.KEEP + 3)}
+    keys = {f"numba-{number}" for number in range(cache.KEEP + 3)}
     for key in keys:
         chosen(key.removeprefix("numba-"))
     assert {folder.name for folder in cache.root().iterdir()} == keys
@@ -293,7 +292,7 @@ def test_folders_that_others_use_or_remove_meanwhile(chosen, monkeypatch):
     glob = Path.glob
     monkeypatch.setattr(Path, "glob", lambda root, pattern: [root / "numba-gone", *glob(root, pattern)])
     assert chosen("new") == cache.root() / "numba-new"
-    assert len(os.listdir(cache.root())) == cachefolder.KEEP
+    assert len(os.listdir(cache.root())) == cache.KEEP
 
 
 NO_HOME = """
