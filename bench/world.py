@@ -94,9 +94,14 @@ def accuracies(right: np.ndarray, state: np.ndarray) -> dict[str, float]:
     return {"all": float(right.mean()), "worst": float(min(part.mean() for part in parts if len(part)))}
 
 
+def codes_of(model: World, contexts: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """What happened in N transitions, as the model has it: codes (N,)."""
+    return map_shards(lambda part: model.explain(contexts[part], after[part])[0], len(after))
+
+
 def latent(model: World, labelled: Transitions, unseen: Transitions) -> dict:
     """From code to effect by one map; beside it what needs no learning."""
-    infer = lambda t: model.codes_of(t.contexts, t.after)  # noqa: E731
+    infer = lambda t: codes_of(model, t.contexts, t.after)  # noqa: E731
     codes, known = infer(unseen), fit_map(infer(labelled), labelled.effect, model.config.codes)
     found = {"accuracy": accuracies(known[codes] == unseen.effect, unseen.state)}
     found["majority"] = float((unseen.effect == np.bincount(labelled.effect).argmax()).mean())
@@ -140,7 +145,7 @@ def lags(model: World, split: str = "unseen", films: int = 60) -> dict[str, floa
     count = playground.FRAMES - 1
     images = playground.load(1, split, films).images / np.float32(255)
     states, acted = playground.states(1, split, films)[:, :-1], playground.actions(1, split, films)
-    codes = model.codes_of(*contexts_of(images, model.config.context)).reshape(-1, count)
+    codes = codes_of(model, *contexts_of(images, model.config.context)).reshape(-1, count)
     effects = playground.effects(states.reshape(-1, 5), acted.ravel()).reshape(-1, count)
     found = {}
     for lag in (-1, 0, 1):
@@ -154,7 +159,7 @@ def one_step(model: World, unseen: Transitions, read: Reader) -> dict:
     rng = derive_rng(0, "random codes")
     last = unseen.contexts[:, -1]
     under = lambda codes: predicted(model, unseen.contexts, codes)  # noqa: E731
-    inferred = under(model.codes_of(unseen.contexts, unseen.after))
+    inferred = under(codes_of(model, unseen.contexts, unseen.after))
     random = under(rng.integers(0, model.config.codes, len(last)))
     found = {"psnr": psnr(inferred, unseen.after), "psnr_random": psnr(random, unseen.after)}
     found["gain_db"] = found["psnr"] - found["psnr_random"]
@@ -229,7 +234,7 @@ def compared(model: World, steps: int, threads: Threads, labelled: Transitions, 
         for _ in range(steps):
             trainer.step()
         with trainer.averaged_weights():
-            codes = other.codes_of(unseen.contexts, unseen.after)
+            codes = codes_of(other, unseen.contexts, unseen.after)
             found[f"psnr_{name}"] = psnr(predicted(other, unseen.contexts, codes), unseen.after)
         trainer.close()
     found["inverse_model"] = inverse_model(model, steps, unseen)

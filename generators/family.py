@@ -91,6 +91,7 @@ class Family(Module):
     name: ClassVar[str]
     Config: ClassVar[type[FamilyConfig]]
     wants_false_captions: ClassVar[bool] = False
+    phase: ClassVar[str] = ""  # the name of the only phase, where it is not the family's: its noise follows from it
     total_steps: int = 1  # the length of the run in training: set by the loop, for what changes over its course
     # How `editing.Directions` goes about it: how far, images for each mean, guidance of painting where there is any.
     direction_amount: ClassVar[float] = 1.0
@@ -115,8 +116,11 @@ class Family(Module):
         return f"<{self.name}: {self.parameter_count():,} parameters, images {size}, {words} words>"
 
     def phases(self, step: int) -> list[Phase]:
-        """What this step is made of; a phase may begin later than at step 0, and then stays to the end."""
-        raise NotImplementedError
+        """What this step is made of: by default one update of all parameters, by `loss(shard, rng)`.
+
+        A phase may begin later than at step 0, and then stays to the end.
+        """
+        return [Phase(self.phase or self.name, self.parameters(), self.loss, self.config.optimiser)]
 
     def asked(self, captions: str | Sequence[str], rng: np.random.Generator) -> list[str]:
         """What a sampler is asked to paint: a list of captions, also where a single one is given.

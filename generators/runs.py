@@ -200,13 +200,13 @@ class Run:
             grid = pictures.grid(images, captions=captions, title=title)
             files.write(path.with_suffix(".png"), pictures.png_bytes(grid))
 
-    def go(self, save_every: float = 60.0, quiet: bool = False) -> Iterator[dict[str, float]]:
+    def go(self, save_every: float = 60.0) -> Iterator[dict[str, float]]:
         """Train to the end, yielding the metrics of each step; saves on the way, at the end and on Ctrl-C."""
         every = max(1, self.plan.steps // SAMPLE_GRIDS)
         saved_at = told_at = began = time.monotonic()
         before, shown, stop = self.seconds, {}, _Stop()
         bar = tqdm(desc=self.plan.family, initial=self.trainer.step_number, total=self.plan.steps, unit="step",
-                   disable=quiet or None, dynamic_ncols=True)  # fmt: skip  # None: where standard error is no terminal
+                   disable=None, dynamic_ncols=True)  # fmt: skip  # None: where standard error is no terminal
         with signals(("SIGINT", "SIGTERM", "SIGHUP"), stop), bar:
             for metrics in train(self.trainer):
                 if metrics["step"] % max(1, self.plan.steps // HELD_OUT) == 0:
@@ -220,7 +220,7 @@ class Run:
                     self.paint_samples()
                 now = time.monotonic()
                 self.seconds = before + now - began
-                if not quiet and bar.disable and now - told_at > LOG_SECONDS:
+                if bar.disable and now - told_at > LOG_SECONDS:
                     left = (self.plan.steps - self.trainer.step_number) * self.seconds / self.trainer.step_number / 60
                     print(f"{self.plan.family}: step {self.trainer.step_number:,} of {self.plan.steps:,}, "
                           f"{_summary(shown)}, about {left:.1f} minutes left", file=sys.stderr, flush=True)  # fmt: skip

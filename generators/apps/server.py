@@ -28,9 +28,8 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, page: bytes, answers: Mapping[str, Callable[[dict], object]], port: int = 0):
-        """port: 0 for any that is free; OSError if the one given is not."""
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, page: bytes, answers: Mapping[str, Callable[[dict], object]]):
+        super().__init__(("127.0.0.1", 0), _Handler)  # 0: any port that is free
         self.page, self.answers, self.token = page, answers, secrets.token_urlsafe(16)
         self.lock = threading.Lock()
 

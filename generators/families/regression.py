@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from generators.config import number
-from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
+from generators.family import Family, FamilyConfig, OptimiserConfig, Shard
 from generators.parts.painter import Painter
 from generators.parts.patches import check_size
 from generators.parts.text import WordSum
@@ -46,9 +46,6 @@ class Regression(Family):
         """Images (N, H, W, C) from -1 to 1."""
         caption = self.text(tokens)
         return F.tanh(self.painter(caption, caption))
-
-    def phases(self, step: int) -> list[Phase]:
-        return [Phase("regression", self.parameters(), self.loss, self.config.optimiser)]
 
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """The mean squared error per pixel."""

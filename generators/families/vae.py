@@ -28,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from generators.config import choice, number
-from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
+from generators.family import Family, FamilyConfig, OptimiserConfig, Shard
 from generators.parts.autoencode import AutoEncode
 from generators.parts.blocks import ResidualBlock, is_ink, log_mean_exp, soft_clip
 from generators.parts.painter import Painter
@@ -207,9 +207,6 @@ class VAE(AutoEncoder):
         if self.config.likelihood == "bernoulli":
             return F.sigmoid(outputs)
         return F.clip(outputs[..., : self.config.channels], 0, 1)
-
-    def phases(self, step: int) -> list[Phase]:
-        return [Phase("vae", self.parameters(), self.loss, self.config.optimiser)]
 
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """-ELBO in nats per image, with beta on the KL term."""

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from datasets.captions import Names
 from datasets.dataset import Dataset
 from generators.config import from_data, number
-from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard, data_fields
+from generators.family import Family, FamilyConfig, OptimiserConfig, Shard, data_fields
 from generators.training import Trainer, train
 from nn import functional as F
 from nn.modules import Conv2d, GroupNormSiLU, Linear
@@ -91,9 +91,6 @@ class Classifier(Family):
         features = F.silu(self.hidden(h.reshape(len(h), -1)))
         kept = features if rng is None else F.dropout(features, self.config.dropout, rng)
         return features, [head(kept) for head in self.heads]
-
-    def phases(self, step: int) -> list[Phase]:
-        return [Phase("classifier", self.parameters(), self.loss, self.config.optimiser)]
 
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy in nats per image, summed over the heads."""

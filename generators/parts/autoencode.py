@@ -18,20 +18,24 @@ class AutoEncode:
 
         to_noise(images, tokens, **options) -> z            to_images(z, tokens, **options) -> images
 
-    or `encode` and `decode` of their own.
+    both of as many examples as a shard has.
     """
+
+    processes = False  # whether these take seconds, so that they are worth processes (`map_shards`)
 
     def encode(
         self, images: np.ndarray, captions: list[str], threads: Threads | None = None, **options
     ) -> np.ndarray:
         """The noise z (N, ...) of images (N, H, W, C) under these captions."""
         tokens = self.vocabulary.encode(captions)
-        return map_shards(lambda part: self.to_noise(images[part], tokens[part], **options), len(images), threads)
+        read = lambda part: self.to_noise(images[part], tokens[part], **options)  # noqa: E731
+        return map_shards(read, len(images), threads, self.processes)
 
     def decode(self, z: np.ndarray, captions: list[str], threads: Threads | None = None, **options) -> np.ndarray:
         """The images (N, H, W, C) in [0, 1] of noise z under these captions."""
         tokens = self.vocabulary.encode(captions)
-        return map_shards(lambda part: self.to_images(z[part], tokens[part], **options), len(z), threads)
+        paint = lambda part: self.to_images(z[part], tokens[part], **options)  # noqa: E731
+        return map_shards(paint, len(z), threads, self.processes)
 
     def reconstruct(
         self, images: np.ndarray, captions: list[str], threads: Threads | None = None, **options

@@ -36,7 +36,7 @@ def opened() -> Iterator[Screen]:
 
     with opened() as screen:
         screen.show(lines)
-        key = screen.key()          # "left", "q", ...; None after `seconds` without one
+        key = screen.key()          # "left", "q", ...
     """
     try:
         import termios  # none on Windows
@@ -78,13 +78,9 @@ class Screen:
         """Draw over what was there: each line in its place, what is left of the old one cleared."""
         self.write("".join(f"\x1b[{row + 1};1H{line}\x1b[K" for row, line in enumerate(lines)))
 
-    def key(self, seconds: float | None = None) -> str | None:
-        """The next key: a character, or "up", "down", "left", "right", "escape"; None if none comes in time.
-
-        A terminal that is gone is as good as "escape".
-        """
-        if not select.select([self.source], [], [], seconds)[0]:
-            return None
+    def key(self) -> str:
+        """The next key: a character, or "up", "down", "left", "right", "escape", as which a terminal that is gone
+        counts, too."""
         first = os.read(self.source, 1)
         if first == b"\x1b":
             rest = b""

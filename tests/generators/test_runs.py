@@ -35,7 +35,7 @@ def start(folder, steps=10):
 
 
 def finish(run, **options):
-    return list(run.go(quiet=True, **options))
+    return list(run.go(**options))
 
 
 def test_a_run_leaves_a_checkpoint_metrics_and_samples(tmp_path):
@@ -83,7 +83,7 @@ def test_a_lost_run_goes_on_with_equal_bits(tmp_path, kill_at):
     """The checkpoint is older than the metrics, as after a kill, and the last line is half-written."""
     finish(start(tmp_path / "whole"))
     run = start(tmp_path / "lost")
-    steps = run.go(quiet=True, save_every=1e-9)
+    steps = run.go(save_every=1e-9)
     for _ in range(kill_at):
         next(steps)
     kept = (tmp_path / "lost/checkpoint.npz").read_bytes()
@@ -128,7 +128,7 @@ def test_the_held_out_loss_is_that_of_test_images_and_changes_nothing(tmp_path, 
 def test_a_run_can_be_lengthened_but_not_shortened(tmp_path, capsys, made):
     """Catches a length that a kill before the next save loses, minutes that count from where an interrupted run
     stopped, a length that is shorter than the plan, and a rate that stays at zero."""
-    steps = start(tmp_path / "x", steps=4).go(quiet=True, save_every=1e-9)
+    steps = start(tmp_path / "x", steps=4).go(save_every=1e-9)
     for _ in range(made + 1):  # the step after the last is never saved
         next(steps, None)
     steps.close()
@@ -165,7 +165,7 @@ def test_a_signal_saves_and_ends(tmp_path, stops):
     closed terminal loses."""
     before = signal.getsignal(stops[0])
     run = start(tmp_path / "x")
-    for metrics in run.go(quiet=True):
+    for metrics in run.go():
         if metrics["step"] == 3:
             for stop in stops:
                 os.kill(os.getpid(), stop)
@@ -179,7 +179,7 @@ def test_what_is_ignored_stays_ignored(tmp_path, monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         run = start(tmp_path / "x")
-        for _ in run.go(quiet=True):
+        for _ in run.go():
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)

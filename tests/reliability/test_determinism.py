@@ -66,7 +66,7 @@ def test_a_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(reference, t
     _, folder, bits = reference
     whole = runs.Run.resume(folder, Threads(1))
     run = runs.start(tmp_path, whole.plan, whole.dataset, Threads(2))
-    steps = run.go(save_every, quiet=True)
+    steps = run.go(save_every)
     for _ in range(stop):
         next(steps)
     steps.close()  # as a kill leaves it: saved at an earlier step, the metrics ahead of that

@@ -34,7 +34,7 @@ from generators.config import choice, number
 from generators.families.diffusion import process
 from generators.families.diffusion.bound import bits_bound
 from generators.families.diffusion.unet import UNet
-from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
+from generators.family import Family, FamilyConfig, OptimiserConfig, Shard
 from generators.parts.autoencode import AutoEncode
 from generators.parts.blocks import is_ink
 from generators.parts.guidance import drop_captions, guide
@@ -93,6 +93,8 @@ class Fresh:
 class Diffusion(Family):
     """A network that denoises, and how it learns and paints.  Images are in [0, 1] outside and in [-1, 1] inside."""
 
+    phase = "ddpm"
+
     def __init__(self, config: DiffusionConfig, rng: np.random.Generator):
         super().__init__(config)
         levels = config.guided_levels
@@ -120,9 +122,6 @@ class Diffusion(Family):
         return process.schedule(self.config.time_steps, self.config.schedule)
 
     # --- training ----------------------------------------------------------------------------------------------------
-
-    def phases(self, step: int) -> list[Phase]:
-        return [Phase("ddpm", self.parameters(), self.loss, self.config.optimiser)]
 
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """The squared error of the network's guess at random times (Ho et al. 2020, algorithm 1)."""
@@ -299,31 +298,19 @@ class DDPM(AutoEncode, Diffusion):
     # --- images into noise and back ----------------------------------------------------------------------------------
     # The deterministic sampler is a map from noise to images that runs in both directions, so x_T is diffusion's z.
 
-    def encode(
-        self, images: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int | None = None
+    processes = True
+
+    def to_noise(self, images: np.ndarray, tokens: np.ndarray, steps: int | None = None) -> np.ndarray:
+        """The noise x_T (n, H, W, C) that becomes the images under these captions, in so many steps (see `times`)."""
+        denoiser = self.denoiser(tokens, 1.0, clip=False)
+        return process.invert(denoiser, images * 2 - 1, self.times(steps), self.alpha_bar)
+
+    def to_images(
+        self, z: np.ndarray, tokens: np.ndarray, steps: int | None = None, guidance: float = 1.0
     ) -> np.ndarray:
-        """The noise x_T (N, H, W, C) that becomes `images` under these captions."""
-        times = self.times(steps)
-        tokens, x0 = self.vocabulary.encode(captions), images * 2 - 1
-
-        def read(part: slice) -> np.ndarray:
-            return process.invert(self.denoiser(tokens[part], 1.0, clip=False), x0[part], times, self.alpha_bar)
-
-        return map_shards(read, len(images), threads, processes=True)
-
-    def decode(
-        self, noise: np.ndarray, captions: list[str], threads: Threads | None = None, steps: int | None = None,
-        guidance: float = 1.0,
-    ) -> np.ndarray:  # fmt: skip
-        """The images (N, H, W, C) that the noise becomes; without guidance the inverse of `encode` in as many steps."""
-        times = self.times(steps)
-        tokens = self.vocabulary.encode(captions)
-
-        def paint(part: slice) -> np.ndarray:
-            denoiser = self.denoiser(tokens[part], guidance, clip=False)
-            return process.sample(denoiser, noise[part], times, self.alpha_bar)
-
-        return to_unit(map_shards(paint, len(noise), threads, processes=True))
+        """The images (n, H, W, C) that noise becomes; unguided and in as many steps the inverse of `to_noise`."""
+        denoiser = self.denoiser(tokens, guidance, clip=False)
+        return to_unit(process.sample(denoiser, z, self.times(steps), self.alpha_bar))
 
     def between(self, start: np.ndarray, end: np.ndarray, fraction: float) -> np.ndarray:
         return process.slerp(start, end, fraction)

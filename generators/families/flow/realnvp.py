@@ -38,7 +38,7 @@ from generators.config import choice, number
 from generators.families.flow import bijectors as layers
 from generators.families.flow.bijectors import Bijector, Condition, Guided
 from generators.families.flow.conditioning import Conditioning, CouplingNetwork, NoisePrior, Sketches
-from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
+from generators.family import Family, FamilyConfig, OptimiserConfig, Shard
 from generators.parts.autoencode import AutoEncode
 from generators.parts.blocks import is_ink, log_mean_exp
 from generators.parts.guidance import drop_captions
@@ -187,7 +187,7 @@ def build_flow(config: RealNVPConfig, rng: np.random.Generator) -> Bijector:
 class RealNVP(AutoEncode, Family):
     """A flow between images and noise, told the caption in every coupling, and its uses."""
 
-    name = "realnvp"
+    name, phase = "realnvp", "flow"
     Config = RealNVPConfig
     # Of edits (docs/notebook.md): by caption, the guidance of reading and of painting; by direction, how far to go, the
     # guidance of painting, and images for each mean.
@@ -217,9 +217,6 @@ class RealNVP(AutoEncode, Family):
             condition = self.conditioning(tokens)
             x, _ = self.spread(images, uniform_noise(images.shape, rng), condition)
             self.flow.prepare(x, condition)
-
-    def phases(self, step: int) -> list[Phase]:
-        return [Phase("flow", self.parameters(), self.loss, self.config.optimiser)]
 
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """The negative log-likelihood, in bits per dimension; plus the error of the sketches if there are any."""

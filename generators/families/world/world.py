@@ -36,7 +36,7 @@ from generators.families.world.predictor import Encoder, Predictor
 from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
 from generators.parts.patches import check_size
 from nn import functional as F
-from nn.parallel import Threads, map_shards
+from nn.parallel import map_shards
 from nn.tensor import Tensor, no_grad
 
 
@@ -192,10 +192,6 @@ class World(Family):
         errors = map_shards(lambda part: squared_error(self.futures(contexts[part]), after[part]).data, len(after))
         rows = {name: errors[effects == index] for index, name in enumerate(names)}
         self.keys = {name: int(row.mean(axis=0).argmin()) for name, row in rows.items() if len(row)}
-
-    def codes_of(self, contexts: np.ndarray, after: np.ndarray, threads: Threads | None = None) -> np.ndarray:
-        """What happened in N transitions: codes (N,)."""
-        return map_shards(lambda part: self.explain(contexts[part], after[part])[0], len(after), threads)
 
 
 def contexts_of(films: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:

@@ -174,7 +174,7 @@ def test_a_world_of_two_states_is_learned_in_200_steps(way):
     changed = (place[:, 1:] != place[:, :-1]).astype(int).ravel()
     model.learn_keys(contexts, after, changed, ("same", "other"))
     assert sorted(model.keys.values()) == [0, 1]
-    codes = model.codes_of(contexts, after)
+    codes, _ = model.explain(contexts, after)
     assert (codes == np.array([model.keys["same"], model.keys["other"]])[changed]).all()
     begin = films[:4, 0]
     played = model.play(begin, np.full((4, 12), model.keys["other"]))
