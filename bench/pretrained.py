@@ -15,6 +15,7 @@ import functools
 import hashlib
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,6 @@ import datasets
 from disk import files
 from generators import pretrained, registry
 from generators.apps.tour import CAPTIONS, OPTIONS
-from generators.config import to_json
 from generators.family import Family
 from generators.judging.classifier import Classifier, accuracy
 from generators.judging.evaluate import captions_of
@@ -83,7 +83,7 @@ def measure(name: str, test, threads: Threads) -> dict:
     model, meta = registry.open_run(path)
     judge = registry.load("classifier")
     plan, default = meta["plan"], default_config(meta["family"], _training())
-    usual = to_json(default)
+    usual = asdict(default)
     settings = " ".join(f"--set {key}={value}" for key, value in plan["config"].items()
                         if json.dumps(value) != json.dumps(usual[key]))  # fmt: skip
     made = {

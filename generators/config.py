@@ -7,7 +7,7 @@
         kind: str = choice("sharp", "soft")  # the first is the default
         words: tuple[str, ...] = from_data(())  # set by the program, not by hand
 
-`with_text` puts in what --set says, `to_json` and `from_json` are for checkpoints.  No family is known here.
+`with_text` puts in what --set says, `from_json` what a checkpoint says.  No family is known here.
 """
 
 import json
@@ -15,7 +15,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 
 from generators.errors import Refusal
 
@@ -110,13 +110,8 @@ def _parse(text: str, hint, default, name: str):
                           "form") from None  # fmt: skip
 
 
-def to_json(config: Config) -> dict:
-    """The config as plain JSON values."""
-    return asdict(config)
-
-
 def from_json(kind: type[Config], values) -> Config:
-    """The inverse of `to_json`.  Raises ConfigError on an unknown name or a wrong type or size."""
+    """The inverse of `dataclasses.asdict`.  Raises ConfigError on an unknown name or a wrong type or size."""
     hints = typing.get_type_hints(kind)
     if not isinstance(values, dict):
         raise ConfigError(f"the config of a {kind.__name__} is a JSON object; given {values!r:.40}")

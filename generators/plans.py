@@ -34,7 +34,7 @@ class Plan(Config):
 
     @classmethod
     def from_json(cls, values: dict) -> Plan:
-        """The inverse of `config.to_json`.  Raises KeyError, TypeError or ValueError for what is no plan."""
+        """The inverse of `dataclasses.asdict`.  Raises KeyError, TypeError or ValueError for what is no plan."""
         config = from_json(family(str(values["family"])).Config, values["config"])
         Options(**values.get("pictures", {}))
         return from_json(cls, {**values, "config": config})

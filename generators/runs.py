@@ -29,7 +29,6 @@ from datasets.batches import Batches
 from datasets.dataset import Dataset
 from disk import files
 from generators.apps.program import signals
-from generators.config import to_json
 from generators.errors import RunError
 from generators.family import Family, Shard
 from generators.plans import Plan, fingerprint, seconds_per_step
@@ -171,8 +170,8 @@ class Run:
         first = np.arange(min(CAPTIONS, len(described)))
         meta = {
             "family": self.plan.family,
-            "config": to_json(self.plan.config),
-            "plan": to_json(self.plan),
+            "config": dataclasses.asdict(self.plan.config),
+            "plan": dataclasses.asdict(self.plan),
             "step": self.trainer.step_number,
             "seconds": self.seconds,
             "machine": runtime.describe(),

@@ -76,12 +76,6 @@ class Crew:
                 raise ChildProcessError("a worker process has ended before it began") from None
             raise
 
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
     def run(self, request=None) -> list:
         """[the reply of each process].  After an error the crew is closed.
 

@@ -14,6 +14,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 
@@ -168,7 +169,7 @@ def map_shards(
 
     workers = min(threads.count if threads else default_threads(), len(starts))
     if processes and (team := hire(lambda index, _: [work(start) for start in starts[index::workers]], workers)):
-        with team:
+        with closing(team):
             return np.concatenate(interleave(team.run()))
     pool = threads or Threads()
     try:

@@ -11,13 +11,12 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench.arena import Failed
 from datasets.dataset import Dataset
 from generators import plans
-from generators.config import to_json
 from generators.errors import RunError
 from generators.family import Family, FamilyConfig
 from generators.registry import of_this_version, open_run
@@ -99,7 +98,7 @@ def _ask(request: dict, plan: plans.Plan, threads: int, way: str, patience: floa
     It leads a process group, so that nothing of it (torch.compile starts compilers) outlives the answer or Ctrl-C.
     With `patience` it is silent; otherwise it shows its progress.
     """
-    request = {**request, "plan": to_json(plan), "threads": threads, "way": way, "asker": os.getpid()}
+    request = {**request, "plan": asdict(plan), "threads": threads, "way": way, "asker": os.getpid()}
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.peers.quality"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE if patience else None, text=True, start_new_session=True,

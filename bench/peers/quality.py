@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from tqdm import tqdm
 import bench.peers.ddpm  # noqa: F401  (the import makes the twin known)
 import datasets
 from bench.peers.training import TwinTrainer
-from generators.config import to_json
 from generators.family import Family
 from generators.plans import Plan
 from generators.registry import build
@@ -92,7 +92,7 @@ def give_back(trainer: TwinTrainer, ours: Family) -> None:
 def save(folder: Path, plan: Plan, model: Family, how: dict) -> None:
     """A checkpoint that `generators.load` opens."""
     meta = {
-        "family": plan.family, "config": to_json(plan.config), "plan": to_json(plan),
+        "family": plan.family, "config": asdict(plan.config), "plan": asdict(plan),
         "step": plan.steps, "machine": runtime.describe(), "twin": how,
     }  # fmt: skip
     arrays = {f"ema/{name}": array for name, array in model.state().items()}

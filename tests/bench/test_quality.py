@@ -3,7 +3,7 @@ import json
 import subprocess
 import sys
 from argparse import Namespace
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -12,7 +12,6 @@ from bench import quality
 from bench.arena import Failed
 from bench.peers import kept
 from generators import plans
-from generators.config import to_json
 from generators.errors import RunError
 from generators.families.diffusion import ddpm
 from generators.registry import FAMILIES, build
@@ -38,7 +37,7 @@ def asked(monkeypatch):
             return {"seconds": SECONDS[way]}
         model = build(plan.family, plan.config, derive_rng(plan.seed, "weights"))
         how = request["how"] | {"way": way, "steps": plan.steps, "train_minutes": 1.0}
-        meta = {"family": "ddpm", "config": to_json(plan.config), "plan": to_json(plan), "twin": how}
+        meta = {"family": "ddpm", "config": asdict(plan.config), "plan": asdict(plan), "twin": how}
         arrays = {f"ema/{name}": array for name, array in model.state().items()}
         checkpoint.save(f"{request['folder']}/checkpoint.npz", arrays, meta)
         return how

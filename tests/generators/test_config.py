@@ -1,13 +1,13 @@
 """Configs: JSON, the text of --set, and that no setting ends in anything but a training step or one sentence."""
 import json
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 
 import numpy as np
 import pytest
 
 from generators import plans, registry
 from generators.cli import main
-from generators.config import ConfigError, from_json, to_json, with_text
+from generators.config import ConfigError, from_json, with_text
 from generators.training import Diverged, Trainer
 from tests.generators.toys import Toy, pool, sets_of, toy_data
 
@@ -89,7 +89,7 @@ def test_a_config_that_is_not_ours_is_refused(values, named):
 def test_configs_survive_json():
     """Catches tuples that come back as lists, and nested configs that come back as dicts."""
     config = with_text(Toy.Config(vocabulary=("a", "b")), {"optimiser.betas": "[0.5, 0.75]", "ema_decay": "0"})
-    again = from_json(Toy.Config, json.loads(json.dumps(to_json(config))))
+    again = from_json(Toy.Config, json.loads(json.dumps(asdict(config))))
     assert again == config and again.optimiser.betas == (0.5, 0.75) and type(again.ema_decay) is float
 
 

@@ -1,12 +1,12 @@
 """Runs that were saved under older names."""
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 import generators
 from generators import plans, runs
-from generators.config import to_json
 from generators.registry import family
 from nn import checkpoint
 from tests.generators.toys import pool, toy_data
@@ -43,10 +43,10 @@ def test_a_run_saved_under_older_names_is_read_and_goes_on(name, tmp_path):
 
     arrays, meta = checkpoint.load(tmp_path / "checkpoint.npz")
     older = {then(weight): array for weight, array in arrays.items()}
-    values = {fields.get(field, field): value for field, value in to_json(config).items()}
+    values = {fields.get(field, field): value for field, value in asdict(config).items()}
     if name == "ddpm":
         values |= {"weighting": "simple", "snr_limit": 5.0, "schedule": "cosine"}
-    assert (older.keys(), values.keys()) != (arrays.keys(), to_json(config).keys())
+    assert (older.keys(), values.keys()) != (arrays.keys(), asdict(config).keys())
     meta |= {"config": values, "plan": meta["plan"] | {"config": values}}
     checkpoint.save(tmp_path / "checkpoint.npz", older, meta)
     for loaded in (generators.load(tmp_path), runs.Run.resume(tmp_path, pool(), DATA).model):
@@ -56,7 +56,7 @@ def test_a_run_saved_under_older_names_is_read_and_goes_on(name, tmp_path):
 
 def test_an_option_that_is_gone_is_not_ignored(tmp_path):
     """Catches: a run of another schedule that is sampled by today's, to noise."""
-    config = to_json(family("ddpm").Config()) | {"schedule": "linear"}
+    config = asdict(family("ddpm").Config()) | {"schedule": "linear"}
     checkpoint.save(tmp_path / "checkpoint.npz", {}, {"family": "ddpm", "config": config})
     with pytest.raises(checkpoint.CheckpointError, match="schedule"):
         generators.load(tmp_path)

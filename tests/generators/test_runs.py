@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -11,7 +12,6 @@ import pytest
 
 import datasets
 from generators import plans, registry, runs
-from generators.config import to_json
 from generators.errors import RunError
 from generators.plans import Plan
 from generators.runs import Run
@@ -318,7 +318,7 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
 
 
 def test_a_plan_without_options_of_pictures_is_an_older_one(tmp_path):
-    plan = to_json(start(tmp_path / "x", steps=2).plan)
+    plan = asdict(start(tmp_path / "x", steps=2).plan)
     del plan["pictures"]
     assert Plan.from_json(plan).pictures == {}
     for pictures in ({"size": 30}, {"colour": True}, [1], {"color": "x"}):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_only_the_main_thread_hires():
     thread.start()
     thread.join()
     assert found == [None]
-    with crew.hire(lambda index, request: index, 2) as team:
+    with closing(crew.hire(lambda index, request: index, 2)) as team:
         assert team.run() == [0, 1]
 
 

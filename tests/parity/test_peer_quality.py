@@ -2,7 +2,7 @@
 import io
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ import pytest
 import datasets
 import generators
 from generators import plans, training
-from generators.config import to_json
 from generators.family import Shard
 from generators.registry import build
 from generators.training import Trainer
@@ -103,7 +102,7 @@ def test_asked_as_the_bench_asks(monkeypatch, tmp_path, capsys):
     """Catches: an answer that the bench cannot read, a schedule cut short, a checkpoint that is no model of ours."""
 
     def answer(request, plan, threads, way, patience=None):
-        request |= {"plan": to_json(plan), "threads": threads, "way": way, "asker": os.getppid()}
+        request |= {"plan": asdict(plan), "threads": threads, "way": way, "asker": os.getppid()}
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
         assert quality.main() == 0
         return json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -1,11 +1,12 @@
 """The judge: a classifier of classes or attributes, on toy images (`squares.py`)."""
 
 import dataclasses
+from dataclasses import asdict
 
 import numpy as np
 
 from datasets.captions import HANDWRITING, Names
-from generators.config import from_json, to_json
+from generators.config import from_json
 from generators.judging import classifier
 from generators.judging.classifier import Classifier, ClassifierConfig
 from nn.parallel import Threads
@@ -57,7 +58,7 @@ def test_only_the_first_half_of_the_training_images_is_learnt_from():
 
 def test_a_config_survives_json():
     config = Classifier.suited(SMALL, squares(10))
-    assert from_json(ClassifierConfig, to_json(config)) == config
+    assert from_json(ClassifierConfig, asdict(config)) == config
 
 
 def test_shifted_moves_each_image_by_itself_and_as_far_as_it_may():

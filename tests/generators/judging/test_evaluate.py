@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import zipfile
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from datasets.captions import HANDWRITING as language
 from datasets.captions import Names
 from generators import cli, registry
 from generators.apps import measuring
-from generators.config import from_json, to_json
+from generators.config import from_json
 from generators.families.vae import VAEConfig
 from generators.judging import classifier, evaluate, metrics
 from generators.judging.evaluate import Reference
@@ -157,7 +158,7 @@ def test_others_can_judge_the_very_samples(tmp_path, reference, monkeypatch):
     judged, test = [], reference.test
     tiny = VAEConfig(width=8, latent=2, features=4, image_size=SIDE, vocabulary=test.vocabulary)
     model = registry.build("vae", tiny, np.random.default_rng(0))
-    meta = {"family": "vae", "config": to_json(tiny), "plan": {"data": "squares"}}
+    meta = {"family": "vae", "config": asdict(tiny), "plan": {"data": "squares"}}
     checkpoint.save(tmp_path / "checkpoint.npz", {f"ema/{name}": a for name, a in model.state().items()}, meta)
     splits = {"test": test, "train": reference.training}
     load = lambda name, split, limit=None: classifier.cut(splits[split], 0, limit or len(splits[split]))  # noqa: E731
@@ -300,7 +301,7 @@ def test_of_mirrored_pictures_both_images_were_seen(reference, monkeypatch, how,
 
 
 def test_evaluate_says_what_is_missing(tmp_path, judge, capsys):
-    meta = {"family": "classifier", "config": to_json(judge.config), "plan": {"data": "digits"}}
+    meta = {"family": "classifier", "config": asdict(judge.config), "plan": {"data": "digits"}}
     checkpoint.save(tmp_path / "checkpoint.npz", {f"ema/{name}": a for name, a in judge.state().items()}, meta)
     assert cli.main(["evaluate", str(tmp_path)]) == 2
     assert "makes no images" in capsys.readouterr().err
