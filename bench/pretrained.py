@@ -23,11 +23,12 @@ import numpy as np
 import datasets
 from disk import files
 from generators import pretrained, registry
-from generators.apps.tour import CAPTIONS, OPTIONS
+from generators.apps.experiments import CAPTIONS, OPTIONS
 from generators.family import Family
 from generators.judging.classifier import Classifier, accuracy
 from generators.judging.evaluate import captions_of
 from generators.plans import default_config
+from generators.showing import log
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
     test = datasets.load("digits", "test", limit=2000)
     for run in sorted(found, key=lambda run: run.name != "classifier"):  # the judge first: it measures the others
         pack(run, pretrained.FOLDER / f"{run.name}.npz")
-        figures[run.name] = measure(run.name, test, threads)
+        figures[run.name] = measure(run.name, test, threads) | contest(run)
         print(run.name, figures[run.name], flush=True)
     files.write(FIGURES, (json.dumps(figures, indent=2, sort_keys=True) + "\n").encode())
     files.write(PAGE, page(figures, len(test)).encode())
@@ -102,6 +103,16 @@ def measure(name: str, test, threads: Threads) -> dict:
     return made | {"page_digit": page["digit"], "full_digit": of_full["digit"], "full_all": of_full["all"]}
 
 
+def contest(run: Path) -> dict:
+    """Of a run with a critic, how often that preferred the real picture to the painted one, in 30 stretches."""
+    rows = [json.loads(line) for line in (run / log.NAME).read_text().splitlines()]
+    if "real_wins" not in rows[0]:
+        return {}
+    stretches = np.array_split(np.array([(row["step"] + 1, row["real_wins"]) for row in rows]), min(30, len(rows)))
+    steps, wins = zip(*((int(part[-1, 0]), round(part[:, 1].mean(), 4)) for part in stretches), strict=True)
+    return {"contest": {"step": steps, "real_wins": wins}}
+
+
 def read(
     judge: Classifier, model: Family, captions: list[str], rng: np.random.Generator, threads: Threads, **options
 ) -> dict[str, float]:
@@ -128,8 +139,8 @@ def page(figures: dict, tests: int) -> str:
         f"The judge is the classifier among them; of {tests:,} test images it reads the digit of "
         f"{judge['reads_digit']:.2%} and everything of {judge['reads_all']:.1%}.", "",
         f"- *page*: {DRAWS} draws of each of the demo's {len(CAPTIONS)} captions, with the options of the demo",
-        "  (`OPTIONS` in `generators/apps/tour.py`), whose digit is read as asked; the standard error is at most "
-        f"{standard_error(0.5, DRAWS * len(CAPTIONS)):.1%}.",
+        "  (`OPTIONS` in `generators/apps/experiments.py`), whose digit is read as asked; the standard error is at",
+        f"  most {standard_error(0.5, DRAWS * len(CAPTIONS)):.1%}.",
         f"- *full*: one draw for each of {FULL} test images' full captions: the digit, and all that the caption says;",
         f"  standard error at most {standard_error(0.5, FULL):.1%}.", "",
         "| name | steps | batch | page | full: digit | full: all | kB | SHA-256, first twelve |",

@@ -10,8 +10,9 @@ import numpy as np
 
 import datasets
 from generators import plans, runs
-from generators.apps import demo as tour
+from generators.apps import demo as demonstration
 from generators.apps import explore as explorer
+from generators.apps import lecture as lecturer
 from generators.apps import play as game
 from generators.config import with_text
 from generators.errors import UsageError
@@ -230,8 +231,14 @@ def explore(options: Namespace) -> None:
     explorer.explore(options.run, options.threads, not options.no_browser)
 
 
+def lecture(options: Namespace) -> None:
+    out = Path(options.out)
+    lecturer.begin(out, options.seed, options.threads).hold()
+    print(f"Open {(out / 'index.html').resolve()} in a browser.")
+
+
 def demo(options: Namespace) -> int:
-    return tour.make(Path(options.out), options.minutes, options.seed, options.threads)
+    return demonstration.make(Path(options.out), options.minutes, options.seed, options.threads)
 
 
 # --- what the commands share ---------------------------------------------------------------------------------------

@@ -1,25 +1,23 @@
-"""`make demo`: a page that shows every family at once, and then the same families trained on this machine.
+"""`make demo`: the lecture on one page, and then the same families trained on this machine.
 
-The page is painted by the weights that come along, in about a minute, so that what one sees first does not depend on
-the machine (`tour`). Then every family is trained anew, with the minutes that there are, and a last section of the page
-grows with each: what was painted after how many steps, and how long this machine would need for as many as the weights
-that come along have had. A family of which no weights come along is shown by the model that was trained here.
+The lecture (`lecture.py`) is painted by the weights that come along, claim by claim, so that what one sees first does
+not depend on the machine. Then every family is trained anew, with the minutes that there are, and a last section of the
+page grows with each: what was painted after how many steps, and how long this machine would need for as many as the
+weights that come along have had.
 """
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-import datasets
 from disk import files
 from generators import plans, pretrained, registry, runs
-from generators.apps.tour import CAPTIONS, LABELS, OPTIONS, WORDS, Tour
+from generators.apps.experiments import CAPTIONS, LABELS, OPTIONS
+from generators.apps.lecture import begin
 from generators.config import with_text
-from generators.family import Family
 from generators.showing import log, pictures
 from generators.showing.charts import line_chart
 from generators.showing.page import Page
@@ -27,7 +25,6 @@ from generators.training import planned
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 
-IMAGES = 20_000  # training images of the demo: fewer than the default's 60,000 are drawn sooner
 READABLE = 0.9  # share of captions that the judge must read as asked, or the page says that time was short
 
 
@@ -65,7 +62,7 @@ class Trained:
 
 
 def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
-    """Paint `out/index.html`, then train what is not trained yet and add it. A demo that was stopped goes on.
+    """Hold the lecture, then train what is not trained yet and add it. A demo that was stopped goes on.
 
     minutes: for training all families; 0: only the page of the weights that come along.
     """
@@ -73,22 +70,10 @@ def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
     if kept := [LABELS[e.name] for e in ENTRIES if (out / "runs" / e.name / "checkpoint.npz").exists()]:
         print(f"{out} holds {', '.join(kept)} from before, with the minutes and the seed of that time: --minutes and "
               "--seed are for what is not there yet. To begin anew, choose another --out.")  # fmt: skip
-    training = f", then {minutes:g} minutes of training; the page grows with each model" if minutes else ""
-    print(f"The page takes a minute or two{training}. Ctrl-C at any moment leaves a whole page.", flush=True)
-    train_set = datasets.load("digits", split="train", limit=IMAGES)
-    test_set = datasets.load("digits", split="test", limit=2000)
-    opened = {name: registry.open_run(name) for name in pretrained.names() if name in LABELS}
-    along = {name: model for name, (model, _) in opened.items()}
-    steps = ", ".join(f"{LABELS[name]} {meta['step']:,}" for name, (_, meta) in opened.items())
-
-    def paint(models: dict[str, Family]) -> Page:
-        tour = Tour(out, models, train_set, test_set, seed, threads, WORDS["page"]["footer"].format(steps=steps))
-        for title in tour.paint():
-            print(f"  {title}", flush=True)
-            tour.page.write(out / "index.html")
-        return tour.page
-
-    page = paint(along)
+    training = f", then {minutes:g} minutes of training" if minutes else ""
+    print(f"The lecture{training}. The page grows; Ctrl-C at any moment leaves a whole one.", flush=True)
+    lecture = begin(out, seed, threads)
+    lecture.hold()
     print(f"Whole after {_time_since(began)}: open {(out / 'index.html').resolve()} in a browser.", flush=True)
     if not minutes:
         return 0
@@ -98,16 +83,14 @@ def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
         print(f"[{number}/{len(ENTRIES)}] training: {LABELS[entry.name]}", flush=True)
         share = entry.share / sum(e.share for e in ENTRIES[number - 1 :])  # of the time that is left
         left = max(0.1, (end - time.monotonic()) / 60)
-        done = _train(entry, out / "runs" / entry.name, train_set, share * left, seed, threads)
+        done = _train(entry, out / "runs" / entry.name, lecture.train_set, share * left, seed, threads)
         if done is None:
             print("Stopped, saved. The same command goes on from here.")
             return 130
         trained[entry.name] = done
-        if number == len(ENTRIES) and trained.keys() - along.keys():
-            page = paint({name: t.run.model for name, t in trained.items()} | along)
-        grown = copy.deepcopy(page)
-        add_training(grown, out, trained, seed, threads)
-        grown.write(out / "index.html")
+        page = lecture.page()
+        add_training(page, out, trained, seed, threads)
+        page.write(out / "index.html")
     print(f"Done after {_time_since(began)}: see the last section of {out / 'index.html'}.", flush=True)
     return 0
 
@@ -130,7 +113,7 @@ def _train(entry: Entry, folder: Path, dataset, minutes: float, seed: int, threa
         else:
             config = with_text(default, entry.settings)
             minutes = max(minutes / 2, minutes - (time.monotonic() - began) / 60)
-            plan = plans.plan_run(entry.family, "digits", dataset, config, seed, threads, None, minutes, limit=IMAGES)
+            plan = plans.plan_run(entry.family, "digits", dataset, config, seed, threads, None, minutes, len(dataset))
             run = runs.start(folder, plan, dataset, threads)
         if run.trainer.step_number < run.plan.steps and not run.finish():
             return None
@@ -140,27 +123,23 @@ def _train(entry: Entry, folder: Path, dataset, minutes: float, seed: int, threa
 
 def add_training(page: Page, out: Path, trained: dict[str, Trained], seed: int, threads: Threads) -> None:
     """The last section: what was trained on this machine, beside what the weights that come along have had."""
-    words = WORDS["training"]
-    page.section(words["title"], words["text"])
-    rows = {
+    pictured = {
         f"{LABELS[name]}, {t.run.plan.steps:,} steps":
         t.run.model.sample(CAPTIONS, derive_rng(seed, "demo samples"), threads, **OPTIONS.get(name, {}))
         for name, t in trained.items()
     }  # fmt: skip
-    picture = pictures.rows(rows, columns=CAPTIONS)
-    files.write(out / "trained-here.png", pictures.png_bytes(picture))
-    page.picture(picture)
-    if short := _too_short(trained, seed, threads):
-        page.text(words["short"].format(short=", ".join(short)))
-    page.table(
-        ["", "steps here", "images a step", "minutes", "ms a step", "steps of the weights above", "here"],
-        [_row(name, t) for name, t in trained.items()],
-        words["caption"],
-    )
+    files.write(out / "trained-here.png", pictures.png_bytes(pictures.rows(pictured, columns=CAPTIONS)))
     for name, t in trained.items():
-        losses = log.losses(t.run.folder)
-        files.write(out / f"loss-{name}.svg", line_chart(losses, x_label="step").encode())
-        page.chart(losses, f"The loss of {LABELS[name]}.", x_label="step")
+        files.write(out / f"loss-{name}.svg", line_chart(log.losses(t.run.folder), x_label="step").encode())
+    if short := _too_short(trained, seed, threads):
+        short = f"Too few steps for these, so expect smudges: {', '.join(short)}. More minutes mend it: " \
+                "`inkling demo --minutes 30` in a folder of its own (`--out`)."  # fmt: skip
+    text = Path(__file__).with_suffix(".md").read_text(encoding="utf-8").format(
+        short=short or "",
+        rows="\n".join(f"| {' | '.join(_row(name, t))} |" for name, t in trained.items()),
+        losses="\n\n".join(f"![The loss of {LABELS[name]}.](loss-{name}.svg)" for name in trained),
+    )  # fmt: skip
+    page.markdown(text, out)
 
 
 def _row(name: str, t: Trained) -> tuple[str, ...]:

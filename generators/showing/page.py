@@ -2,14 +2,14 @@
 
     page = Page("Inkling", "Four ways to make an image from a sentence.")
     page.section("Samples", "Each digit was asked for in words.")
-    page.tiles(images, captions, "Eight times the same caption.")
     page.picture(gif_bytes(frames), "A walk through the latent space.")
     page.table(["family", "FID"], [["vae", "12.3"], ["ddpm", "1.9"]])
     page.chart({"loss": (steps, losses)}, "The loss.", x_label="step")
+    page.markdown(text, folder)
     page.write("out/demo/index.html")
 
-All text is escaped; of markup it knows one kind, `code` between backticks. A gray picture is shown as ink: black on the
-page by day, and where the reader's screen is dark, white on the page, as in the data.
+All text is escaped; of markup it knows `code` between backticks and [a link](page.html). A gray picture is shown as
+ink: black on the page by day, and where the reader's screen is dark, white on the page, as in the data.
 """
 
 import base64
@@ -24,7 +24,7 @@ from PIL import Image
 
 from disk import files
 from generators.showing.charts import line_chart
-from generators.showing.pictures import PictureError, png_bytes, to_uint8
+from generators.showing.pictures import PictureError, png_bytes
 
 TEMPLATE, STYLE = (Path(__file__).with_suffix(end).read_text(encoding="utf-8") for end in (".html", ".css"))
 
@@ -32,8 +32,8 @@ TEMPLATE, STYLE = (Path(__file__).with_suffix(end).read_text(encoding="utf-8") f
 class Page:
     """A page that grows from top to bottom; whatever is added after a `section` belongs to it."""
 
-    def __init__(self, title: str, lead: str = "", footer: str = ""):
-        self.title, self.lead, self.footer = title, lead, footer
+    def __init__(self, title: str, lead: str = "", footer: str = "", language: str = "en"):
+        self.title, self.lead, self.footer, self.language = title, lead, footer, language
         self._sections: list[tuple[str, list[str]]] = [("", [])]
 
     def section(self, title: str, text: str = "") -> None:
@@ -59,16 +59,6 @@ class Page:
         tag = _image(content, kind, caption, classes="ink" if gray else "", width=width)
         self._figure("picture", tag, caption)
 
-    def tiles(self, images: np.ndarray, captions: Sequence[str] = (), caption: str = "") -> None:
-        """Images (N, H, W, C) side by side, as many to a line as the window takes, each above its own caption."""
-        tiles = to_uint8(images)
-        items = []
-        for image, text in zip(tiles, captions or [""] * len(tiles), strict=True):
-            content = png_bytes(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image))
-            classes = "pixels ink" if image.shape[-1] == 1 else "pixels"
-            items.append(f"<li>{_image(content, 'PNG', text, classes)}{_tag('span', text)}</li>")
-        self._figure("", f'<ul class="tiles">{"".join(items)}</ul>', caption)
-
     def table(self, header: Sequence[str], rows: Sequence[Sequence], caption: str = "") -> None:
         """A table; cells are made text by `str`, and a column of figures stands to the right."""
         texts = [[str(cell) for cell in row] for row in rows]
@@ -89,6 +79,23 @@ class Page:
         """A line chart; `options` are those of `charts.line_chart`."""
         self._figure("", line_chart(series, **options), caption)
 
+    def markdown(self, text: str, folder: Path) -> None:
+        """Sections, pictures from the folder (PNG, GIF or SVG), tables and paragraphs, a blank line after each."""
+        for block in re.split(r"\n{2,}", text.strip()):
+            if block.startswith("## "):
+                self.section(block.removeprefix("## "))
+            elif picture := re.fullmatch(r"!\[(.*)\]\((.+)\)", block):
+                caption, content = picture[1], (folder / picture[2]).read_bytes()
+                if picture[2].endswith(".svg"):
+                    self._figure("", content.decode(), caption)
+                else:
+                    self.picture(content, caption)
+            elif block.startswith("| "):
+                head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines())
+                self.table(head, rows)
+            else:
+                self.text(block)
+
     def html(self) -> str:
         """The page as text."""
         body, links = [], []
@@ -101,8 +108,9 @@ class Page:
         contents = f"<nav>{' '.join(links)}</nav>" if len(links) > 2 else ""
         lead, footer = _tag("p", self.lead, "lead"), _tag("footer", self.footer)
         return TEMPLATE.format(
-            title=escape(self.title), style=STYLE, lead=lead, contents=contents, body="\n".join(body), footer=footer
-        )
+            title=escape(self.title), style=STYLE, lead=lead, contents=contents, body="\n".join(body), footer=footer,
+            language=self.language,
+        )  # fmt: skip
 
     def write(self, path: str | Path) -> None:
         """Write the page, whole or not at all."""
@@ -114,8 +122,9 @@ class Page:
 
 
 def _inline(text: str) -> str:
-    """Escaped text, `code` set as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    """Escaped text, with code and links."""
+    coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    return re.sub(r"\[([^]]+)\]\(([\w./-]+)\)", r'<a href="\2">\1</a>', coded)
 
 
 def _tag(tag: str, text: str, classes: str = "") -> str:

@@ -18,7 +18,7 @@ import datasets
 import generators
 from bench.pretrained import pack
 from generators import cli, pretrained, registry
-from generators.apps import commands, demo
+from generators.apps import commands, demo, lecture
 from generators.cli import main
 from nn import checkpoint
 
@@ -349,16 +349,14 @@ def test_other_names_of_a_family(tmp_path, capsys):
 
 
 def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
-    """A step a model, twice: the second time it trains nothing, and the page is the same.
-
-    The models that come along are shown at once, the others by what was trained here."""
+    """A step a model, twice: the second time it trains nothing, and what was trained paints the same."""
     entries = []
     for entry in demo.ENTRIES:
         small = {name: json.dumps(value) for name, value in registry.FAMILIES[entry.family].tiny.items()}
         kept = {"noise": entry.settings["noise"]} if "noise" in entry.settings else {}
         entries.append(replace(entry, settings={**small, **kept, "batch_size": "16"}))
     monkeypatch.setattr(demo, "ENTRIES", entries)
-    monkeypatch.setattr(demo, "IMAGES", 600)
+    monkeypatch.setattr(lecture, "IMAGES", 600)
     monkeypatch.setattr(demo.plans, "seconds_per_step", lambda *a: 60.0)
     along = tmp_path / "along"
     along.mkdir()
@@ -369,12 +367,12 @@ def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
     page = tmp_path / "demo" / "index.html"
     command = ["demo", "--out", str(page.parent), "--minutes", "2"]
     assert main([*command[:-1], "0"]) == 0  # only the page
-    assert page.read_text().count("<section") == 5 and not (page.parent / "runs").exists()
+    assert page.read_text().count("<section") == 12 and not (page.parent / "runs").exists()
     assert main(command) == 0
     first = page.read_text()
-    assert first.count("<section") == 10 and first.count("<img") > 20 and "just now" in first
-    assert (page.parent / "trained-here.png").exists()
+    assert first.count("<section") == 13 and "just now" in first
+    assert first.count("<svg") == page.read_text().count("The loss of") == len(entries)
     monkeypatch.setattr(demo.plans, "plan_run", None)
-    samples = (page.parent / "samples.png").read_bytes()
+    painted = (page.parent / "trained-here.png").read_bytes()
     assert main(command) == 0
-    assert (page.parent / "samples.png").read_bytes() == samples
+    assert (page.parent / "trained-here.png").read_bytes() == painted

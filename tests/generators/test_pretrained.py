@@ -8,7 +8,7 @@ import generators
 from bench.pretrained import FIGURES, pack, read, standard_error
 from datasets import digits
 from generators import pretrained, registry
-from generators.apps.tour import CAPTIONS, OPTIONS, READERS
+from generators.apps.experiments import CAPTIONS, OPTIONS, READERS
 from generators.judging.classifier import accuracy
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
