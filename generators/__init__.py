@@ -6,7 +6,7 @@
     model = generators.load("runs/x")
     images = model.sample(["a bold seven"] * 8, np.random.default_rng(0))
 """
-import importlib.metadata
+import glob
 import importlib.util
 import os
 import signal
@@ -35,7 +35,7 @@ def foreign() -> str | None:
                 f"the package {name!r} in {theirs} hides Inkling's own in {root}; "
                 "uninstall it, or run Inkling in an environment of its own"
             )
-        if any(importlib.metadata.distributions(name=name, path=[root])):
+        if glob.glob(f"{glob.escape(root)}/{name}[-.]*info"):  # of packages that pip has installed there
             return (
                 f"another project's package {name!r} is installed in {root}, too, where it and Inkling's overwrite "
                 "each other; uninstall both, then install Inkling in an environment of its own"
@@ -51,7 +51,7 @@ def __getattr__(name: str):
         raise ImportError(sentence)
     from generators import registry
 
-    return getattr(registry, name)
+    return globals().setdefault(name, getattr(registry, name))  # next time it is found without asking
 
 
 if not foreign():  # otherwise `cli` and `__getattr__` say so

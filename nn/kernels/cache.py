@@ -10,6 +10,7 @@ import io
 import os
 
 from numba.core import caching
+from numba.core.runtime import rtsys
 
 
 class _CheckedFile(caching.IndexDataCacheFile):
@@ -51,9 +52,22 @@ def _is_whole(path) -> bool:
     return hashlib.sha256(content[:-32]).digest() == content[-32:]
 
 
+def _load(cache, signature, target):
+    """As Numba's own `load_overload`, but that what it needs to compile is imported only if it has to: that takes as
+    long as all else that loads a kernel."""
+    rtsys.initialize(target)  # what loaded code needs: memory
+    kept = None
+    with cache._guard_against_spurious_io_errors():
+        kept = cache._load_overload(signature, target)
+    if kept is None:
+        target.refresh()
+    return kept
+
+
 def install() -> None:
     """For all that is compiled from now on in this process."""
     caching.IndexDataCacheFile = _CheckedFile
     caching.CacheImpl._locator_classes = [caching.UserProvidedCacheLocator, _Nowhere]
     # Numba's own guard, around all that it reads and writes, lets most errors of the system through.
     caching.Cache._guard_against_spurious_io_errors = lambda cache: contextlib.suppress(OSError)
+    caching.Cache.load_overload = _load

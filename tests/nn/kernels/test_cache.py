@@ -2,6 +2,7 @@
 import errno
 import importlib.util
 import os
+import subprocess
 import sys
 import tempfile
 
@@ -90,3 +91,27 @@ def test_without_a_folder_nothing_is_kept_beside_the_sources(compiled, tmp_path,
     monkeypatch.setattr(numba.config, "CACHE_DIR", os.devnull)
     assert [compiled(), compiled()] == [0, 0]
     assert not list(tmp_path.glob("**/*.nb?"))
+
+
+PROCESS = """
+import sys, numpy as np
+from nn.kernels import kernel
+import lines
+total, x = kernel(lines.total), np.ones(12, np.float32)
+total(x)
+print("numba.np.linalg" in sys.modules, total(x), *(total(x.astype(kind)) for kind in sys.argv[1:]))
+"""
+
+
+def test_loading_a_kernel_imports_nothing_that_only_compiling_needs(tmp_path):
+    """Catches a start that takes as long again, and a kernel that cannot be compiled after another was loaded."""
+    (tmp_path / "lines.py").write_text(
+        "def total(x):\n    s = 0.0\n    for i in range(len(x)):\n        s += x[i]\n    return s\n"
+    )
+    known = os.pathsep.join([str(tmp_path), os.getcwd()])
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": known}
+    said = []
+    for others in ([], [], ["float64"], ["float64"]):
+        command = [sys.executable, "-c", PROCESS, *others]
+        said.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split())
+    assert said == [["True", "12.0"], ["False", "12.0"], ["False", "12.0", "12.0"], ["False", "12.0", "12.0"]]
