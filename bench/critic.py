@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     test: Dataset = contest.reference.test
     drawn = pictures.rows({"real": test.images[:10]} | images, columns=test.captions(range(10)))
     files.write(contest.out / "samples.png", pictures.png_bytes(drawn))
-    files.write(contest.out / "critic.json", (json.dumps(rows, indent=2) + "\n").encode())
+    files.write_json(contest.out / "critic.json", rows)
     print(table(rows), f"\nPictures: {contest.out / 'samples.png'}")
     return 0
 

@@ -17,7 +17,6 @@ not the last.  So each family's own new pictures stand beside its edits, and so 
 what the judge misreads, and those of the same hand, which are the perfect edit.
 """
 import argparse
-import json
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -156,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
         painted = ways(model, task, directions, options.seed, threads)
         results["families"][name] = {way: score(images) for way, images in painted.items()}
         shown |= {f"{name} {way}": images for way, images in painted.items()}
-        files.write(json_path, (json.dumps(results, indent=2) + "\n").encode())
+        files.write_json(json_path, results)
     print(as_text(rows := table(results)))
     build_page(results, rows, task, shown).write(out / "edits.html")
     print(f"\nJudge {results['judge']}. Pictures and figures: {out / 'edits.html'}, {json_path}")

@@ -13,7 +13,6 @@ two of training; and real films from each level of noise on, which shows where w
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -197,7 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
     results["painted on"] = painted_on(model, few, judge, options.sample_steps, options.seed, threads)
     for name in ("continuing", "between speeds", "painted on"):
         print(f"\n{name}\n{as_text(listed(results[name]))}")
-    files.write(out / "films.json", (json.dumps(results, indent=2) + "\n").encode())
+    files.write_json(out / "films.json", results)
     build_page(results, captions, real, shown, part, continued).write(out / "films.html")
     print(f"\nJudge {results['judge']}. Films and figures: {out / 'films.html'}, {out / 'films.json'}")
     return 0

@@ -8,7 +8,6 @@ still scores 0.019, for the luck of 26,000 draws).  A generator that has collaps
 Source: Metz et al. 2017, section 3.3.1; Srivastava et al. 2017, section 4.2.
 """
 import argparse
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -66,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"parameters: generator {generator:,}, discriminator {discriminator:,}; pictures: {out / 'samples.png'}")
     if options.json:
         figures = {"data": options.data, "minutes": options.minutes, "modes": met, "kl": divergence}
-        files.write(options.json, json.dumps(figures, indent=2).encode())
+        files.write_json(options.json, figures)
     return 0
 
 

@@ -10,12 +10,11 @@ gradients of every input.
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 
 from bench import profile
 from bench.arena import TORCH, Contestant, Failed, torch_is_installed
 from bench.models import WITH_TWIN
+from disk import files
 
 # op, and the shapes of its inputs for the whole batch; an image op's first axis is cut into shards
 CASES: list[tuple[str, tuple[tuple[int, ...], ...]]] = [
@@ -67,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         sides = ["ours"]
     rows = compare([case for case in CASES if options.only in (None, case[0])], sides, options.rounds)
     if options.json:
-        Path(options.json).write_text(json.dumps(rows, indent=2) + "\n")
+        files.write_json(options.json, rows)
     return 0
 
 

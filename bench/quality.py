@@ -12,7 +12,6 @@ what is done is only measured again. The results are a table, JSON, and a page w
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -154,7 +153,7 @@ def _sweep(model: Family, fid: float, keep, measure, options) -> Iterator[tuple[
 
 
 def _save(results: dict, path: str | Path) -> None:
-    files.write(path, (json.dumps(results, indent=2) + "\n").encode())
+    files.write_json(path, results)
 
 
 def _report(name: str, figures: dict) -> None:

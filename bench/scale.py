@@ -14,7 +14,6 @@ upper bound of the speed-up.  For as many workers as there are cores the step is
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections import Counter
@@ -42,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         found[name] = measure(name, dataset, options.steps, options.seconds)
         print(table(name, found[name]), flush=True)
     if options.json:
-        files.write(options.json, (json.dumps({"machine": runtime.describe(), "families": found}, indent=2)).encode())
+        files.write_json(options.json, {"machine": runtime.describe(), "families": found})
     return 0
 
 

@@ -11,16 +11,15 @@ A step is a whole one: data, forward, backward, clipping, optimiser, moving aver
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
 import tempfile
-from pathlib import Path
 
 from bench import report, startup
 from bench.arena import ALL, OURS, TORCH, ask_once, match, series, torch_is_installed
 from bench.models import WITH_TWIN, add_families, width_settings
+from disk import files
 from generators.registry import FAMILIES
 from nn import runtime
 
@@ -138,7 +137,7 @@ def sweep(family: str, kind: str, names: list[str], options: argparse.Namespace)
 
 def _write(path: str | None, result: dict) -> None:
     if path:
-        Path(path).write_text(json.dumps(report.without_nan(result), indent=2) + "\n")
+        files.write_json(path, report.without_nan(result))
 
 
 def _parser() -> argparse.ArgumentParser:

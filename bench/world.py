@@ -322,5 +322,5 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{what:<42}{figure:>9}   (bar {bar}, goal {goal})")
     print(json.dumps(found, indent=2))
     if options.json:
-        files.write(options.json, (json.dumps(found, indent=2) + "\n").encode())
+        files.write_json(options.json, found)
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import secrets
@@ -63,6 +64,11 @@ def write(path: str | os.PathLike, content: bytes) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(content)
+
+
+def write_json(path: str | os.PathLike, value) -> None:
+    """A JSON value, indented and with its keys in the order that they have."""
+    write(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def append(path: str | os.PathLike, content: bytes) -> None:

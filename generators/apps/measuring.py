@@ -36,7 +36,7 @@ def evaluate(options: Namespace) -> int:
         print(f"{title:<{width}}  {value:>12}  {real:>12}")
     print(f"\n{reference.about_the_judge()} Pure noise has an FID of {figures['fid_noise']:,.0f}.")
     if options.json:
-        files.write(options.json, (json.dumps(figures, indent=2) + "\n").encode())
+        files.write_json(options.json, figures)
     return 0
 
 
