@@ -148,6 +148,10 @@ class Family(Module):
                 )
         return captions
 
+    def likelihood_figures(self, test, seed: int, threads=None) -> dict[str, float]:
+        """How likely the images of a data set are to the model, by the name of each figure; none unless it can tell."""
+        return {}
+
     def attend(self, dataset):
         """The part of a data set that this family learns from; called once, before training."""
         return dataset

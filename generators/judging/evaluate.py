@@ -156,8 +156,7 @@ def evaluate(
         names = [test.classes[label] for label in named]
         painted = draw(family, names, seed + 2, reference.threads, options)
         figures["variety"] = reference.mean_variety(painted, named)
-    if hasattr(family, "likelihood_figures"):
-        figures |= family.likelihood_figures(test, seed, reference.threads)
+    figures |= family.likelihood_figures(test, seed, reference.threads)
     if score and len(test.classes) > 1:
         few = min(count, len(reference.fresh))  # as many as there are real ones to compare with
         figures["accuracy_score"] = reference.score(images[:few], labels[:few], f"learning from {family.name}")
