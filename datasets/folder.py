@@ -29,7 +29,7 @@ FORMATS = {
     ".pnm": "PPM",
 }  # fmt: skip
 PIXELS = 25_000_000  # a picture that decodes to more is refused by its header: perhaps a decompression bomb
-FEW = 300  # so few training pictures may be memorised
+MEMORISED = 300  # training pictures, or fewer, may be
 TRAINING = ("train", "training")  # names of folders, for splits of one's own
 TESTING = ("test", "testing", "val", "valid", "validation")
 
@@ -234,7 +234,7 @@ def _warnings(images, options):
     distinct = len({row.tobytes() for row in pixels})
     if distinct <= count // 2:
         yield f"many pictures are alike: only {distinct:,} of {count:,} differ"
-    if count < FEW:
+    if count < MEMORISED:
         mirrors = "" if options.mirror else "; --mirror adds the mirror image of each"
         yield f"{_count(pixels, 'picture')} for training: the model may memorise so few{mirrors}"
 

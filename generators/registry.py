@@ -109,7 +109,7 @@ FAMILIES = {
     ),
 }  # fmt: skip
 
-MOST_NUMBERS = 30_000_000  # in a model that is to be trained
+LARGEST_MODEL = 30_000_000  # numbers in one that is to be trained
 
 
 def resolve(name: str) -> str:
@@ -143,7 +143,7 @@ def family(name: str) -> type[Family]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def build(name: str, config: FamilyConfig, rng: np.random.Generator, most: int = MOST_NUMBERS) -> Family:
+def build(name: str, config: FamilyConfig, rng: np.random.Generator, most: int = LARGEST_MODEL) -> Family:
     """A new model with weights drawn from `rng`.
 
     Raises ConfigError if the config describes none, or one of more than `most` numbers.

@@ -156,7 +156,7 @@ class Run:
                     phase.loss(shard, derive_rng(self.plan.seed, f"held out {phase.name}", index))[0].item()
                     for index, shard in enumerate(self._held_out)
                 )
-        if not all(abs(loss) < log.LARGEST for loss in losses.values()):  # so no NaN either
+        if not all(abs(loss) < log.LARGEST_METRIC for loss in losses.values()):  # so no NaN either
             raise self.trainer.diverged("the loss of test images is beyond all bounds")
         return losses
 

@@ -16,7 +16,7 @@ import webbrowser
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-LARGEST = 1 << 16  # bytes of a request
+LARGEST_REQUEST = 1 << 16  # bytes
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'"
 
 
@@ -63,9 +63,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         length = self.headers.get("Content-Length", "")
         size = int(length) if length.isascii() and length.isdigit() else -1
-        if not 0 <= size <= LARGEST:
+        if not 0 <= size <= LARGEST_REQUEST:
             self._send(413, b"a request needs a length, of at most 64 KiB", "text/plain")
-            self.rfile.read(min(max(0, size), 128 * LARGEST))  # else who is still sending would see a broken connection
+            self.rfile.read(min(max(0, size), 128 * LARGEST_REQUEST))  # else who still sends would see a broken one
             return
         answer = self.server.answers.get(self.path)
         if answer is None:

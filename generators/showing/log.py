@@ -12,7 +12,7 @@ from disk import files
 from generators.errors import RunError
 
 NAME = "metrics.jsonl"
-LARGEST = 1e100  # of a metric: beyond it a chart has no scale
+LARGEST_METRIC = 1e100  # beyond it a chart has no scale
 
 
 def losses(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -47,7 +47,7 @@ def _rows(path: Path) -> tuple[list[dict[str, float]], str]:
         except (ValueError, RecursionError):
             row = None
         whole = isinstance(row, dict) and type(row.get("step")) is int and row["step"] >= 0
-        if not whole or not all(type(v) in (int, float) and abs(v) < LARGEST for v in row.values()):  # so no NaN either
+        if not whole or not all(type(v) in (int, float) and abs(v) < LARGEST_METRIC for v in row.values()):  # so no NaN
             return rows, f"line {number} is {line!r:.60}, not the numbers of one step"
         rows.append(row)
     return rows, ""

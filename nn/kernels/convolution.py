@@ -16,7 +16,7 @@ from nn.kernels import winograd
 from nn.kernels.im2col import col2im, im2col
 from nn.kernels.scratch import scratch
 
-FEW = 8  # channels, at most, of an output whose patches are laid out rather than the input's
+NARROW = 8  # channels, at most, of an output whose patches are laid out rather than the input's
 WINOGRAD = 16  # channels must be a multiple of it
 SMALL_PRODUCT = 1_000_000  # multiply-adds up to which OpenBLAS multiplies without packing: 106 against 94 GFLOP/s
 CHUNK_BYTES = 1 << 21  # of transformed images at a time: what a core's cache holds
@@ -38,7 +38,7 @@ def choose(kernel, stride, padding, channels):
     if kernel == (3, 3) and stride == 1 and padding <= 2 and not any(c % WINOGRAD for c in channels):
         return "winograd"
     square = kernel[0] == kernel[1] and stride == 1 and padding < kernel[0]
-    return "narrow" if square and channels[1] <= FEW and channels[1] < channels[0] else "im2col"
+    return "narrow" if square and channels[1] <= NARROW and channels[1] < channels[0] else "im2col"
 
 
 def convolve(x, weight, bias, stride, padding):

@@ -201,7 +201,7 @@ def test_drawings_on_transparency(tmp_path, capsys):
 
 
 def test_pictures_that_are_few_or_alike_are_called_so(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(folder, "FEW", 5)
+    monkeypatch.setattr(folder, "MEMORISED", 5)
     for place in range(6):
         Image.linear_gradient("L").rotate(40 * place).save(tmp_path / f"{place}.png")
     datasets.load(tmp_path)

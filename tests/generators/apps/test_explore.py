@@ -83,7 +83,7 @@ def test_nobody_else_is_answered(address):
         assert ask(address, "/about", b"{}", **headers)[0] == 403, headers
     assert ask(address.replace("token=", "token=x"))[0] == 403
     assert ask(address, "/../etc/passwd")[0] == 404 == ask(address, "/_model", b"{}")[0]
-    assert ask(address, "/step", b" " * (server.LARGEST + 1))[0] == 413
+    assert ask(address, "/step", b" " * (server.LARGEST_REQUEST + 1))[0] == 413
 
 
 PICTURE = base64.b64encode(bytes(784)).decode()
