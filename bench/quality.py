@@ -33,6 +33,7 @@ from generators.judging.classifier import Classifier
 from generators.judging.evaluate import Reference, draw, evaluate, summary
 from generators.registry import able
 from generators.showing import pictures
+from generators.showing.charts import line_chart
 from generators.showing.page import Page
 from nn.parallel import Threads, derive_rng
 
@@ -221,7 +222,8 @@ def build_page(results: dict, models: dict[str, Family], test, seed: int, thread
     for key, points in results.get("sweeps", {}).items():
         x, y = np.array(points, float).T
         label = AXES[key]
-        page.chart({HEADLINE: (x, y)}, f"FID against {label}.", x_label=label, y_label="FID", log=True)
+        chart = line_chart({HEADLINE: (x, y)}, x_label=label, y_label="FID", log=True)
+        page.picture(chart.encode(), f"FID against {label}.")
         page.table([label, *(f"{value:g}" for value in x)], [["FID", *(f"{value:.3f}" for value in y)]])
     return page
 

@@ -4,7 +4,7 @@
     page.section("Samples", "Each digit was asked for in words.")
     page.picture(gif_bytes(frames), "A walk through the latent space.")
     page.table(["family", "FID"], [["vae", "12.3"], ["ddpm", "1.9"]])
-    page.chart({"loss": (steps, losses)}, "The loss.", x_label="step")
+    page.picture(line_chart({"loss": (steps, losses)}, x_label="step").encode(), "The loss.")
     page.markdown(text, folder)
     page.write("out/demo/index.html")
 
@@ -15,7 +15,7 @@ ink: black on the page by day, and where the reader's screen is dark, white on t
 import base64
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -23,7 +23,6 @@ import numpy as np
 from PIL import Image
 
 from disk import files
-from generators.showing.charts import line_chart
 from generators.showing.pictures import PictureError, png_bytes
 
 TEMPLATE, STYLE = (Path(__file__).with_suffix(end).read_text(encoding="utf-8") for end in (".html", ".css"))
@@ -32,8 +31,8 @@ TEMPLATE, STYLE = (Path(__file__).with_suffix(end).read_text(encoding="utf-8") f
 class Page:
     """A page that grows from top to bottom; whatever is added after a `section` belongs to it."""
 
-    def __init__(self, title: str, lead: str = "", footer: str = "", language: str = "en"):
-        self.title, self.lead, self.footer, self.language = title, lead, footer, language
+    def __init__(self, title: str, lead: str = "", language: str = "en"):
+        self.title, self.lead, self.language = title, lead, language
         self._sections: list[tuple[str, list[str]]] = [("", [])]
 
     def section(self, title: str, text: str = "") -> None:
@@ -47,19 +46,21 @@ class Page:
         self._sections[-1][1].extend(_tag("p", " ".join(paragraph.split())) for paragraph in paragraphs)
 
     def picture(self, picture: Image.Image | bytes, caption: str = "") -> None:
-        """A picture, or the bytes of a PNG or GIF, as large as it is where there is room."""
+        """A picture, or the bytes of a PNG, GIF or SVG, as large as it is where there is room."""
         content = picture if isinstance(picture, bytes) else png_bytes(picture)
+        if content.startswith(b"<svg"):
+            return self._figure("", content.decode(), caption)
         try:
             with Image.open(io.BytesIO(content), formats=("PNG", "GIF")) as opened:
                 width, kind = opened.width, opened.format
                 red, green, blue = np.moveaxis(np.asarray(opened.convert("RGB")), -1, 0)
                 gray = np.array_equal(red, green) and np.array_equal(green, blue)
         except OSError:
-            raise PictureError("a page's picture must be a Pillow image or the bytes of a PNG or GIF") from None
+            raise PictureError("a page's picture must be a Pillow image or the bytes of a PNG, GIF or SVG") from None
         tag = _image(content, kind, caption, classes="ink" if gray else "", width=width)
         self._figure("picture", tag, caption)
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence], caption: str = "") -> None:
+    def table(self, header: Sequence[str], rows: Sequence[Sequence]) -> None:
         """A table; cells are made text by `str`, and a column of figures stands to the right."""
         texts = [[str(cell) for cell in row] for row in rows]
         columns = zip(*texts, strict=True) if texts else [("",)] * len(header)
@@ -71,13 +72,7 @@ class Page:
 
         body = "".join(f"<tr>{line('td', row)}</tr>" for row in texts)
         table = f"<table><thead><tr>{line('th', list(header))}</tr></thead><tbody>{body}</tbody></table>"
-        self._figure("wide", table, caption)
-
-    def chart(
-        self, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], caption: str = "", **options
-    ) -> None:
-        """A line chart; `options` are those of `charts.line_chart`."""
-        self._figure("", line_chart(series, **options), caption)
+        self._figure("wide", table)
 
     def markdown(self, text: str, folder: Path) -> None:
         """Sections, pictures from the folder (PNG, GIF or SVG), tables and paragraphs, a blank line after each."""
@@ -85,11 +80,7 @@ class Page:
             if block.startswith("## "):
                 self.section(block.removeprefix("## "))
             elif picture := re.fullmatch(r"!\[(.*)\]\((.+)\)", block):
-                caption, content = picture[1], (folder / picture[2]).read_bytes()
-                if picture[2].endswith(".svg"):
-                    self._figure("", content.decode(), caption)
-                else:
-                    self.picture(content, caption)
+                self.picture((folder / picture[2]).read_bytes(), picture[1])
             elif block.startswith("| "):
                 head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines())
                 self.table(head, rows)
@@ -106,17 +97,16 @@ class Page:
             else:
                 body.append("".join(parts))
         contents = f"<nav>{' '.join(links)}</nav>" if len(links) > 2 else ""
-        lead, footer = _tag("p", self.lead, "lead"), _tag("footer", self.footer)
         return TEMPLATE.format(
-            title=escape(self.title), style=STYLE, lead=lead, contents=contents, body="\n".join(body), footer=footer,
-            language=self.language,
+            title=escape(self.title), style=STYLE, lead=_tag("p", self.lead, "lead"), contents=contents,
+            body="\n".join(body), language=self.language,
         )  # fmt: skip
 
     def write(self, path: str | Path) -> None:
         """Write the page, whole or not at all."""
         files.write(path, self.html().encode("utf-8"))
 
-    def _figure(self, classes: str, content: str, caption: str) -> None:
+    def _figure(self, classes: str, content: str, caption: str = "") -> None:
         inner = f'<div class="{classes}">{content}</div>' if classes else content
         self._sections[-1][1].append(f"<figure>{inner}{_tag('figcaption', caption)}</figure>")
 

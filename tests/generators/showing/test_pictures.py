@@ -195,13 +195,13 @@ class _Audit(HTMLParser):
 
 def test_a_page_escapes_everything_and_needs_no_other_file(tmp_path, images):
     evil = "<script>alert('x')</script>\"><img src=http://x> `<b>`"
-    page = Page(evil, evil, evil)
+    page = Page(evil, evil)
     page.section(evil, evil + "\n\n" + evil)
     page.markdown(f"## {evil}\n\n[`x`](http://x) [`x`](javascript:x)\n\n| {evil} |\n|---|\n| 1 |", tmp_path)
     page.picture(pictures.grid(images, captions=[evil] * 6), evil)
     page.picture(pictures.gif_bytes(images), evil)
-    page.table([evil, "FID"], [[evil, "1.5 ± 0.1"], ["plain", "-"]], evil)
-    page.chart({evil: ([1, 2], [3, 4])}, evil, x_label=evil, y_label=evil)
+    page.table([evil, "FID"], [[evil, "1.5 ± 0.1"], ["plain", "-"]])
+    page.picture(line_chart({evil: ([1, 2], [3, 4])}, x_label=evil, y_label=evil).encode(), evil)
     page.write(tmp_path / "index.html")
     audit = _Audit()
     audit.feed((tmp_path / "index.html").read_text(encoding="utf-8"))
@@ -241,7 +241,7 @@ def test_a_column_of_figures_stands_right_and_ragged_rows_are_refused():
     assert page.html().count('<td class="number">') == 4
     with pytest.raises(ValueError, match="argument 2"):
         page.table(["a", "b", "c"], [[1, 2]])
-    with pytest.raises(PictureError, match="PNG or GIF"):
+    with pytest.raises(PictureError, match="PNG, GIF or SVG"):
         page.picture(b"no picture")
 
 
