@@ -75,9 +75,9 @@ class Films:
             return self[[index]][0]
         pictures = digits.draw_images(self.keys[index], self.codes[index])
         corner, room = _boxes(pictures)
-        films = np.empty((len(pictures), *self.shape[1:]), np.uint8)
-        pen.paste(pictures, np.floor(self.path(index, room) - corner[:, None]).astype(np.int64), films)
-        return films
+        moved = np.floor(self.path(index, room) - corner[:, None]).astype(np.int64)  # (n, T, 2)
+        rows, columns = np.moveaxis((np.arange(SIDE) - moved[..., None]) % SIDE, 2, 0)  # (n, T, 28), wrapped around
+        return pictures[np.arange(len(pictures))[:, None, None, None], rows[..., None], columns[:, :, None]]
 
     def path(self, index, room: np.ndarray) -> np.ndarray:
         """The corner of the box in each frame, (n, T, 2), of films in which it has `room` (n, 2) pixels to go."""

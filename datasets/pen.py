@@ -256,13 +256,6 @@ def draw(keys, attributes, hands, out):
 
 
 @kernel
-def paste(pictures, moved, films):
-    """Fill films (n, T, 28, 28, 1) with pictures (n, 28, 28, 1), moved by (n, T, 2) pixels and wrapped around."""
-    for i, t, row, column in np.ndindex(films.shape[:4]):
-        films[i, t, (row + moved[i, t, 0]) % SIDE, (column + moved[i, t, 1]) % SIDE] = pictures[i, row, column]
-
-
-@kernel
 def draw_motions(keys, numbers, allowed, motions, places):
     """Fill motions (n, 3) with direction, speed and walls, and places (n, 2), of films with these keys and digits.
 
