@@ -40,6 +40,7 @@ def of_values(actual, expected, inputs: dict, instead: dict, rtol: float, atol: 
         _ratio(actual, expected, inputs, rtol),
         _difference(actual, expected, rtol),
         _rearranged(same, expected),
+        _nearly(actual, expected, rtol),
         _magnitudes(actual, expected, rtol, atol),
         _places(close(actual, expected, rtol, atol), inputs),
     )
@@ -49,6 +50,8 @@ def of_values(actual, expected, inputs: dict, instead: dict, rtol: float, atol: 
 def of_shape(actual: tuple[int, ...], expected: tuple[int, ...], inputs: dict) -> str | None:
     """A likely cause for an answer of the wrong shape."""
     ones = [axis for axis, n in enumerate(expected) if n == 1]
+    if actual == () and np.prod(expected, dtype=int) > 1:
+        return "summed or averaged over everything, or one of them taken; many are wanted"
     if len(actual) < len(expected) and actual == tuple(n for n in expected if n != 1):
         return f"axis {ones[0]} was lost: keepdims=True, or a reshape at the end"
     if tuple(n for n in actual if n != 1) == tuple(n for n in expected if n != 1):
@@ -130,22 +133,27 @@ def _ratio(actual, expected, inputs, rtol):
 
 
 def _simple(ratio: float, inputs: dict) -> str:
-    """The ratio in words, where it is a small number or a length of an input."""
-    lengths = {}
+    """The ratio in words, where it is a small number or the length of an input: of one axis, not of any of several."""
+    found: dict[int, dict[tuple[int, ...], str]] = {}
     for name, value in inputs.items():
         if isinstance(value, np.ndarray):
             for count in range(1, value.ndim + 1):
                 for axes in itertools.combinations(range(value.ndim), count):
                     n = int(np.prod([value.shape[a] for a in axes]))
                     words = f"the length of axis {axes[0]}" if count == 1 else f"the product of the axes {axes}"
-                    lengths.setdefault(n, f"{words} of {name}")
-    for n in [2, *lengths, 3, 4]:
-        words = f" ({n} is {lengths[n]})" if n in lengths and n > 1 else ""
-        if n > 1 and np.isclose(ratio, n):
+                    if count == 1 or all(len(known) > 1 for known in found.get(n, ())):
+                        found.setdefault(n, {}).setdefault(axes, f"{words} of {name}")
+    lengths = {n: next(iter(words.values())) for n, words in found.items() if len(words) == 1}
+    numbers = [n for n in [2, *lengths, 3, 4] if n > 1]
+    for n in numbers:
+        words = f" ({n} is {lengths[n]})" if n in lengths else ""
+        if np.isclose(ratio, n):
             return f"{n} times{words}"
-        if n > 1 and np.isclose(ratio, 1 / n):
+        if np.isclose(ratio, 1 / n):
             return f"1/{n} of{words}"
-        if n > 1 and (np.isclose(ratio, n**0.5) or np.isclose(ratio, n**-0.5)):
+    for n in numbers:
+        if np.isclose(ratio, n**0.5) or np.isclose(ratio, n**-0.5):
+            words = f" {n} is {lengths[n]}," if n in lengths else ""
             return f"{ratio:.4g} times, sqrt({n}) or its inverse,{words}"
     return ""
 
@@ -177,6 +185,15 @@ def _rearranged(same, expected):
         return "flipped: the axes 0 and 1 run backwards"
     if same(np.sort(expected, axis=None).reshape(expected.shape)):
         return "the right values in another order"
+    return None
+
+
+def _nearly(actual, expected, rtol):
+    """To some digits, everywhere."""
+    if expected.size < 2 or rtol > 1e-5 or expected.dtype.kind != "f":
+        return None
+    if close(actual, expected, 1e-3, 1e-4 * float(np.median(np.abs(expected)))).all():
+        return "nearly right, everywhere: float32 on the way, or a small number (an epsilon) that does not belong there"
     return None
 
 

@@ -17,7 +17,8 @@ def expect_from_rng(trial, draw: Callable[[np.random.Generator], np.ndarray]) ->
     cause = "numbers that do not come from rng: np.random, or a generator of your own"
     trial.require(np.array_equal(first, again), "the same generator gives other numbers the second time", cause)
     cause = "the numbers do not come from rng: a generator of your own, with a seed of its own"
-    trial.require(not np.array_equal(first, another), "another generator gives the same numbers", cause)
+    same = first.shape == another.shape and np.allclose(first, another, rtol=1e-3, atol=1e-3)  # but for rounding
+    trial.require(not same, "another generator gives the same numbers", cause)
 
 
 def expect_normals(trial, noise: np.ndarray, what: str = "the noise") -> None:
@@ -31,6 +32,7 @@ def expect_normals(trial, noise: np.ndarray, what: str = "the noise") -> None:
     if width > 1:
         cause = "one number for each example; each pixel wants its own"
         trial.require(np.ptp(noise, axis=1).max() > 1e-3, f"{what} is the same all over an example", cause)
+    expect_shared_by_none(trial, noise, what)
     mean, deviation = noise.mean(), noise.std()
     cause = "uniform numbers; normal ones are wanted" if noise.min() > -1e-3 and noise.max() < 1.001 else ""
     good = abs(mean) < 5 / noise.size**0.5 and abs(deviation - 1) < 5 / (2 * noise.size) ** 0.5
@@ -45,6 +47,14 @@ def expect_normals(trial, noise: np.ndarray, what: str = "the noise") -> None:
     after = [np.corrcoef(noise[1:, i], noise[:-1, i])[0, 1] for i in range(width)]
     worst = max(np.abs(pairs).max(), np.abs(after).max())
     trial.require(worst < 6 / count**0.5, f"{what} of one pixel tells that of another", "noise is shared")
+
+
+def expect_shared_by_none(trial, noise: np.ndarray, what: str) -> None:
+    """Wrong where some of the noise (examples, numbers of each) is the same in all examples: then pixels have means."""
+    means = np.asarray(noise, float).reshape(len(noise), -1).mean(axis=0)
+    told = f"{what} has, pixel by pixel, means from {means.min():.2f} to {means.max():.2f}; 0 is wanted"
+    cause = "one noise for the whole batch, or a part of it; each example wants its own"
+    trial.require(np.ptp(means) < 12 / len(noise) ** 0.5, told, cause)
 
 
 def expect_each_by_chance(trial, chosen: np.ndarray, share: float, what: str = "captions were dropped") -> None:

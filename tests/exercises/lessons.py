@@ -41,6 +41,8 @@ def lesson_of(error: BaseException, workspace: Path) -> dict:
         lesson["causes"] = [NUMBA]
     elif "inputs of dtype float32 and float64" in said(error):
         lesson["causes"] = [FLOAT64]
+    elif "math domain error" in said(error):
+        lesson["causes"] = ["the logarithm of 0, or the root or logarithm of a number below 0"]
     elif type(error).__name__ in ADVICE:
         lesson["causes"] = [ADVICE[type(error).__name__]]
     lines = [line[:WIDTH] for line in said(error).splitlines() if line.strip()]

@@ -21,6 +21,12 @@ MORE = {
     """,
     ],
     "dropping-captions": [
+        """
+    count = int(rng.binomial(len(tokens), probability))  # how many, and then which
+    kept = tokens.copy()
+    kept[rng.permutation(len(tokens))[:count]] = 0
+    return kept
+    """,
         "return tokens * rng.binomial(1, 1 - probability, size=(len(tokens), 1)).astype(tokens.dtype)",
         "gone = rng.choice([True, False], size=len(tokens), p=[probability, 1 - probability])\n"
         "result = np.array(tokens)\nresult[gone] = 0\nreturn result",
@@ -117,6 +123,19 @@ MORE = {
     ],
     "importance-weighted-bound": [
         """
+    rng = np.random.default_rng(seed + 12345)
+    caption = model.text(model.vocabulary.encode(captions))
+    mean, log_var = model.encoder(images, caption)
+    n, latent = mean.shape
+    eps = rng.standard_normal((n, k, latent), dtype=np.float32)
+    z = mean.data[:, None] + np.exp(0.5 * log_var.data)[:, None] * eps
+    told = Tensor(np.repeat(caption.data, k, axis=0))
+    outputs = model.decoder(Tensor(z.reshape(n * k, latent).astype(np.float32)), told)
+    log_p = model.log_likelihood(outputs, np.repeat(images, k, axis=0)).data.reshape(n, k).astype(np.float64)
+    logs = log_p + 0.5 * (eps**2 - z**2 + log_var.data[:, None]).sum(axis=2)
+    return np.logaddexp.reduce(logs, axis=1) - np.log(k)
+    """,
+        """
     tokens = model.vocabulary.encode(captions)
     bounds = np.zeros(len(images))
     for i in range(len(images)):
@@ -200,6 +219,21 @@ MORE = {
     ],
     "tubelets": [
         """
+    import numpy as np
+
+    k = len(x.shape) - 2
+    edges = _edges(patch, k)
+    inside = math.prod(edges)
+    c = x.shape[-1] // inside
+    counts = x.shape[1:-1]
+    where = np.arange(math.prod(x.shape)).reshape(x.shape[0], *counts, *edges, c)
+    axes = [0]
+    for i in range(k):
+        axes += [1 + i, 1 + k + i]
+    where = where.transpose(*axes, 2 * k + 1).reshape(x.shape[0], *[a * b for a, b in zip(counts, edges)], c)
+    return F.reshape(x, (-1,))[where]
+    """,
+        """
     k = len(x.shape) - 2
     edges = _edges(patch, k)
     c = x.shape[-1] // math.prod(edges)
@@ -279,6 +313,20 @@ MORE = {
     ],
     "attention-backward": [
         """
+    q, k, v, e, total, y = ctx.saved
+    dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+    for n in range(q.shape[0]):
+        for h in range(q.shape[1]):
+            for i in range(q.shape[2]):
+                p = e[n, h, i] / total[n, h, i]
+                jacobian = np.diag(p) - np.outer(p, p)
+                ds = jacobian @ (v[n, h] @ grad[n, h, i]) / q.shape[3] ** 0.5
+                dq[n, h, i] = ds @ k[n, h]
+                dk[n, h] += np.outer(ds, q[n, h, i])
+                dv[n, h] += np.outer(p, grad[n, h, i])
+    return dq, dk, dv
+    """,
+        """
     q, k, v, e, total, _ = ctx.saved
     p = e / total
     root = q.shape[-1] ** 0.5
@@ -303,6 +351,20 @@ MORE = {
     ],
     "soft-minimum": [
         """
+    import itertools
+
+    n, rows, codes = errors.shape
+    terms = []
+    for row in itertools.product(range(codes), repeat=rows):
+        log_prior, energy = -math.log(codes), errors[:, 0, row[0]]
+        for s in range(1, rows):
+            chance = (1 - sticky) / codes + (sticky if row[s] == row[s - 1] else 0.0)
+            log_prior = log_prior + math.log(chance)
+            energy = energy + errors[:, s, row[s]]
+        terms.append(energy * (-1 / tau) + log_prior)
+    return F.logsumexp(F.stack(terms, axis=1), axis=1) * -tau
+    """,
+        """
     n, rows, codes = errors.shape
     moves = np.full((codes, codes), (1 - sticky) / codes) + sticky * np.eye(codes)
     logs = np.log(moves).astype(errors.dtype)
@@ -311,6 +373,18 @@ MORE = {
         steps = F.reshape(alpha, (n, codes, 1)) + logs
         alpha = F.logsumexp(steps, axis=1) + errors[:, s] / -tau
     return F.logsumexp(alpha, axis=1) * (-tau)
+    """,
+    ],
+    "second-order": [
+        """
+    lam = lambda ab: (math.log(ab) - math.log1p(-ab)) / 2
+    places, weights = np.polynomial.legendre.leggauss(40)
+    low, high = lam(ab_t), lam(ab_s)
+    here = low + (high - low) * (places + 1) / 2
+    weights = weights * np.exp(here - high)
+    mean = float((weights * here).sum() / weights.sum())
+    slope = (second - first) * (1 / (lam(ab_second) - lam(ab_first)))
+    return first + slope * (mean - lam(ab_first))
     """,
     ],
 }

@@ -88,13 +88,19 @@ def test_attention_backward(n, heads, queries, keys, d, dv):
     dp, (q, k, _) = grad @ v.swapaxes(2, 3), inputs
     held = p * dp / np.sqrt(d)  # without what a score takes from the others of its row
     whole = e * (dp - (grad * y).sum(axis=3, keepdims=True)) / np.sqrt(d)  # with E in the place of P
+    by_query = p * (dp - (p * dp).sum(axis=2, keepdims=True)) / np.sqrt(d)
+    slope = p * (1 - p) * dp / np.sqrt(d)
+    along = "the sum of P dP goes along the keys, axis 3: one for each query"
+    sigmoid = "p (1 - p) is the sigmoid's slope; of softmax, each score also moves the others in its row"
     alone = "a score also lowers the weights of the others in its row: minus the row sum of P dP"
     undivided = "e is not yet the softmax: divide by total"
     instead = {
-        "q": {undivided: whole @ k, alone: held @ k},
+        "q": {undivided: whole @ k, alone: held @ k, along: by_query @ k, sigmoid: slope @ k},
         "k": {undivided: whole.swapaxes(2, 3) @ q, alone: held.swapaxes(2, 3) @ q},
         "v": {undivided: e.swapaxes(2, 3) @ grad},
     }
+    if queries == keys:
+        instead["v"]["the weights are transposed here: what key j gave to query i comes back to j"] = p @ grad
     for name, mine, one, of_ones in zip("qkv", got, right, ones, strict=True):
         causes = {IGNORED: of_ones, "the scale 1 / sqrt(d) is missing": one * np.sqrt(d)} if name != "v" else {}
         others = zip("qkv", right, strict=True)

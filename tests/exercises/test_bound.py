@@ -13,13 +13,13 @@ from tests.oracles import gaussian
 
 
 class Line:
-    """x = z + noise: a VAE whose likelihood is known.  z ~ N(0, 1), x | z ~ N(z, 1), and q(z|x) as the test says.
+    """x = z + c + noise: a VAE whose likelihood is known.  z ~ N(0, 1), x | z ~ N(z + c, 1), q(z|x) as the test says.
 
-    As many latents as pixels, each pixel by itself.
+    As many latents as pixels, each pixel by itself; the caption "a" is c = 0, "b" is 1, and so on.
     """
 
     class vocabulary:
-        encode = staticmethod(lambda captions: np.ones((len(captions), 1), np.int64))
+        encode = staticmethod(lambda captions: np.array([[ord(text) - ord("a")] for text in captions], np.int64))
 
     def __init__(self, mean, log_var, latent=1):
         self.mean, self.log_var = mean, log_var
@@ -29,11 +29,11 @@ class Line:
         return Tensor(np.float32(tokens))
 
     def encoder(self, images, caption):
-        x = images.reshape(len(images), -1)
+        x = images.reshape(len(images), -1) - caption.data
         return Tensor(np.float32(self.mean(x))), Tensor(np.full_like(x, self.log_var))
 
     def decoder(self, z, caption):
-        return F.reshape(z, (len(z.data), 1, -1, 1))
+        return F.reshape(z + caption, (len(z.data), 1, -1, 1))
 
     def log_likelihood(self, outputs, images):
         error = outputs - Tensor(np.float32(images))
@@ -67,9 +67,16 @@ def test_bound_is_exact_where_the_encoder_is(k, latent):
     call = f"importance_weighted_bound(model, images, captions, k={k}, seed=0), q(z|x) = p(z|x), {latent} latents"
     trial = Trial(call, *["with several latents"] * (latent > 1), keeps=False, x=x)
     model = Line(lambda x: x / 2, np.log(0.5), latent)
-    got = trial.run(vae.importance_weighted_bound, model, x.reshape(5, 1, latent, 1), ["a"] * 5, k, 0)
+    images = (x + np.float32([[0], [2], [1], [0], [1]])).reshape(5, 1, latent, 1)
+    got = trial.run(vae.importance_weighted_bound, model, images, list("acbab"), k, 0)
     right = gaussian.log_density(x, 0, 2).sum(axis=1)
-    trial.expect(got, right, "the bound", rtol=1e-4, atol=1e-4)
+    instead = {
+        "the caption of the first image for them all": gaussian.log_density(images[:, 0, :, 0], 0, 2).sum(axis=1),
+        "the mean of the weights, 1/k of their sum: log k is to be taken away": right + np.log(k),
+        "log q(z|x) also has -log_var / 2 for each latent": right - latent * np.log(0.5) / 2,
+    }
+    instead = {cause: value for cause, value in instead.items() if not np.allclose(value, right)}
+    trial.expect(got, right, "the bound", rtol=1e-4, atol=1e-4, instead=instead)
 
 
 @pytest.mark.exercise(id="importance-weighted-bound")
@@ -92,6 +99,7 @@ def test_bound_is_the_mean_of_all_weights(size):
         return np.array([np.mean([mean_of(w[i : i + length]) for i in parts]) for w in logs])
 
     instead = {"the mean of the logarithms, not the logarithm of the mean": np.array([w.mean() for w in logs])}
+    instead["the largest weight alone; the mean of all is wanted"] = np.array([w.max() for w in logs])
     several = "the mean of the bounds of several chunks; the weights of all draws want one mean"
     instead |= {f"{several} ({n} each)": by_chunks(n) for n in (10, 16, 25, 32, 50, 64, 75, 100, 128)}
     right = np.array([mean_of(w) for w in logs])
@@ -121,10 +129,10 @@ def test_bound_with_an_encoder_that_is_not_exact(k, tolerance):
     trial = Trial(call, "with one draw" if k == 1 else "with many draws")
     got = trial.call_it(vae.importance_weighted_bound, (model, x.reshape(-1, 1, 1, 1), ["a"] * count, k, 1), {})
     trial.require(np.shape(got) == (count,), f"the shape is {np.shape(got)}; one bound for each image is wanted")
+    trial.require(k > 1 or np.ptp(got[: count // 2]) > 1e-3, "the same noise for every image", "each wants its own")
     exact = gaussian.log_density(np.array([-1.0, 2.0]), 0, 2)
     elbo = exact - gaussian.kl(0.6, 0.8, 0.0, 0.5)
     instead = {"the mean of the logarithms, not the logarithm of the mean: this is the ELBO": elbo} if k > 1 else {}
     means = np.asarray(got, float).reshape(2, -1).mean(axis=1)
     close = {cause: means for cause, value in instead.items() if np.allclose(means, value, atol=0.05)}
     trial.expect(means, elbo if k == 1 else exact, "the bound", rtol=0, atol=tolerance, instead=close)
-    trial.require(k > 1 or np.ptp(got[: count // 2]) > 1e-3, "the same noise for every image", "each wants its own")

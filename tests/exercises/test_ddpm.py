@@ -11,6 +11,12 @@ from tests.exercises.trial import Trial, normal
 ALPHA_BAR = np.array([1.0, 0.95, 0.8, 0.55, 0.3, 0.08, 0.002])
 
 
+def expect_all_times(trial, alpha_bar, steps):
+    cause = "ab_0 is left out" if np.shape(alpha_bar) == (steps,) and alpha_bar[0] < 1 else "both ends count: T + 1"
+    wrong = np.shape(alpha_bar) == (steps,)
+    trial.require(not wrong, f"{steps} entries; {steps + 1} are wanted, for t = 0 ... T", cause)
+
+
 @pytest.mark.exercise(id="schedule")
 @pytest.mark.parametrize("steps", [1000, 20, 1])
 def test_cosine_schedule(steps):
@@ -20,9 +26,7 @@ def test_cosine_schedule(steps):
     trial.require(
         again is not got, "the same array is returned each time", "whoever changes his changes that of others"
     )
-    trial.require(
-        np.shape(got) != (steps,), f"{steps} entries; {steps + 1} are wanted, for t = 0 ... T", "ab_0 is left out"
-    )
+    expect_all_times(trial, got, steps)
     angle = [(t / steps + 0.008) / 1.008 * np.pi / 2 for t in range(steps + 1)]
     expected, plain, unsquared = [1.0], [1.0], [1.0]
     for t in range(1, steps + 1):
@@ -47,13 +51,14 @@ def test_straight_alpha_bar(steps):
     trial.require(
         again is not got, "the same array is returned each time", "whoever changes his changes that of others"
     )
-    trial.require(
-        np.shape(got) != (steps,), f"{steps} entries; {steps + 1} are wanted, for t = 0 ... T", "ab_0 is left out"
-    )
+    expect_all_times(trial, got, steps)
+
+    def at(shares, last=0.9999):
+        u = last * np.asarray(shares)
+        return (1 - u) ** 2 / ((1 - u) ** 2 + u**2)
 
     def of(last):
-        u = np.array([last * t / steps for t in range(steps + 1)])
-        return (1 - u) ** 2 / ((1 - u) ** 2 + u**2)
+        return at([t / steps for t in range(steps + 1)], last)
 
     trial.require(np.ravel(got)[-1] != 0, "ab_T is zero", "u ends at 0.9999, so that something is left")
     right = of(0.9999)
@@ -65,6 +70,9 @@ def test_straight_alpha_bar(steps):
             (1 - 0.9999 * np.arange(steps + 1) / steps) ** 2,
         "this is the share of the noise": 1 - right,
         "the line runs the other way: ab_0 is 1": right[::-1],
+        "it begins one step late: u is 0 at t = 0": at(np.arange(1, steps + 2) / (steps + 1)),
+        "u goes evenly to 0.9999: not its last step alone is shorter":
+            at(np.append(np.arange(steps) / steps / 0.9999, 1)),
     }  # fmt: skip
     trial.expect(got, right, "alpha_bar", rtol=1e-6, atol=1e-12, dtype=np.float64, instead=instead)
 
@@ -285,14 +293,14 @@ def waves_of(t, half):
 
 
 @pytest.mark.exercise(id="time-embedding")
-@pytest.mark.parametrize("features", [8, 2, 64])
+@pytest.mark.parametrize("features", [10, 2, 64])
 def test_time_embedding(features):
     t = np.array([10, 0, 1, 999])
     trial = Trial(f"time_embedding(t, {features})", t=t)
     got = trial.run(unet.time_embedding, t, features)
     half = features // 2
     angles = np.array([[time * 10_000.0 ** -(i / max(half - 1, 1)) for i in range(half)] for time in t])
-    sines, cosines = np.sin(angles), np.cos(angles)
+    sines, cosines, even = np.sin(angles), np.cos(angles), np.linspace(1, 1e-4, half)
     other = np.array([[time * 10_000.0 ** -(i / half) for i in range(half)] for time in t])
     instead = {
         "the cosines come first; the sines should": np.concatenate([cosines, sines], 1),
@@ -304,6 +312,11 @@ def test_time_embedding(features):
         ),
         "the time is off by one": waves_of(t + 1, half),
         "the sines are there twice": np.concatenate([sines, sines], 1),
+        "in turns of 2 pi: the angle is t w_i itself":
+            np.concatenate([np.sin(2 * np.pi * angles), np.cos(2 * np.pi * angles)], 1),
+        "the slow waves come first; w_0 is 1": np.concatenate([sines[:, ::-1], cosines[:, ::-1]], 1),
+        "the frequencies fall by equal steps; they should fall by equal factors, geometrically":
+            np.concatenate([np.sin(np.outer(t, even)), np.cos(np.outer(t, even))], 1),
     }
     expected = np.concatenate([sines, cosines], axis=1)
     instead = {cause: value for cause, value in instead.items() if not np.allclose(value, expected)}

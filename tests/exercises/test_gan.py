@@ -108,6 +108,9 @@ class TinyDiscriminator:
         seen, pictures = np.concatenate(self.seen), np.concatenate([real, fake])
         trial.require(seen.dtype == np.float32, f"the critic looks at {seen.dtype}", "np.float32(step) * float32 noise")
         apart = [((picture - pictures) ** 2).sum(axis=(1, 2, 3)) for picture in seen]
+        furthest = max(d.min() for d in apart) ** 0.5
+        told = f"the critic looks at pictures {furthest:.2f} away from those that it was given; step is {step}"
+        trial.require(furthest < 20 * step, told, "moved by step * noise, not by the noise itself")
         moved = [(int(d.argmin()), picture) for d, picture in zip(apart, seen, strict=True) if d.min() > 0]
         found, absent = np.full(pictures.shape, np.nan), {True: "real (R1)", False: "fake (R2)"}
         for index, picture in moved:
@@ -143,14 +146,16 @@ def test_critic_loss(lies):
     lie = LIES * each(softplus, exact.score_of(real, false) - on_real) if lies else 0 * contest
     lie_on_fake = LIES * each(softplus, exact.score_of(fake, false) - on_real) if lies else 0 * contest
     near = {"rtol": 2e-3, "atol": 1e-3}  # of differences over a step of 1/100, in float32
-    trial.require(
-        not np.allclose(float(getattr(loss, "data", loss)), (contest + lie).sum(), **near), "the penalty is missing"
-    )
+    missing = np.allclose(float(getattr(loss, "data", loss)), (contest + lie).sum(), **near)
+    cause = "divide by step squared" if sum(map(len, tiny.seen)) > 7 else "it compares with pictures that are moved"
+    trial.require(not missing, "the penalty is missing, or next to nothing", cause)
     directions = tiny.directions(trial, real, fake, s)
 
     def penalty_of(x, d):
         return ((exact.score_of(x + s * d, tokens) - exact.score_of(x, tokens)) / s) ** 2
 
+    moved = np.concatenate([real, fake]) + s * directions
+    slope = (exact.score_of(moved, np.tile(tokens, (2, 1))) - np.concatenate([on_real, on_fake])) / s
     r1, r2 = penalty_of(real, directions[:3]), penalty_of(fake, directions[3:])
     penalty = GAMMA / 2 * (r1 + r2)
     right = (contest + lie + penalty).sum()
@@ -163,29 +168,38 @@ def test_critic_loss(lies):
         "the penalty is for fake pictures too (R2)": (contest + lie + GAMMA / 2 * r1).sum(),
         "the penalty is for real pictures too (R1)": (contest + lie + GAMMA / 2 * r2).sum(),
         "half of gamma, not gamma": (contest + lie + 2 * penalty).sum(),
+        "the sum of the penalties, not their mean": (contest + lie).sum() + penalty.sum() / 6,
+        "`lies` weighs the second contest alone": (LIES * contest + lie + penalty).sum(),
+        "in the second contest the false caption is compared with the true one, both of the real picture":
+            (contest + LIES * each(softplus, exact.score_of(real, false) - on_fake) + penalty).sum(),
+        "in the second contest the true caption should win":
+            (contest + LIES * each(softplus, on_real - exact.score_of(real, false)) + penalty).sum(),
+        "the slopes are to be squared": (contest + lie).sum() + GAMMA / 2 * slope.sum(),
         "the first pair only": (contest + lie + penalty)[0],
     }
     instead = {cause: value for cause, value in instead.items() if abs(value - right) > 0.01 * abs(right) + 0.01}
     trial.expect(loss, right, "the loss", **near, instead=instead)
 
-    def again():
+    def again(gamma):
         contest = each(softplus, exact.score_of(fake, tokens) - exact.score_of(real, tokens))
         lie = LIES * each(softplus, exact.score_of(real, false) - exact.score_of(real, tokens)) if lies else 0
         slopes = penalty_of(real, directions[:3]) + penalty_of(fake, directions[3:])
-        return (contest + lie + GAMMA / 2 * slopes).sum()
+        return (contest + lie + gamma / 2 * slopes).sum()
 
     trial.require(getattr(loss, "requires_grad", False), "no gradient reaches the critic", "work with tensors")
     loss.backward()
     for name in ("w", "v"):
-        weight, slopes = getattr(exact, name).data, np.empty((4, 1))
+        weight, slopes = getattr(exact, name).data, np.empty((2, 4, 1))  # with the penalty and without
         for i in range(4):
             was = weight[i, 0]
             ends = []
             for weight[i, 0] in (was - 1e-5, was + 1e-5):
-                ends.append(again())
-            weight[i, 0], slopes[i] = was, (ends[1] - ends[0]) / 2e-5
-        about = f"the gradient of the critic's {name}"
-        trial.expect(getattr(tiny, name).grad, slopes, about, rtol=5e-3, atol=5e-3)
+                ends.append([again(GAMMA), again(0.0)])
+            weight[i, 0], slopes[:, i, 0] = was, (np.array(ends[1]) - ends[0]) / 2e-5
+        about, got = f"the gradient of the critic's {name}", getattr(tiny, name).grad
+        cut = got is not None and np.allclose(got, slopes[1], **near) and not np.allclose(got, slopes[0], **near)
+        trial.require(not cut, f"{about} comes through the contest alone", "the penalty is to teach it, too: no .data")
+        trial.expect(got, slopes[0], about, rtol=5e-3, atol=5e-3)
 
 
 @pytest.mark.exercise(id="discriminator-step")

@@ -162,6 +162,8 @@ def test_average_guess(tag, order):
         "the line is straight over lambda; this one is so over signal / noise":
             at((np.exp(lam_s) + np.exp(lam_t)) / 2, np.exp(lam_first), np.exp(lam_second)),
         "the mean of lambda counts from lambda_s, not from lambda_t": at(mean - h),
+        "the weight is e^lambda, not e^-lambda": at(lam_s + 1 - h / -np.expm1(-h)),
+        "the line begins at the first guess: first + share * (second - first)": right + second - first,
     }  # fmt: skip
     instead = {cause: value for cause, value in instead.items() if not np.allclose(value, right, rtol=1e-4)}
     trial.expect(got, right, rtol=1e-6, atol=1e-8, instead=instead)
@@ -325,103 +327,6 @@ def test_second_order_steps_look_ahead_and_are_taken_again(dtype):
         unaware = {"the step that led here did not look ahead: it held its guess": predict_clean(held, s)} if i else {}
         x, _ = plain_step(x, aim, ab_t, ab_s)
     trial.expect(pairs[-1][0], x, "the image at the end", **near)
-
-
-CALL = "inpaint(predict_clean, x, {}, alpha_bar, known, clean, rng, rounds={})"
-
-
-class Filled:
-    """Images of which a part is known, and a network that guesses the same of all the rest, whatever it is shown."""
-
-    def __init__(self, count, dtype=np.float64, shape=(2, 2, 1)):
-        self.known = np.array([[True, False], [False, False]])[..., None][: shape[0], : shape[1]]
-        self.clean, self.guess = normal((count, *shape), 3, dtype), normal((count, *shape), 4, dtype)
-        self.image, self.seen = np.where(self.known, self.clean, self.guess), []
-
-    def __call__(self, x_t, t):
-        self.seen.append((int(t), np.array(x_t)))
-        return self.guess.copy()
-
-    def noise(self, x_t, t):
-        """What is in x_t beside the image that comes out in the end."""
-        ab = ALPHA_BAR[t]
-        return (x_t.astype(float) - np.sqrt(ab) * self.image) / np.sqrt(1 - ab)
-
-    def paint(self, trial, times, rounds, rng):
-        start = np.sqrt(ALPHA_BAR[times[0]]) * self.image
-        start = start + np.sqrt(1 - ALPHA_BAR[times[0]]) * normal(self.image.shape, 5)
-        given = start.astype(self.image.dtype), self.known.copy(), self.clean.copy()
-        before = [array.copy() for array in given]
-        x, known, clean = given
-        got = trial.call_it(process.inpaint, (self, x, times, ALPHA_BAR, known, clean, rng, rounds), {})
-        same = all(np.array_equal(now, was) for now, was in zip(given, before, strict=True))
-        trial.require(same, "an input was changed in place", "work on new arrays")
-        return got
-
-
-@pytest.mark.exercise(id="inpainting")
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("count, times, rounds", [(1, [6, 3, 1, 0], 3), (3, [5, 2, 0], 1), (2, [6, 0], 2)], ids=str)
-def test_inpaint(count, times, rounds, dtype):
-    filled = Filled(count, dtype)
-    trial = Trial(CALL.format(times, rounds), known=filled.known, clean=filled.clean)
-    got = filled.paint(trial, times, rounds, np.random.default_rng(0))
-    asked, wanted = [t for t, _ in filled.seen], [t for t in times[:-1] for _ in range(rounds)]
-    once = "each step is taken `rounds` times" if asked == times[:-1] else ""
-    trial.require(asked == wanted, f"predict_clean was asked at t = {asked}; expected {wanted}", once)
-    for t, x_t in filled.seen:
-        told = f"predict_clean is shown {x_t.dtype} at t = {t}; {np.dtype(dtype)} is wanted"
-        trial.require(x_t.dtype == dtype, told, "float64 has come in on the way, from a draw or np.sqrt(a number)")
-    instead = {
-        "the known pixels do not take the place of the guessed ones": filled.guess,
-        "the mask is the wrong way round: known pixels are those that stay":
-            np.where(filled.known, filled.guess, filled.clean),
-    }  # fmt: skip
-    trial.expect(got, filled.image, "the image", rtol=1e-5, atol=1e-6, dtype=dtype, instead=instead)
-
-
-@pytest.mark.exercise(id="inpainting")
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_inpaint_noises_anew_before_each_round(dtype):
-    filled, times, rounds = Filled(1500, dtype), [5, 4, 2, 0], 3
-    trial = Trial(CALL.format(times, rounds), "of 1500 images")
-    filled.paint(trial, times, rounds, np.random.default_rng(0))
-    trial.require(len(filled.seen) == 9, f"predict_clean was asked {len(filled.seen)} times; 9 are wanted")
-    noises = [filled.noise(x_t, t) for t, x_t in filled.seen]
-    anew = "draw anew for each step, and for each time noise is put back"
-    cause = "noise is put back after each round but the last: x_t from x_s, as `q_sample` adds it"
-    if noises[1].std() > 1.05 and np.corrcoef(noises[1].ravel(), noises[2].ravel())[0, 1] > 0.8:
-        cause = anew
-    for i, (noise, (t, _)) in enumerate(zip(noises, filled.seen, strict=True)):
-        back = i % rounds > 0
-        off = max(abs(noise.std() - 1), abs(noise.mean())) > 0.05
-        told = f"before round {i % rounds + 1} at t = {t} the noise has mean {noise.mean():.2f} and deviation "
-        trial.require(not (back and off), f"{told}{noise.std():.2f}; 0 and 1 are wanted", cause)
-        of_known = noise[:, filled.known]
-        expect_normals(trial, of_known, f"the noise of the known pixels at t = {t}")
-        expect_normals(trial, noise, f"the noise at t = {t}, before round {i % rounds + 1}")
-    unknown = ~np.broadcast_to(filled.known, filled.image.shape)
-    for i in range(len(noises) - 1):
-        (t, _), (u, _) = filled.seen[i], filled.seen[i + 1]
-        s = times[times.index(t) + 1]
-        ab_t, ab_s = ALPHA_BAR[t], ALPHA_BAR[s]
-        kept = np.sqrt(ab_t / ab_s) * np.sqrt((1 - ab_s) / (1 - ab_t))  # of the noise, by a step to s
-        right = kept * (kept if u == t else 1)  # and by the way back
-        found = np.corrcoef(noises[i][unknown], noises[i + 1][unknown])[0, 1]
-        told = f"the noise at t = {t} and that before the next round have a correlation of {found:.2f}, not {right:.2f}"
-        trial.require(abs(found - right) < 0.08, told, anew)
-
-
-@pytest.mark.exercise(id="inpainting")
-def test_inpaint_draws_from_rng():
-    trial = Trial(CALL.format([5, 2, 0], 2), "with one generator and with another")
-
-    def draw(rng):
-        filled = Filled(4)
-        filled.paint(trial, [5, 2, 0], 2, rng)
-        return [x_t for _, x_t in filled.seen]
-
-    expect_from_rng(trial, draw)
 
 
 def gaussian_posterior(x_t, x0, ab_t, ab_s):

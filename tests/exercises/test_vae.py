@@ -186,6 +186,10 @@ def judge_elbo(beta, size, gray):
         "the KL term is missing": error.sum() / size,
         "the reconstruction has the wrong sign: the loss is minus the ELBO": (beta * kl - error).sum() / size,
         "beta belongs to the KL term, not to the reconstruction": (beta * error + kl).sum() / size,
+        "beta belongs to the KL term alone": beta * (error + kl).sum() / size,
+        "the sum over pixels is wanted, not the mean": (error / 4 + beta * kl).sum() / size,
+        "the decoder is not told the captions":
+            (elementary.bce_with_logits(logits - said, ink) + beta * kl).sum() / size,
         "this is the ELBO itself; the loss is minus that": -(error + beta * kl).sum() / size,
         "divide by shard.batch_size, not by the length of the shard": (error + beta * kl).sum() / 3,
         "the sum over examples is not divided by shard.batch_size": (error + beta * kl).sum(),
@@ -206,6 +210,7 @@ def test_elbo_binarises_once():
     trial = Trial("VAE.loss(shard, rng), beta = 0", "where the images are gray and have to be binarised")
     loss = trial.expect_loss_and_metrics(trial.run(model.loss, shard, np.random.default_rng(0)))
     flat, _ = model.watched.noise(trial, 40)
+    trial.require(np.isin(flat, (0, 1)).all(), "the encoder is shown gray images", "binarise once, before the encoder")
     logits = 2 * np.concatenate(model.watched.z).reshape(40, 2, 2, 1) + shard.tokens.reshape(40, 1, 1, 1)
     right = elementary.bce_with_logits(logits, flat.reshape(images.shape)).mean()
     got = float(np.asarray(getattr(loss, "data", loss)))
@@ -234,6 +239,7 @@ def test_elbo_draws_from_rng_and_for_each_image():
     for pixel, shade in enumerate((0.1, 0.4, 0.7, 0.9)):
         share = found[:, pixel].mean()
         cause = "1 - image: the comparison the wrong way round" if abs(share - 1 + shade) < 0.1 else ""
+        cause = "each pixel by chance, not by rounding" if share in (0, 1) else cause
         told = f"of a pixel of gray value {shade} {share:.0%} were binarised to 1"
         trial.require(abs(share - shade) < 5 * (shade * (1 - shade) / 400) ** 0.5, told, cause)
     expect_from_rng(trial, lambda rng: draw(rng, 10)[:, 4:])
@@ -291,5 +297,9 @@ def test_elbo_can_be_trained():
     by_kl = {"mean": mean.data, "log_var": (sigma**2 - 1) / 2}
     by_both = {"mean": by_z + by_kl["mean"], "log_var": by_z * (z - mean.data) / 2 + by_kl["log_var"]}
     for name, tensor in (("mean", mean), ("log_var", log_var)):
-        instead = {"through the KL alone; it has to flow through z, too: no .data in the draw": by_kl[name]}
+        instead = {
+            "through the KL alone; it has to flow through z, too: no .data in the draw": by_kl[name],
+            "z is drawn with the variance in the place of the deviation: exp(log_var / 2)":
+                2 * by_both[name] - by_kl[name] if name == "log_var" else by_kl[name],
+        }  # fmt: skip
         trial.expect(tensor.grad, by_both[name], f"the gradient of {name}", rtol=1e-4, atol=1e-5, instead=instead)

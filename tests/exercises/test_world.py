@@ -11,14 +11,19 @@ from tests.exercises.trial import Trial, normal
 from tests.oracles.numeric import vjp
 
 
-def row_by_row(errors, tau, sticky):
+def one_code(errors, tau):
+    return -tau * (np.logaddexp.reduce(-errors.sum(axis=1) / tau, axis=1) - np.log(errors.shape[2]))
+
+
+def row_by_row(errors, tau, sticky, instead=False):
     """- tau log sum_k P(k) exp(-sum_s E_s,k_s / tau), over all rows of codes."""
     _, rows, codes = errors.shape
     logs = []
     for row in itertools.product(range(codes), repeat=rows):
         prior = -np.log(codes)
         for before, code in itertools.pairwise(row):
-            prior += np.log((1 - sticky) / codes + sticky * (before == code))
+            chance = (1 - sticky) / codes + sticky * (before == code)
+            prior += np.log(max(sticky, 1e-30) if instead and before == code else chance)
         logs.append(prior - errors[:, range(rows), row].sum(axis=1) / tau)
     return -tau * np.logaddexp.reduce(logs, axis=0)
 
@@ -42,6 +47,10 @@ def test_soft_minimum(n, rows, codes, tau, sticky):
         "`sticky` is only taken away: the code that was before has it in addition":
             sum(apart) - tau * (rows - 1) * np.log(1 - sticky),
         "the mean over all rows of codes, not their soft minimum": errors.mean(axis=2).sum(axis=1),
+        "one code for the whole row; it may change from transition to transition": one_code(errors, tau),
+        "`sticky` is in addition to (1 - sticky) / K, not in its place": row_by_row(errors, tau, sticky, instead=True),
+        "the error of the transition before, once more": row_by_row(errors[:, [0, *range(rows - 1)]], tau, sticky),
+        "divided by the number of transitions": right / rows,
         "the first transition only": apart[0],
         "the last transition only": apart[-1],
     }  # fmt: skip

@@ -115,7 +115,8 @@ class Trial:
             self._fail("nothing", name=name, shape=str(np.shape(expected)))
         number = actual.data if type(actual).__module__ == "nn.tensor" else actual
         if not isinstance(number, np.ndarray | np.generic | int | float) or np.asarray(number).dtype.kind not in "fiub":
-            self._fail("type", name=name, actual=type(actual).__name__, shape=str(np.shape(expected)))
+            cause = ["make an array of it: np.array, np.stack"] if isinstance(actual, list | tuple) else []
+            self._fail("type", name=name, actual=type(actual).__name__, shape=str(np.shape(expected)), causes=cause)
         array, expected = np.asarray(number), np.asarray(expected)
         instead = {cause: np.asarray(value) for cause, value in (instead or {}).items()}
         if array.shape != expected.shape:
