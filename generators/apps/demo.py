@@ -83,7 +83,7 @@ def make(out: Path, minutes: float, seed: int, threads: Threads) -> int:
         print(f"[{number}/{len(ENTRIES)}] training: {LABELS[entry.name]}", flush=True)
         share = entry.share / sum(e.share for e in ENTRIES[number - 1 :])  # of the time that is left
         left = max(0.1, (end - time.monotonic()) / 60)
-        done = _train(entry, out / "runs" / entry.name, lecture.train_set, share * left, seed, threads)
+        done = _train(entry, out / "runs" / entry.name, lecture.experiments.train_set, share * left, seed, threads)
         if done is None:
             print("Stopped, saved. The same command goes on from here.")
             return 130

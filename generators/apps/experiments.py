@@ -92,8 +92,10 @@ class Experiments:
 
     def keep(self, name: str, content) -> str:
         """The file of a picture, of which sixteen grays are kept, or of the bytes of a film or a chart."""
-        file, ready = f"lecture/{name}", isinstance(content, bytes)
-        files.write(self.out / file, content if ready else pictures.png_bytes(content.quantize(16)))
+        file = f"lecture/{name}"
+        if not isinstance(content, bytes):
+            content = pictures.png_bytes(content.point(lambda gray: round(gray / 17) * 17))
+        files.write(self.out / file, content)
         return file
 
     def rows(self, name: str, rows: Mapping[str, np.ndarray], columns: Sequence[str] = ()) -> str:
@@ -115,20 +117,16 @@ class Experiments:
 
     @cached_property
     def reference(self) -> Reference:
-        """The test images but the last, which stand for a painter that is perfect."""
+        """The test images but the last, for whose captions every painter paints."""
         test = cut(self.test_set, 0, len(self.test_set) - COUNT)
         return Reference(self.models["classifier"], self.train_set, test, threads=self.threads, count=COUNT)
 
     def measured(self, model: str, options: dict) -> dict:
-        """The figures of a painter by the protocol of `evaluate.py`; "" is the perfect one."""
+        """The figures of a painter by the protocol of `evaluate.py`; "" is the one of the test images."""
         if (key := f"{model} {options}") not in self.known:
-            captions, _ = captions_of(self.reference.test, COUNT)
-            images = self.test_set.images[-COUNT:]
-            if model:
-                how = {**OPTIONS.get(model, {}), **options}
-                images = draw(self.models[model], captions, self.seed, self.threads, how)
-            else:
-                captions = self.test_set.captions(np.arange(len(self.test_set)))[-COUNT:]
+            last = cut(self.test_set, len(self.test_set) - COUNT, len(self.test_set))
+            (captions, _), how = captions_of(last, COUNT), {**OPTIONS.get(model, {}), **options}
+            images = draw(self.models[model], captions, self.seed, self.threads, how) if model else last.images
             self.known[key] = of_images(images, captions, self.reference)
         return self.known[key]
 
@@ -240,7 +238,7 @@ class Experiments:
         rows = {"image": images}
         for name in self.there(READERS):
             rows[f"{LABELS[name]}, by caption"] = self.models[name].edit(images, captions, wanted, self.threads)
-        directions = Directions(self.models["realnvp"], self.train_set, self.threads)
+        directions = Directions(self.models["realnvp"], cut(self.train_set, 0, 5000), self.threads)
         rows["flow, by direction"] = directions.edit(images, captions, wanted)
         return {"picture": self.rows("edits", rows, [f"now {change}" for change in changes])}
 

@@ -16,11 +16,9 @@ from types import SimpleNamespace
 from tqdm import tqdm
 
 import datasets
-from datasets.dataset import Dataset
 from disk import files
 from generators import pretrained, registry
 from generators.apps.experiments import LABELS, Experiments
-from generators.family import Family
 from generators.showing.page import Page
 from nn.parallel import Threads
 
@@ -30,15 +28,12 @@ IMAGES = 20_000  # of training: fewer than the default's 60,000 are drawn sooner
 
 
 class Lecture:
-    """Texts and pages in the folder `out`, painted and measured with `models` (name -> model)."""
+    """Texts and pages of these experiments, in their folder."""
 
-    def __init__(
-        self, out: Path, models: Mapping[str, Family], train_set: Dataset, test_set: Dataset, seed: int,
-        threads: Threads,
-    ):  # fmt: skip
-        self.out, self.train_set, self.done = out, train_set, 1
-        self.experiments = Experiments(out, models, train_set, test_set, seed, threads)
-        self.figures = {"missing": SimpleNamespace(**{name: "" for name in LABELS if name not in models})}
+    def __init__(self, experiments: Experiments):
+        self.experiments, self.out, self.done = experiments, experiments.out, 1
+        missing = {name: "" for name in LABELS if name not in experiments.models}
+        self.figures = {"missing": SimpleNamespace(**missing)}
 
     def hold(self) -> None:
         """Make the experiments, claim by claim, and write all anew after each."""
@@ -86,4 +81,4 @@ def begin(out: Path, seed: int, threads: Threads) -> Lecture:
     """The lecture on the weights that come along, not held yet."""
     train_set, test_set = datasets.load("digits", "train", IMAGES), datasets.load("digits", "test", 2000)
     models = {name: registry.load(pretrained.find(name)) for name in pretrained.names() if name in LABELS}
-    return Lecture(out, models, train_set, test_set, seed, threads)
+    return Lecture(Experiments(out, models, train_set, test_set, seed, threads))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import generators
-from bench.pretrained import FIGURES, pack, read, standard_error
+from bench.pretrained import FIGURES, contest, pack, read, standard_error
 from datasets import digits
 from generators import pretrained, registry
 from generators.apps.experiments import CAPTIONS, OPTIONS, READERS
@@ -112,3 +112,12 @@ def test_weights_too_large_for_half_precision_are_refused(tmp_path):
     with pytest.raises(checkpoint.CheckpointError, match="half precision"):
         pack(tmp_path, tmp_path / "small.npz")
     assert not (tmp_path / "small.npz").exists()
+
+
+def test_the_contest_comes_along_as_thirty_means(tmp_path):
+    rows = [{"step": step, "real_wins": step / 100} for step in range(60)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    kept = contest(tmp_path)["contest"]
+    assert kept["step"] == tuple(range(2, 61, 2)) and kept["real_wins"][:2] == (0.005, 0.025)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "loss": 1.0}\n')
+    assert contest(tmp_path) == {}

@@ -41,7 +41,8 @@ def held(tmp_path_factory):
 
     def hold(names):
         out, test = tmp_path_factory.mktemp("lecture"), datasets.load("digits", "test", 400)
-        lecture.Lecture(out, {name: tiny(name, digits) for name in names}, digits, test, 0, Threads(1)).hold()
+        models = {name: tiny(name, digits) for name in names}
+        lecture.Lecture(experiments.Experiments(out, models, digits, test, 0, Threads(1))).hold()
         return out
 
     yield hold

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numba
 import numpy as np
@@ -121,7 +121,7 @@ def test_long_waits_say_what_for(started, tmp_path, capsys, monkeypatch):
 
 def test_the_demo_says_what_it_does_not_begin_anew(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(demo, "_train", lambda *arguments: None)
-    monkeypatch.setattr(demo, "begin", lambda *arguments: SimpleNamespace(hold=lambda: None, train_set=[]))
+    monkeypatch.setattr(demo, "begin", Mock())
     for there in (False, True):
         assert main(["demo", "-o", str(tmp_path), "--seed", "3"]) == 130
         assert ("holds VAE from before" in capsys.readouterr().out) == there
