@@ -5,7 +5,6 @@ not depend on the machine. Then every family is trained anew, with the minutes t
 page grows with each: what was painted after how many steps, and how long this machine would need for as many as the
 weights that come along have had.
 """
-from __future__ import annotations
 
 import time
 from dataclasses import dataclass

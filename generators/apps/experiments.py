@@ -3,7 +3,6 @@
 The text of the lecture (`lecture.md`) names them as {bits.none}: `bits` is a method here, or a row of `COMPARED`, and
 `none` one of the names in what it returns.  What it returns for pictures are their files.
 """
-from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence

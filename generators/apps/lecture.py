@@ -5,7 +5,6 @@ experiments (`experiments.py`) stand as format fields, {bits.full}.  From each c
 a row of a table, that names what a model would have to be there for is left out; {missing.dit}, which is empty, is
 there only without a `dit`.
 """
-from __future__ import annotations
 
 import os
 import re

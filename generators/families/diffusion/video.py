@@ -17,7 +17,6 @@ The loss, guidance and samplers are those of `ddpm.py`, and beside the network o
 Read on: `UNet` in `unet.py`; films and their captions in `datasets/moving.py`; whether what comes out obeys the law of
 motion in `bench/physics.py`.
 """
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
