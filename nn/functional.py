@@ -3,8 +3,7 @@
 from nn.ops.activation import leaky_relu, log_softmax, relu, sigmoid, silu, softplus, tanh
 from nn.ops.attention import scaled_dot_product_attention
 from nn.ops.conv import conv2d, conv_transpose2d
-from nn.ops.dropout import dropout
-from nn.ops.elementwise import add, clip, div, exp, log, mul, neg, pow, sub
+from nn.ops.elementwise import add, clip, div, dropout, exp, log, mul, neg, pow, sub
 from nn.ops.loss import bce_with_logits, cross_entropy, gaussian_kl, mse
 from nn.ops.matmul import linear, matmul
 from nn.ops.norm import group_norm, group_norm_silu, layer_norm
