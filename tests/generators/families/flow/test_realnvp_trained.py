@@ -10,7 +10,8 @@ import pytest
 import datasets
 from datasets.captions import Names
 from datasets.dataset import Dataset
-from generators.families.flow.bijectors import Composition
+from generators.families.flow.bijectors import CaptionAffine, Composition
+from generators.families.flow.conditioning import NoisePrior
 from generators.families.flow.realnvp import (
     RealNVP,
     RealNVPConfig,
@@ -158,3 +159,22 @@ def test_likelihood_figures_are_means_over_all_test_images_under_their_fullest_c
     assert model.likelihood_figures(test, seed=0) == pytest.approx(expected)
     assert sum((captions for captions, _ in asked), []) == 2 * test.captions(np.arange(620))
     assert len({drawn for _, drawn in asked}) == len(asked)  # no block has the noise of another
+
+
+def test_guidance_0_is_silence_and_1_the_caption_and_beyond_on_the_same_line():
+    """In a flow of one layer, z = (x - mean) exp(-log_scale), whose mean can be read off.  Catches: the two answers
+    exchanged, w for 1 + w."""
+    rng = np.random.default_rng(3)
+    model, still = random_model(TINY, 3), Tensor(np.zeros((2, 6)))
+    prior = NoisePrior(TINY.features, 6, rng).astype(np.float64)
+    prior.weight.data[...] = rng.standard_normal(prior.weight.shape)
+    model.flow = CaptionAffine(prior)
+
+    def mean(captions, guidance):
+        return model.flow.inverse(still, model.guided(model.vocabulary.encode(captions), guidance)).data
+
+    said, silent = ["seven", "thin"], ["", ""]
+    np.testing.assert_allclose(mean(said, 0), mean(silent, 1), rtol=1e-12)
+    np.testing.assert_allclose(mean(said, 1 + 1e-9), mean(said, 1), rtol=1e-6)
+    np.testing.assert_allclose(mean(said, 2) - mean(said, 1), mean(said, 1) - mean(silent, 1), rtol=1e-9)
+    assert np.abs(mean(said, 2) - mean(said, 1)).min() > 1e-6
