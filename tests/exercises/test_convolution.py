@@ -116,7 +116,7 @@ def test_weight_gradient(case):
     def forward(w):
         return (loops.conv2d(x, w, None, stride, padding),)
 
-    (right,), (ones,) = vjp(forward, [w], [grad]), vjp(forward, [w], [np.ones_like(grad)])
+    (right,), (ones,) = (vjp(forward, [w], [u], linear=True) for u in (grad, np.ones_like(grad)))
     instead = {IGNORED: ones, "the kernel is flipped": right[::-1, ::-1]}
     trial.expect(got, right, "the gradient of the weights", atol=1e-7, instead=instead)
 
@@ -132,7 +132,7 @@ def test_input_gradient(case):
     got = trial.run(simple.input_gradient, grad, w, shape, stride, padding)
 
     def gradient(w, grad):
-        return vjp(lambda x: (loops.conv2d(x, w, None, stride, padding),), [x], [grad])[0]
+        return vjp(lambda x: (loops.conv2d(x, w, None, stride, padding),), [x], [grad], linear=True)[0]
 
     instead = {IGNORED: gradient(w, np.ones_like(grad)), "the kernel is flipped": gradient(w[::-1, ::-1], grad)}
     trial.expect(got, gradient(w, grad), "the gradient of x", atol=1e-7, instead=instead)
@@ -154,7 +154,7 @@ def test_conv2d_backward(case):
     def forward(x, w, b):
         return (loops.conv2d(x, w, b, stride, padding),)
 
-    expected, ones = vjp(forward, [x, w, b], [grad]), vjp(forward, [x, w, b], [np.ones_like(grad)])
+    expected, ones = (vjp(forward, [x, w, b], [u], linear=True) for u in (grad, np.ones_like(grad)))
     for name, mine, right, one in zip("xwb", got, expected, ones, strict=True):
         instead = {IGNORED: one, **exchanged(name, "xwb", expected)}
         if name == "w":
@@ -175,7 +175,7 @@ def test_conv2d_backward_of_what_is_wanted(wanted):
     )
     got = trial.run(Conv2d.backward, ctx, grad)
     inputs = [x, w, np.zeros(2) if b is None else b]
-    expected = vjp(lambda x, w, b: (loops.conv2d(x, w, b, 1, 1),), inputs, [grad])
+    expected = vjp(lambda x, w, b: (loops.conv2d(x, w, b, 1, 1),), inputs, [grad], linear=True)
     trial.expect(got[wanted], expected[wanted], f"the gradient of {'xwb'[wanted]}", atol=1e-7)
 
 
@@ -210,6 +210,6 @@ def test_conv_transpose(case, bias):
         "ConvTranspose2d.backward(ctx, grad), on what your forward has left in ctx", *tags, x=x, w=w, grad=grad
     )
     back = trial.run(ConvTranspose2d.backward, ctx, grad)
-    right = vjp(lambda x, w: (loops.conv_transpose2d(x, w, None, stride, padding, extra),), [x, w], [grad])
+    right = vjp(lambda x, w: (loops.conv_transpose2d(x, w, None, stride, padding, extra),), [x, w], [grad], linear=True)
     trial.expect(back[0], right[0], "the gradient of x", atol=1e-7)
     trial.expect(back[1], right[1], "the gradient of w", atol=1e-7)

@@ -2,17 +2,18 @@
 import numpy as np
 
 
-def vjp(f, arrays, cotangents):
+def vjp(f, arrays, cotangents, linear=False):
     """J^T u by numerical differentiation, for each float array among `arrays` (None for the others).
 
     f(*arrays) is a tuple of float64 arrays and `cotangents` has one array for each of them.  Fourth-order differences:
-    error near 1e-11 for functions of ordinary curvature.
+    error near 1e-11 for functions of ordinary curvature.  linear: f is so in each array by itself, as a convolution is;
+    then one difference is exact, and four times as fast.
     """
 
     def value(changed):
         return sum(np.vdot(u, y) for u, y in zip(cotangents, f(*changed), strict=True))
 
-    gradients = []
+    gradients, here = [], value(arrays) if linear else 0.0
     for i, array in enumerate(arrays):
         if not (isinstance(array, np.ndarray) and array.dtype == np.float64):
             gradients.append(None)
@@ -26,6 +27,9 @@ def vjp(f, arrays, cotangents):
                 changed[i][index] += step
                 return value(changed)
 
+            if linear:
+                gradient[index] = along(1.0) - here
+                continue
             h = 1e-3
             near = (along(h) - along(-h)) / (2 * h)
             far = (along(2 * h) - along(-2 * h)) / (4 * h)
