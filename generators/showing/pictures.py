@@ -24,7 +24,7 @@ from disk import files
 from generators.errors import Refusal
 from nn import checkpoint
 
-TEXT, FAINT = 205, 140  # gray levels of captions and of row and column titles
+TEXT, FAINT = "#cdcdcd", "#8c8c8c"  # captions and titles of rows, and titles of columns
 TILE = 84  # pixels that an image is enlarged to, about: three times 28
 KINDS = {".png": "picture", ".jpg": "picture", ".jpeg": "picture", ".gif": "film", ".npz": "arrays"}
 LINES = 4  # lines that a caption may take below its image
@@ -70,7 +70,7 @@ def grid(
     top = margin + (_line(title_font) + gap * 2 if title else 0)
     picture, draw, depths = _sheet([tiles[start : start + columns] for start in starts], margin, top, margin, below)
     if title:
-        _text(draw, (margin, margin), _shorten(title, title_font, picture.width - 2 * margin), title_font, TEXT)
+        draw.text((margin, margin), _shorten(title, title_font, picture.width - 2 * margin), TEXT, title_font)
     for index, lines in enumerate(texts):
         x = margin + index % columns * (width + gap) + width / 2
         _lines(draw, x, depths[index // columns] + height + gap, lines, font, TEXT)
@@ -100,7 +100,7 @@ def rows(images: Mapping[str, np.ndarray], columns: Sequence[str] = ()) -> Image
         x = left + column * (width + gap) + width / 2
         _lines(draw, x, top - gap * 2 - len(lines) * _line(font), lines, font, FAINT)
     for y, name in zip(depths, images, strict=True):
-        _text(draw, (left - margin, y + height / 2), name, font, TEXT, anchor="rm")
+        draw.text((left - margin, y + height / 2), name, TEXT, font, anchor="rm")
     return picture
 
 
@@ -280,14 +280,10 @@ def _line(font: ImageFont.FreeTypeFont) -> int:
     return round(font.size * 1.3)
 
 
-def _text(draw, position, text, font, level, anchor="la") -> None:
-    draw.text(position, text, font=font, fill=level if draw.im.mode == "L" else (level,) * 3, anchor=anchor)
-
-
-def _lines(draw, x, y, lines, font, level) -> None:
+def _lines(draw, x, y, lines, font, gray) -> None:
     """Lines of text from y on, one below the other, around x."""
     for number, line in enumerate(lines):
-        _text(draw, (x, y + number * _line(font)), line, font, level, anchor="ma")
+        draw.text((x, y + number * _line(font)), line, gray, font, anchor="ma")
 
 
 def _shorten(text: str, font, width: float) -> str:
