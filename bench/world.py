@@ -201,7 +201,7 @@ def free_running(model: World, read: Reader, steps: int, games: int) -> dict[str
 
 def speed(model: World) -> float:
     """Frames a second of one game."""
-    model.start(playground.film(every_state()[:1, None])[:, 0] / np.float32(255))
+    model.start(playground.film(every_state()[:1, None])[0, 0] / np.float32(255))
     model.step(0)
     begin = time.perf_counter()
     for _ in range(30):

@@ -45,8 +45,7 @@ def film(model: World, data: str, actions: str, seed: int) -> tuple[np.ndarray, 
     asked = actions.replace(",", " ").split()
     if strange := [name for name in asked if name not in model.keys]:
         raise UsageError(f"there is no action {strange[0]!r} in this world; there are {', '.join(model.keys)}")
-    codes = np.array([[model.keys[name] for name in asked]], int)
-    return model.play(first_frame(data, seed)[None], codes)[0], ["start", *asked]
+    return model.play(first_frame(data, seed), np.array(asked, np.str_)), ["start", *asked]
 
 
 class Game:
@@ -54,16 +53,16 @@ class Game:
 
     def __init__(self, model: World, first: np.ndarray):
         self.model, self.first = model, first
-        self.frames = [model.start(first[None])[0]]
+        self.frames = [model.start(first)]
         words = {name[0]: name for name in model.keys if not name.isdigit()}  # n, p; and the first letters of others
         self.bindings = {name: name for name in model.keys} | words
 
     def press(self, key: str) -> None:
         """A key of the keyboard; one that means nothing here does nothing, "r" begins again."""
         if key == "r":
-            self.frames.append(self.model.start(self.first[None])[0])
+            self.frames.append(self.model.start(self.first))
         elif key in self.bindings:
-            self.frames.append(self.model.step(self.model.keys[self.bindings[key]])[0])
+            self.frames.append(self.model.step(self.bindings[key]))
 
 
 def begin(model: World, data: str, seed: int) -> Game:

@@ -75,7 +75,7 @@ class World(Family):
         if config.way == "encoder":
             self.encoder = Encoder(config.image_size, config.channels, config.width, config.codes, rng)
         self.keys = {str(code + 1): code for code in range(config.codes)}  # name -> code; see `learn_keys`
-        self._seen: list[np.ndarray] = []  # the last frames of the games, (N, H, W, C) each
+        self._seen: list[np.ndarray] = []  # the last frames of the game, (H, W, C) or (N, H, W, C) each
 
     def phases(self, step: int) -> list[Phase]:
         done = step / self.total_steps
@@ -152,30 +152,38 @@ class World(Family):
         return self.futures(context)[np.arange(len(codes)), codes]
 
     def start(self, frames: np.ndarray) -> np.ndarray:
-        """Begin N games at these frames (N, H, W, C) in [0, 1].  ValueError for another shape."""
-        if frames.ndim != 4 or frames.shape[1:] != self.image_shape:
-            expected = ", ".join(map(str, ("N", *self.image_shape)))
-            raise ValueError(f"games begin at frames of shape ({expected}); given {frames.shape}")
+        """Begin a game at this frame (H, W, C) in [0, 1], or N games at (N, H, W, C).  ValueError for another shape."""
+        if frames.shape[-3:] != self.image_shape or frames.ndim not in (3, 4):
+            raise ValueError(f"a game begins at a frame {self.image_shape}, or several; given {frames.shape}")
         self._seen = [rounded(frames)] * self.config.context
         return self._seen[-1]
 
-    def step(self, codes: int | np.ndarray) -> np.ndarray:
-        """The next frames (N, H, W, C) of the games, after a code for each, (N,), or one for all.
+    def step(self, code: int | np.ndarray | str) -> np.ndarray:
+        """The next frame, or frames, of the game, after this code, codes (N,), or key of `keys`.
 
-        ValueError before `start`, and for a code that there is not.
+        ValueError before `start`, for an unknown key and for a code that there is not.
         """
         if not self._seen:
-            raise ValueError("there is no game yet; call start(frames) first")
-        codes = np.asarray(codes)
+            raise ValueError("there is no game yet; call start(frame) first")
+        if isinstance(code, str):
+            if code not in self.keys:
+                raise ValueError(f"there is no key {code!r}; the keys are {', '.join(self.keys)}")
+            code = self.keys[code]
+        codes = np.atleast_1d(code)
         if codes.dtype.kind not in "iu" or not (0 <= codes.min() <= codes.max() < self.config.codes):
-            raise ValueError(f"the codes are 0 to {self.config.codes - 1}; given {codes}")
-        context = np.stack(self._seen, axis=1)
-        self._seen = [*self._seen[1:], rounded(self.predict(context, np.broadcast_to(codes, len(context))))]
+            raise ValueError(f"the codes are 0 to {self.config.codes - 1}; given {code}")
+        single = self._seen[-1].ndim == 3
+        context = np.stack([frame[None] if single else frame for frame in self._seen], axis=1)
+        frame = rounded(self.predict(context, np.broadcast_to(codes, len(context))))
+        self._seen = [*self._seen[1:], frame[0] if single else frame]
         return self._seen[-1]
 
-    def play(self, first: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """The films (N, 1 + S, H, W, C) of N games from first (N, H, W, C) under codes (N, S)."""
-        return np.stack([self.start(first), *map(self.step, codes.T)], axis=1)
+    def play(self, first: np.ndarray, codes) -> np.ndarray:
+        """The films (N, 1 + S, H, W, C) of N games from first (N, H, W, C) under codes (N, S); or of one, (H, W, C)
+        and S codes or keys, without the axis N."""
+        codes = np.asarray(codes)
+        frames = [self.start(first), *(self.step(str(c) if codes.dtype.kind == "U" else c) for c in codes.T)]
+        return np.stack(frames, axis=first.ndim - 3)
 
     def learn_keys(self, contexts: np.ndarray, after: np.ndarray, effects: np.ndarray, names: Sequence[str]) -> None:
         """Find the code of each key from transitions (as for `explain`) whose effects (N,) index `names`: one map for

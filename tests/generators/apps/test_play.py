@@ -138,8 +138,8 @@ def test_a_film_of_actions_that_are_told_beforehand(run, tmp_path, capsys):
         assert file["captions"].tolist() == ["start", "left", "left", "next"] and file["images"].shape == (4, 28, 28)
         model, _ = registry.open_run(run)
         play.learn_keys(model, "playground")
-        codes = np.array([[model.keys[name] for name in ("left", "left", "next")]])
-        expected = model.play(play.first_frame("playground", 0)[None], codes)[0, ..., 0]
+        codes = [model.keys[name] for name in ("left", "left", "next")]
+        expected = model.play(play.first_frame("playground", 0), codes)[..., 0]
         np.testing.assert_array_equal(file["images"], np.rint(expected * 255))
     assert main(["sample", str(run), "--actions", "jump", "--out", str(out)]) == 2
     assert "no action 'jump'" in capsys.readouterr().err

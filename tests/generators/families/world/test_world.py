@@ -188,12 +188,13 @@ def test_games():
     with pytest.raises(ValueError, match="start"):
         model.step(0)
     both = model.play(first, np.array([[0, 1, 2], [2, 1, 0]]))
-    np.testing.assert_array_equal(both[1:], model.play(first[1:], np.array([[2, 1, 0]])))
+    alone = model.play(first[1], [2, 1, 0])
+    np.testing.assert_array_equal(both[1], alone)
+    np.testing.assert_array_equal(alone, model.play(first[1], ["3", "2", "1"]))
     np.testing.assert_allclose(both * 255, np.rint(both * 255), atol=1e-4)
     assert not np.array_equal(both[0, 1], both[0, 2])
-    for wrong in (3, "left", 0.5, -1):
-        with pytest.raises(ValueError, match="0 to 2"):
+    for wrong, words in ((3, "0 to 2"), ("left", "'left'"), (0.5, "0 to 2"), (-1, "0 to 2")):
+        with pytest.raises(ValueError, match=words):
             model.step(wrong)
-    for frames in (first[:, :14], first[0]):
-        with pytest.raises(ValueError, match="begin at frames"):
-            model.start(frames)
+    with pytest.raises(ValueError, match="begins at a frame"):
+        model.start(first[:, :14])
