@@ -55,6 +55,8 @@ HARMLESS: dict[tuple[str, str], str] = {
     ("importance-weighted-bound", "slice: i:i + chunk  ->  :i + chunk"): "some draws count more than once",
     ("drawing-times", "sign: rng.random() + np.arange(count) / count  ->  rng.random() - np.arange(count) / count"):
      "around the circle the other way",
+    ("inpainting", "sign: return rng.standard_normal(x.shape).astype(x.dtype)  ->  "
+     "return -rng.standard_normal(x.shape).astype(x.dtype)"): "normal numbers are as often negative",
     ("dropping-captions", "compare: rng.random(len(tokens)) < probability  ->  rng.random(len(tokens)) <= probability"):
      "they are equal once in 2^53 draws",
     ("attention-backward", "constant: 2  ->  3"): "the guard of a case without keys",

@@ -11,7 +11,7 @@ _CODES = {"green": "32", "red": "31", "yellow": "33", "bold": "1", "dim": "2"}
 
 def paint(text: str, colour: str) -> str:
     """`text` in a colour if a person is looking at it: on a terminal, and NO_COLOR is not set."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not sys.stdout or not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"\033[{_CODES[colour]}m{text}\033[0m"
 

@@ -80,6 +80,21 @@ def test_without_its_progress_file_written_code_stays(course, run, damage):
     assert run("check", "double")[0] == 0
 
 
+def test_where_the_library_has_changed_too_the_file_is_kept(course, run):
+    run("start", "double")
+    write(course, "double", OWN)
+    (course.workspace / "progress.txt").unlink()
+    library = course.root / "nn/toy.py"
+    library.write_text("# newer\n" + library.read_text())
+    status, text = run("start", "double")
+    assert status == 0 and "names none" in text and "y = x  # mine" in backups(course)
+
+
+def test_a_closed_output_is_no_traceback(course, run, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)  # as Python has it under `>&-`
+    assert main(["list"], course) == 0
+
+
 def test_code_that_was_written_before_its_start_stays(course, run):
     run("start", "double")
     write(course, "total", "return 2.0 * sum(x)")
@@ -225,11 +240,22 @@ def test_ctrl_c_ends_a_check_and_what_it_runs(course, run):
         "double",
         f"import os\nopen({str(course.root / 'pid')!r}, 'w').write(str(os.getpid()))\nwhile True: pass",
     )
-    code = "import os, signal, threading; threading.Timer(6, lambda: os.kill(0, signal.SIGINT)).start();"
-    code += "signal.signal(signal.SIGINT, signal.default_int_handler);"
-    code += "import sys; from pathlib import Path; from tests.exercises.cli import main;"
-    code += "from tests.exercises.catalogue import Course;"
-    code += f"sys.exit(main(['check'], Course.at(Path({str(course.root)!r}))))"
+    code = f"""
+import os, signal, sys, threading, time
+from pathlib import Path
+from tests.exercises.catalogue import Course
+from tests.exercises.cli import main
+
+def stop():
+    pid = Path({str(course.root / "pid")!r})
+    while not (pid.exists() and pid.read_text()):
+        time.sleep(0.1)
+    os.kill(0, signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Thread(target=stop, daemon=True).start()
+sys.exit(main(["check"], Course.at(Path({str(course.root)!r}))))
+"""
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, start_new_session=True, timeout=60)
     assert done.returncode == 130
     with pytest.raises(ProcessLookupError):

@@ -152,15 +152,16 @@ def _refresh(course: Course, progress: Progress) -> list[str]:
                 notes.append(f"{name} was gone from {course.workspace.name}/: copied anew, and blank again: {ids}")
             continue
         backup = _backup(course, name)
-        _rebuild(course, name, progress)
-        notes.append(f"The library's {name} has changed: your functions were moved into it. As it was: {backup}")
+        moved = ", ".join(_rebuild(course, name, progress)) or "none, since progress.txt names none"
+        notes.append(f"The library's {name} has changed. Of yours was moved into it: {moved}. As it was: {backup}")
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text("".join(f"{digest}  {name}\n" for name, digest in current.items()), encoding="utf-8")
     return notes
 
 
-def _rebuild(course: Course, name: str, progress: Progress, without: Exercise | None = None) -> None:
-    """The library's file with the bodies that the learner has written put in."""
+def _rebuild(course: Course, name: str, progress: Progress, without: Exercise | None = None) -> list[str]:
+    """The library's file with the bodies that the learner has begun put in; the ids of these."""
+    moved = []
     path = course.workspace / name
     source = (course.root / name).read_bytes()
     for exercise in course.exercises:
@@ -172,7 +173,9 @@ def _rebuild(course: Course, name: str, progress: Progress, without: Exercise | 
             continue
         place = cut(source, exercise.name)
         source = place.with_body(own.body if own.indent == place.indent else place.layout(own.text))
+        moved.append(exercise.id)
     path.write_bytes(source)
+    return moved
 
 
 def _backup(course: Course, name: str) -> Path:
