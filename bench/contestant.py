@@ -124,7 +124,7 @@ class Ours:
         import numpy as np
 
         from bench.ops import WEIGHTS
-        from nn import crew
+        from nn import processes
         from nn.parallel import SHARD, even_shards
         from nn.tensor import Parameter
 
@@ -147,10 +147,10 @@ class Ours:
                 both(shard) if backwards else function(*shard)
 
         both(shards[0])  # compiles, once and not in every process
-        team = crew.hire(work, self.count)
-        if team is None:
+        pool = processes.start_pool(work, self.count)
+        if pool is None:
             return tuple(lambda b=b: self.threads.map(lambda i: work(i, b), range(self.count)) for b in (False, True))
-        return lambda: team.run(False), lambda: team.run(True)
+        return lambda: pool.run(False), lambda: pool.run(True)
 
     @staticmethod
     def vectors() -> dict[str, str]:

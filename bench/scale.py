@@ -117,7 +117,7 @@ def by_the_clock(name: str, dataset, seconds: float) -> dict[int, float]:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[counts[-1]]) < 4:
         for count, trainer in trainers.items():
-            with closing(trainer):  # a crew that waits would not disturb the others, but it holds memory
+            with closing(trainer):  # a pool that waits would not disturb the others, but it holds memory
                 trainer.step()
                 for _ in range(2):
                     begin = time.perf_counter()

@@ -17,7 +17,7 @@ import numpy as np
 
 from datasets.batches import Batch, Batches
 from generators.family import Family, FamilyConfig, OptimiserConfig, Phase, Shard
-from nn import crew
+from nn import processes
 from nn.muon import Muon
 from nn.optim import EMA, AdamW, clip_scale, cosine_decay, gradient_norm, warmup
 from nn.parallel import LANES, FlatParameters, Threads, derive_rng, even_shards, total
@@ -123,9 +123,9 @@ class Trainer:
         # At the end, wherever that may come to be, every phase has begun.
         self.phase_states = {p.name: _PhaseState(p, family.config.ema_decay) for p in family.phases(total_steps)}
         self._cut: tuple[int, list[Shard]] = (-1, [])
-        self._crew: crew.Crew | None = None
+        self._pool: processes.ProcessPool | None = None
         self._compiled = False  # the first step compiles kernels, once and not in every process
-        # What training changes besides parameters (running statistics) would not reach a crew: then threads do it.
+        # What training changes besides parameters (running statistics) would not reach a pool: then threads do it.
         self._alone = len(family.state()) > len(family.parameters())
         self._workers = min(threads.count, LANES, self.shard_count)
 
@@ -136,9 +136,9 @@ class Trainer:
             batch = self.batches.at(step)
             tokens = self.family.vocabulary.encode(batch.captions)
             self.family.prepare(batch.images, tokens, derive_rng(self.seed, "prepare"))
-        if self._crew is None and self._compiled and not self._alone:
-            me = weakref.proxy(self)  # else the crew would keep its trainer alive, and the trainer its crew
-            self._crew = crew.hire(lambda index, request: me._work(index, request), self._workers)
+        if self._pool is None and self._compiled and not self._alone:
+            me = weakref.proxy(self)  # else the pool would keep its trainer alive, and the trainer its pool
+            self._pool = processes.start_pool(lambda index, request: me._work(index, request), self._workers)
         metrics: dict[str, float] = {}
         for phase in self.family.phases(step):
             metrics |= self._update(phase)
@@ -147,14 +147,14 @@ class Trainer:
         return metrics
 
     def close(self) -> None:
-        """End the worker processes; the next step hires new ones."""
-        if self._crew is not None:
-            self._crew.close()
-            self._crew = None
+        """End the worker processes; the next step starts new ones."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     def _update(self, phase: Phase) -> dict[str, float]:
         step, config, state = self.step_number, phase.optimiser, self.phase_states[phase.name]
-        lanes = crew.interleave(self._together(phase.name, "work", step))
+        lanes = processes.interleave(self._together(phase.name, "work", step))
         self._together(phase.name, "add up", len(lanes))
         value, metrics = total(lanes)
         norm = gradient_norm(state.flat.gradient)
@@ -170,13 +170,13 @@ class Trainer:
         return {f"{prefix}loss": value, **metrics, f"{prefix}gradient_norm": norm, f"{prefix}rate": rate}
 
     def _together(self, *request) -> list:
-        """What `_work` returns in each worker: the processes of the crew, or threads."""
-        if self._crew is None:
+        """What `_work` returns in each worker: the processes of the pool, or threads."""
+        if self._pool is None:
             return self.threads.map(lambda index: self._work(index, request), range(self._workers))
         try:
-            return self._crew.run(request)
+            return self._pool.run(request)
         except BaseException:
-            self.close()  # who catches this and goes on needs a new crew, and, if matrices have moved, a checkpoint
+            self.close()  # who catches this and goes on needs a new pool, and, if matrices have moved, a checkpoint
             raise
 
     def _work(self, index: int, request: tuple) -> list | None:

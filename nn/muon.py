@@ -20,9 +20,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nn.crew import shared_zeros
 from nn.kernels import flat
 from nn.optim import EMA, AdamW
+from nn.processes import shared_zeros
 
 MATCHES_ADAMW = 0.2  # the typical size of the numbers in one of AdamW's steps, at a rate of 1
 

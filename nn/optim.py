@@ -11,8 +11,8 @@ from copy import copy
 
 import numpy as np
 
-from nn.crew import shared_zeros
 from nn.kernels import flat
+from nn.processes import shared_zeros
 
 Betas = tuple[float, float]
 BETAS = (0.9, 0.999)

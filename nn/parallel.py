@@ -5,7 +5,7 @@ i mod LANES.  A lane owns a gradient buffer and works through its shards in orde
 takes one whole lane at a time.  At the end the lanes' buffers are added in lane order, each worker a part of every
 buffer.  So every sum is taken in the same order whatever the workers do, and no kernel needs to know that they exist.
 
-A worker is a thread, or, where it pays and the system allows it, a process (`nn/crew.py`).
+A worker is a thread, or, where it pays and the system allows it, a process (`nn/processes.py`).
 """
 
 import os
@@ -19,8 +19,8 @@ from contextlib import closing
 import numpy as np
 
 from nn import runtime
-from nn.crew import hire, interleave, shared_zeros
 from nn.kernels.flat import add_lanes
+from nn.processes import interleave, shared_zeros, start_pool
 from nn.tensor import Parameter, gradients_into, no_grad
 
 LANES = 32  # as many workers, at most, have work; a lane that no shard comes to takes no memory
@@ -154,8 +154,8 @@ def map_shards(
 
     The slices, of `most` examples or fewer (`even_shards`), depend on `count` and the cores that there are, not on how
     many are used.  Without `threads`: as many as `default_threads()`.
-    processes: instead, where the system has them (`nn/crew.py`); for work of seconds, since starting them takes some
-        50 ms, by a `function` that does nothing but return its result
+    processes: instead, where the system has them (`nn/processes.py`); for work of seconds, since starting them takes
+        some 50 ms, by a `function` that does nothing but return its result
     Raises ValueError if there are no examples, since the shape of the result is then unknown.
     """
     if count < 1:
@@ -168,9 +168,9 @@ def map_shards(
             return function(slice(start, min(start + size, count)))
 
     workers = min(threads.count if threads else default_threads(), len(starts))
-    if processes and (team := hire(lambda index, _: [work(start) for start in starts[index::workers]], workers)):
-        with closing(team):
-            return np.concatenate(interleave(team.run()))
+    if processes and (pool := start_pool(lambda index, _: [work(start) for start in starts[index::workers]], workers)):
+        with closing(pool):
+            return np.concatenate(interleave(pool.run()))
     pool = threads or Threads()
     try:
         return np.concatenate(pool.map(work, starts))

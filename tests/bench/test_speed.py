@@ -12,7 +12,7 @@ from bench.arena import Outcome
 from bench.contestant import Ours
 from generators.family import FamilyConfig
 from nn import functional as F
-from nn.crew import Crew
+from nn.processes import ProcessPool
 from nn.tensor import Function, Parameter, Tensor
 
 TINY = {"vae": {"width": 16, "batch_size": 8, "shard_size": 4}}
@@ -238,8 +238,8 @@ def test_memory_of_workers_counts():
         kept.append(np.ones(30_000_000 * index, np.uint8))
 
     kept: list = []
-    before, team = memory.reset_peak(), Crew(work, 2)
-    team.run(None)
+    before, pool = memory.reset_peak(), ProcessPool(work, 2)
+    pool.run(None)
     assert memory.peak_megabytes() - before > 25 and memory.resident_megabytes() > 25
-    team.close()
+    pool.close()
     assert memory.workers_megabytes() == 0

@@ -6,8 +6,8 @@ import pytest
 
 from generators import plans, registry
 from generators.training import Diverged, Trainer, plain_steps, train
-from nn import crew
 from nn import functional as F
+from nn import processes
 from nn.muon import Muon
 from nn.tensor import Tensor
 from tests.generators.toys import Toy, build, pool, toy_data
@@ -46,16 +46,16 @@ def test_the_loop_is_the_plain_one(name, monkeypatch):
         np.testing.assert_array_equal(a, b, err_msg=key)
 
 
-@pytest.mark.parametrize("processes", [True, False])
+@pytest.mark.parametrize("forked", [True, False])
 @pytest.mark.parametrize("threads", [2, 4])
-def test_equal_bits_for_any_number_of_threads_or_processes(threads, processes, monkeypatch):
-    monkeypatch.setattr(crew, "AVAILABLE", processes and crew.AVAILABLE)
+def test_equal_bits_for_any_number_of_threads_or_processes(threads, forked, monkeypatch):
+    monkeypatch.setattr(processes, "AVAILABLE", forked and processes.AVAILABLE)
     one, several = trainer(threads=1), trainer(threads=threads)
     steps = train(several)
     metrics = [next(steps), next(steps)]
-    assert (several._crew is not None) == crew.AVAILABLE
+    assert (several._pool is not None) == processes.AVAILABLE
     assert list(train(one)) == metrics + list(steps)
-    assert several._crew is None  # the run is over
+    assert several._pool is None  # the run is over
     assert_equal_bits(weights(one), weights(several))
 
 
@@ -76,24 +76,24 @@ def test_what_has_running_statistics_trains_in_threads():
     several = trainer(threads=2, kind=Buffered)
     several.step()
     several.step()
-    assert several._crew is None
+    assert several._pool is None
 
 
-@pytest.mark.skipif(not crew.AVAILABLE, reason="worker processes are made by fork, on Linux only")
+@pytest.mark.skipif(not processes.AVAILABLE, reason="worker processes are made by fork, on Linux only")
 def test_a_trainer_that_is_forgotten_takes_its_processes_along():
-    """Catches a crew and its trainer that keep each other alive."""
+    """Catches a pool and its trainer that keep each other alive."""
     several = trainer(threads=2)
     several.step()
     several.step()
-    members = several._crew.members
-    assert members
+    workers = several._pool.workers
+    assert workers
     del several
-    assert not members
+    assert not workers
 
 
-@pytest.mark.skipif(not crew.AVAILABLE, reason="worker processes are made by fork, on Linux only")
+@pytest.mark.skipif(not processes.AVAILABLE, reason="worker processes are made by fork, on Linux only")
 def test_after_an_error_in_a_step_the_next_one_is_whole():
-    """Catches a crew that is gone and still counted on: half of the batch would be missing from every gradient."""
+    """Catches a pool that is gone and still counted on: half of the batch would be missing from every gradient."""
     undisturbed, one = trainer(threads=2), trainer(threads=2)
     expected = [undisturbed.step() for _ in range(4)]
     metrics = [one.step(), one.step()]
@@ -107,14 +107,14 @@ def test_after_an_error_in_a_step_the_next_one_is_whole():
     undisturbed.close()
 
 
-def test_a_crew_sees_what_is_loaded_after_it_was_hired():
+def test_a_pool_sees_what_is_loaded_after_it_was_started():
     """Catches velocities, averages or weights that the worker processes have copies of."""
     whole, first, second = (trainer(threads=2) for _ in range(3))
     expected = [whole.step() for _ in range(6)]
     for _ in range(3):
         first.step()
         second.step()
-        second.step()  # its crew works, and is three steps ahead
+        second.step()  # its pool works, and is three steps ahead
     second.load_state(weights(first), 3)
     assert [second.step() for _ in range(3)] == expected[3:]
     assert_equal_bits(weights(second), weights(whole))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nn import Tensor, crew
+from nn import Tensor, processes
 from nn import functional as F
 from nn.modules import Linear, Sequential
 from nn.parallel import LANES, FlatParameters, Threads, default_threads, derive_rng, even_shards, map_shards, total
@@ -140,7 +140,7 @@ def test_map_shards_in_processes_gives_the_same_in_the_same_order(threads, monke
     """Catches shares joined process by process, also where a process has one shard less; and no way without them."""
     x = np.arange(23)
     for able in (True, False):
-        monkeypatch.setattr(crew, "AVAILABLE", able and crew.AVAILABLE)
+        monkeypatch.setattr(processes, "AVAILABLE", able and processes.AVAILABLE)
         doubled = map_shards(lambda part: x[part] * 2, 23, Threads(threads), processes=True, most=4)
         np.testing.assert_array_equal(doubled, x * 2)
 

@@ -11,7 +11,7 @@ import pytest
 import generators
 from generators.apps import program
 from generators.cli import main
-from nn import checkpoint, crew
+from nn import checkpoint, processes
 from tests.reliability.fuzz import train_arguments
 
 ROOT = Path(generators.__file__).parent.parent
@@ -128,7 +128,7 @@ def test_a_warning_is_one_line(monkeypatch, capsys, tmp_path):
     """Catches the name of a file and a line of code before what the user is to know."""
     refuse = lambda thread: (_ for _ in ()).throw(RuntimeError("can't start new thread"))  # noqa: E731
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    monkeypatch.setattr(crew, "AVAILABLE", False)
+    monkeypatch.setattr(processes, "AVAILABLE", False)
     assert main(train_arguments("vae", tmp_path / "x", 1, "--threads", "2")) == 0
     warnings = [line for line in capsys.readouterr().err.splitlines() if "threads" in line]
     assert warnings == ["inkling: the system allows no 2 threads (can't start new thread); one does it all"]

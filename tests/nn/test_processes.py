@@ -10,10 +10,10 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from nn import crew
-from nn.crew import Crew, shared_zeros
+from nn import processes
+from nn.processes import ProcessPool, shared_zeros
 
-pytestmark = pytest.mark.skipif(not crew.AVAILABLE, reason="worker processes are made by fork, on Linux only")
+pytestmark = pytest.mark.skipif(not processes.AVAILABLE, reason="worker processes are made by fork, on Linux only")
 
 
 def running(process: int) -> bool:
@@ -32,13 +32,13 @@ def ended(process: int, seconds: float = 10.0) -> bool:
 
 
 def test_everybody_works_and_replies_come_in_order():
-    """Catches replies in the order of arrival, a member left out, and work done twice in one process."""
-    team = Crew(lambda index, request: [index, request, os.getpid()], 3)
+    """Catches replies in the order of arrival, a worker left out, and work done twice in one process."""
+    pool = ProcessPool(lambda index, request: [index, request, os.getpid()], 3)
     for request in (1, {"a": 0.1}, float("inf")):
-        replies = team.run(request)
+        replies = pool.run(request)
         assert [reply[:2] for reply in replies] == [[index, request] for index in range(3)]
         assert len({reply[2] for reply in replies}) == 3 and replies[0][2] == os.getpid()
-    team.close()
+    pool.close()
 
 
 def test_shared_memory_is_shared_both_ways_and_other_memory_is_not():
@@ -49,13 +49,13 @@ def test_shared_memory_is_shared_both_ways_and_other_memory_is_not():
         private[index] += 1
         return float(shared[1 - index, 0])
 
-    team = Crew(work, 2)
-    team.run(5.0)
+    pool = ProcessPool(work, 2)
+    pool.run(5.0)
     np.testing.assert_array_equal(shared, np.full((2, 3), 5.0))
-    shared[...] = 7  # seen by the member
-    assert team.run(0.0) == [7.0, 7.0]
+    shared[...] = 7  # seen by the worker
+    assert pool.run(0.0) == [7.0, 7.0]
     np.testing.assert_array_equal(private, [2, 0])
-    team.close()
+    pool.close()
 
 
 def test_shared_zeros_is_writable_and_aligned():
@@ -68,109 +68,109 @@ def test_shared_zeros_is_writable_and_aligned():
 def test_numbers_come_back_bit_for_bit():
     """Catches replies rounded on the way."""
     numbers = [float(x) for x in np.random.default_rng(0).standard_normal(100)] + [float("nan"), 1e-320, -0.0]
-    team = Crew(lambda index, request: numbers, 2)
-    mine, theirs = team.run()
+    pool = ProcessPool(lambda index, request: numbers, 2)
+    mine, theirs = pool.run()
     np.testing.assert_array_equal(np.array(theirs).view(np.int64), np.array(mine).view(np.int64))
-    team.close()
+    pool.close()
 
 
 @pytest.mark.parametrize("where", [0, 1])
-def test_an_error_is_heard_and_ends_the_crew(where):
+def test_an_error_is_heard_and_ends_the_pool(where):
     def work(index, request):
         if index == where:
             raise ValueError("no such thing")
         return index
 
-    team = Crew(work, 2)
-    process = team.members[0][0]
+    pool = ProcessPool(work, 2)
+    process = pool.workers[0][0]
     with pytest.raises(ValueError if where == 0 else RuntimeError, match="no such thing"):
-        team.run()
+        pool.run()
     assert ended(process)
 
 
 def test_a_member_that_dies_is_one_sentence():
     """Catches advice that is for training alone."""
-    team = Crew(lambda index, request: index and os.kill(os.getpid(), signal.SIGKILL), 2)
+    pool = ProcessPool(lambda index, request: index and os.kill(os.getpid(), signal.SIGKILL), 2)
     with pytest.raises(ChildProcessError, match="memory.*single thread") as error:
-        team.run()
+        pool.run()
     assert "resume" not in str(error.value)
-    assert not team.members
+    assert not pool.workers
 
 
-def test_a_closed_crew_says_so():
-    """Catches a crew that goes on with one process, and does a part of the work without a word."""
-    team = Crew(lambda index, request: index, 2)
-    team.close()
+def test_a_closed_pool_says_so():
+    """Catches a pool that goes on with one process, and does a part of the work without a word."""
+    pool = ProcessPool(lambda index, request: index, 2)
+    pool.close()
     with pytest.raises(RuntimeError, match="closed"):
-        team.run()
+        pool.run()
 
 
 def test_a_signal_to_the_whole_group_is_for_the_parent_to_answer():
-    """Catches members that die of the SIGTERM or SIGHUP on which their parent wants to finish its step and save."""
-    team = Crew(lambda index, request: index, 2)
+    """Catches workers that die of the SIGTERM or SIGHUP on which their parent wants to finish its step and save."""
+    pool = ProcessPool(lambda index, request: index, 2)
     for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        os.kill(team.members[0][0], stop)
-        assert team.run() == [0, 1]
+        os.kill(pool.workers[0][0], stop)
+        assert pool.run() == [0, 1]
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
-    team.close()
+    pool.close()
 
 
 def test_only_the_main_thread_hires():
     found = []
-    thread = threading.Thread(target=lambda: found.append(crew.hire(lambda index, request: index, 2)))
+    thread = threading.Thread(target=lambda: found.append(processes.start_pool(lambda index, request: index, 2)))
     thread.start()
     thread.join()
     assert found == [None]
-    with closing(crew.hire(lambda index, request: index, 2)) as team:
-        assert team.run() == [0, 1]
+    with closing(processes.start_pool(lambda index, request: index, 2)) as pool:
+        assert pool.run() == [0, 1]
 
 
 def test_close_leaves_nobody_behind():
-    team = Crew(lambda index, request: index, 4)
-    processes = [process for process, _ in team.members]
-    team.close()
-    assert len(processes) == 3 and not any(map(running, processes))
-    team.close()  # and may be called again
+    pool = ProcessPool(lambda index, request: index, 4)
+    children = [process for process, _ in pool.workers]
+    pool.close()
+    assert len(children) == 3 and not any(map(running, children))
+    pool.close()  # and may be called again
 
 
-def test_where_there_are_no_more_processes_there_is_no_crew(monkeypatch):
-    """Catches a run that ends, or members left behind, where threads could have done the work."""
-    hired, fork = [], os.fork
+def test_where_there_are_no_more_processes_there_is_no_pool(monkeypatch):
+    """Catches a run that ends, or workers left behind, where threads could have done the work."""
+    started, fork = [], os.fork
 
     def second_fails():
-        if hired:
+        if started:
             raise BlockingIOError("no more processes")
-        hired.append(fork())
-        return hired[0]
+        started.append(fork())
+        return started[0]
 
     monkeypatch.setattr(os, "fork", second_fails)
-    assert crew.hire(lambda index, request: index, 3) is None
-    assert ended(hired[0])
-    assert crew.hire(lambda index, request: index, 1) is None  # and for one there is nobody to hire
+    assert processes.start_pool(lambda index, request: index, 3) is None
+    assert ended(started[0])
+    assert processes.start_pool(lambda index, request: index, 1) is None  # and for one there is nothing to start
 
 
 def test_close_does_not_mind_who_is_gone_already():
-    """Catches a close that stops at a member which somebody else has reaped, and leaves the others alive."""
-    team = Crew(lambda index, request: index, 3)
-    first, second = (process for process, _ in team.members)
+    """Catches a close that stops at a worker which somebody else has reaped, and leaves the others alive."""
+    pool = ProcessPool(lambda index, request: index, 3)
+    first, second = (process for process, _ in pool.workers)
     os.kill(first, signal.SIGKILL)
     os.waitpid(first, 0)
-    team.close()
+    pool.close()
     assert not running(second)
 
 
-def test_a_crew_that_is_forgotten_ends_too():
-    team = Crew(lambda index, request: index, 2)
-    process = team.members[0][0]
-    del team
+def test_a_pool_that_is_forgotten_ends_too():
+    pool = ProcessPool(lambda index, request: index, 2)
+    process = pool.workers[0][0]
+    del pool
     assert ended(process)
 
 
-def test_a_member_leaves_other_crews_alone():
-    """Catches a member that, in clearing away what it inherited, ends its parent's other workers."""
-    first = Crew(lambda index, request: index, 2)
-    second = Crew(lambda index, request: first.close() or index, 2)
-    line = second.members[0][1]
+def test_a_worker_leaves_other_pools_alone():
+    """Catches a worker that, in clearing away what it inherited, ends its parent's other workers."""
+    first = ProcessPool(lambda index, request: index, 2)
+    second = ProcessPool(lambda index, request: first.close() or index, 2)
+    line = second.workers[0][1]
     line.send(None)
     assert line.recv() == (1, None)
     assert first.run() == [0, 1]
@@ -180,27 +180,27 @@ def test_a_member_leaves_other_crews_alone():
 
 KILLED = """
 import fcntl, sys, time
-from nn.crew import Crew
+from nn.processes import ProcessPool
 lock = open(sys.argv[1], "w")
 fcntl.flock(lock, fcntl.LOCK_EX)
-earlier = Crew(lambda index, request: index, 2)
-team = Crew(lambda index, request: time.sleep(index * request), 2)
-print(earlier.members[0][0], team.members[0][0], flush=True)
-team.run(float(sys.argv[2]))
+earlier = ProcessPool(lambda index, request: index, 2)
+pool = ProcessPool(lambda index, request: time.sleep(index * request), 2)
+print(earlier.workers[0][0], pool.workers[0][0], flush=True)
+pool.run(float(sys.argv[2]))
 time.sleep(100)
 """
 
 
 @pytest.mark.parametrize("busy", [0, 100])
 def test_a_killed_parent_takes_its_lock_and_its_members_with_it(tmp_path, busy):
-    """Catches members that hold the run's lock, that wait for ever on a line that another keeps open, or that finish
+    """Catches workers that hold the run's lock, that wait for ever on a line that another keeps open, or that finish
     first what nobody will read."""
     import fcntl  # not to be had where these tests are skipped
 
     command = [sys.executable, "-c", KILLED, str(tmp_path / "lock"), str(busy)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
-        members = [int(word) for word in parent.stdout.readline().split()]
+        workers = [int(word) for word in parent.stdout.readline().split()]
         parent.kill()
     with open(tmp_path / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert all(map(ended, members))
+    assert all(map(ended, workers))

@@ -1,4 +1,4 @@
-"""A crew of processes: this one and copies of it, made by fork, that work in step on memory they share.
+"""A pool of processes: this one and copies of it, made by fork, that work in step on memory they share.
 
 Kernels release Python's lock, but the code between two kernels needs it, and a thread that finds it taken sleeps and
 takes some 0.1 ms to wake up, hundreds of times a step.  A step of the VAE was 1.2 times as fast on two threads as on
@@ -8,7 +8,7 @@ A fork is a cheap copy: the child has every array, model and data set of its par
 when one of the two writes to it.  What both must see belongs in `shared_zeros`.
 
 Only on Linux, and only from the main thread: a fork copies no other thread, but the locks that one held stay locked in
-the copy.  The threads of a progress bar and of BLAS hold none that a member uses; a program's own may.
+the copy.  The threads of a progress bar and of BLAS hold none that a worker uses; a program's own may.
 """
 from __future__ import annotations
 
@@ -37,38 +37,38 @@ STOPS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if ha
 PR_SET_PDEATHSIG = 1
 
 
-def hire(work: Callable[[int, object], object], count: int) -> Crew | None:
-    """A crew; None where one is not needed, may not be hired, or the system allows no more processes."""
+def start_pool(work: Callable[[int, object], object], count: int) -> ProcessPool | None:
+    """A pool; None where one is not needed, may not be started, or the system allows no more processes."""
     if count < 2 or not AVAILABLE or threading.current_thread() is not threading.main_thread():
         return None
     try:
-        return Crew(work, count)
+        return ProcessPool(work, count)
     except OSError:
         return None
 
 
 def shared_zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
-    """Zeros that a crew hired later shares, beginning on a page of memory."""
+    """Zeros that a pool started later shares, beginning on a page of memory."""
     dtype, count = np.dtype(dtype), math.prod(shape)
     return np.frombuffer(mmap.mmap(-1, max(1, count * dtype.itemsize)), dtype, count).reshape(shape)
 
 
-class Crew:
+class ProcessPool:
     """`run(request)` calls `work(index, request)` in `count` processes at once; in this one with index 0.
 
-    work sees everything as it was when the crew was hired, apart from shared memory.  Requests and replies are copied
+    work sees everything as it was when the pool was started, apart from shared memory.  Requests and replies are copied
     (pickled; nothing from outside this program is ever on the line).
     Raises OSError if the system allows no more processes.
     """
 
     def __init__(self, work: Callable[[int, object], object], count: int):
         self.work = work
-        self.members: list[tuple[int, Connection]] = []  # process numbers, and the line to each
-        self.close = weakref.finalize(self, _dismiss, os.getpid(), self.members)
+        self.workers: list[tuple[int, Connection]] = []  # process numbers, and the line to each
+        self.close = weakref.finalize(self, _end, os.getpid(), self.workers)
         try:
             for index in range(1, count):
-                self.members.append(_hire(work, index))
-            for _, line in self.members:
+                self.workers.append(_fork(work, index))
+            for _, line in self.workers:
                 line.recv()  # it has let go of what it inherited: from now on it holds none of this process's locks
         except BaseException as error:
             self.close()
@@ -77,18 +77,18 @@ class Crew:
             raise
 
     def run(self, request=None) -> list:
-        """[the reply of each process].  After an error the crew is closed.
+        """[the reply of each process].  After an error the pool is closed.
 
-        Raises RuntimeError with the traceback of a member's exception, ChildProcessError if a member has died.
+        Raises RuntimeError with the traceback of a worker's exception, ChildProcessError if a worker has died.
         """
         if not self.close.alive:
-            raise RuntimeError("this crew has been closed, by close() or after an error; hire a new one")
+            raise RuntimeError("this pool has been closed, by close() or after an error; start a new one")
         try:
-            for _, line in self.members:
+            for _, line in self.workers:
                 line.send(request)
             with runtime.single_threaded_blas():
                 replies = [self.work(0, request)]
-            for _, line in self.members:
+            for _, line in self.workers:
                 reply, error = line.recv()
                 if error is not None:
                     raise RuntimeError(f"in a worker process: {error}")
@@ -112,7 +112,7 @@ def interleave(shares: list[list]) -> list:
     return [item for row in zip_longest(*shares) for item in row if item is not None]
 
 
-def _hire(work: Callable, index: int) -> tuple[int, Connection]:
+def _fork(work: Callable, index: int) -> tuple[int, Connection]:
     ours, theirs = Pipe()
     parent = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until each side handles them in its own way
@@ -129,7 +129,7 @@ def _hire(work: Callable, index: int) -> tuple[int, Connection]:
 
 
 def _serve(work: Callable, index: int, line: Connection, parent: int, mask: set) -> None:
-    """What a member does until its parent ends or the crew is closed."""
+    """What a worker does until its parent ends or the pool is closed."""
     try:
         for stop in STOPS:  # they may reach the whole group; the parent decides
             signal.signal(stop, signal.SIG_IGN)
@@ -138,7 +138,7 @@ def _serve(work: Callable, index: int, line: Connection, parent: int, mask: set)
         if os.getppid() != parent:  # it died before that was heard
             return
         gc.freeze()  # what is inherited is not looked at again, and so not copied
-        for name in os.listdir("/proc/self/fd"):  # else a killed parent's locks and lines would live on in its members
+        for name in os.listdir("/proc/self/fd"):  # else a killed parent's locks and lines would live on in its workers
             if int(name) > 2 and int(name) != line.fileno():
                 with contextlib.suppress(OSError):  # the one by which the directory was listed
                     os.close(int(name))
@@ -157,14 +157,14 @@ def _serve(work: Callable, index: int, line: Connection, parent: int, mask: set)
         os._exit(0)  # without the parent's exit handlers
 
 
-def _dismiss(parent: int, members: list[tuple[int, Connection]]) -> None:
-    """Kill the members.  A member that inherited another crew leaves it alone."""
+def _end(parent: int, workers: list[tuple[int, Connection]]) -> None:
+    """Kill the workers.  A worker that inherited another pool leaves it alone."""
     if os.getpid() != parent:
         return
-    for process, line in members:
+    for process, line in workers:
         line.close()
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):  # where the system was told to forget children as they die
             os.waitpid(process, 0)
-    members.clear()
+    workers.clear()
