@@ -21,9 +21,11 @@ from pathlib import Path
 import numpy as np
 
 import datasets
+from bench import world
 from disk import files
 from generators import pretrained, registry
 from generators.apps.experiments import CAPTIONS, OPTIONS
+from generators.families.world.world import World
 from generators.family import Family
 from generators.judging.classifier import Classifier, accuracy
 from generators.judging.evaluate import captions_of
@@ -74,8 +76,8 @@ def pack(run: Path, target: Path) -> None:
 
 
 @functools.cache
-def _training():
-    return datasets.load("digits", "train")
+def _training(data: str):
+    return datasets.load(data, "train")
 
 
 def measure(name: str, test, threads: Threads) -> dict:
@@ -83,17 +85,22 @@ def measure(name: str, test, threads: Threads) -> dict:
     path = pretrained.find(name)
     model, meta = registry.open_run(path)
     judge = registry.load("classifier")
-    plan, default = meta["plan"], default_config(meta["family"], _training())
-    usual = asdict(default)
+    plan = meta["plan"]
+    usual = asdict(default_config(meta["family"], _training(plan["data"])))
     settings = " ".join(f"--set {key}={value}" for key, value in plan["config"].items()
                         if json.dumps(value) != json.dumps(usual[key]))  # fmt: skip
+    begun = f"--from {plan['origin']} " if plan.get("origin") else ""
     made = {
         "command": f"inkling train {meta['family']} --data {plan['data']} --seed {plan['seed']} "
-                   f"--steps {plan['steps']} {settings}".strip(),
+                   f"--steps {plan['steps']} {begun}{settings}".strip(),
         "steps": plan["steps"], "batch": plan["config"]["batch_size"],
         "machine": "{processor}, {cores} cores, BLAS for {blas_core}".format(**meta["machine"]),
         "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }  # fmt: skip
+    if isinstance(model, World):
+        found = world.measure(model)
+        told, obeyed = found["latent"]["accuracy"]["all"], found["teacher_forced"]["obeyed"]
+        return made | {"code_to_effect": told, "obeyed": obeyed}
     if isinstance(model, Classifier):
         return made | {f"reads_{what}": share for what, share in accuracy(model, test, threads).items()}
     captions = [caption for caption in CAPTIONS for _ in range(DRAWS)]
@@ -150,6 +157,9 @@ def page(figures: dict, tests: int) -> str:
         painted = [f"{row[key]:.1%}" for key in ("page_digit", "full_digit", "full_all") if key in row] or ["–"] * 3
         size, digest = f"{row['bytes'] / 1000:,.0f}", f"`{row['sha256'][:12]}`"
         lines.append(f"| `{name}` | {row['steps']:,} | {row['batch']} | {' | '.join([*painted, size, digest])} |")
+    if "world" in figures:
+        told = "its code tells the effect in {code_to_effect:.1%} of transitions; {obeyed:.1%} of keys are obeyed"
+        lines += ["", f"`world`, where nothing was seen before: {told.format(**figures['world'])} (`bench world`)."]
     lines += ["", "How each was trained, and on what:", "", "```"]
     lines += [f"{row['command']}    # {row['machine']}" for row in figures.values()]
     return "\n".join([*lines, "```", ""])

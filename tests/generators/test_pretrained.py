@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import generators
+from bench import world
 from bench.pretrained import FIGURES, contest, pack, read, standard_error
 from datasets import digits
 from generators import pretrained, registry
@@ -15,7 +16,7 @@ from nn.parallel import Threads, derive_rng
 
 FEW = {"steps": 10}  # denoising steps: ten paint nearly as well as fifty
 DRAWS = 8  # of each of the page's captions
-NAMES = [name for name in pretrained.names() if name not in ("classifier", "regression")]
+NAMES = [name for name in pretrained.names() if name not in ("classifier", "regression", "world")]
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,16 @@ def test_the_same_caption_is_painted_in_different_ways(judge):
         images = model.sample(["seven"] * 4, np.random.default_rng(0), **few)
         apart = np.abs(images[0] - images[1:]).mean(axis=(1, 2, 3)).min()
         assert (apart > 0.01) == (name != "gan-no-noise"), f"{name}: {apart}"
+
+
+@pytest.mark.skipif("world" not in pretrained.names(), reason="no world comes along")
+def test_the_world_obeys_as_its_figure_says(figures):
+    """Catches: weights of another predictor, codes that are read off otherwise, keys that are found wrongly."""
+    model, count = generators.load("world"), 200
+    labelled, unseen = (world.Transitions(split, model.config.context, count) for split in ("test", "unseen"))
+    model.learn_keys(labelled.contexts, labelled.after, labelled.effect, world.ACTIONS)
+    share, was = world.one_step(model, unseen, world.Reader())["obeyed"], figures["world"]["obeyed"]
+    assert share > was - 3 * standard_error(was, count) - 1e-9, f"{share:.3f}; it was {was:.3f}"
 
 
 @pytest.mark.skipif("ddpm" not in pretrained.names(), reason="no diffusion comes along")
