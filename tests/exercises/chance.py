@@ -73,4 +73,6 @@ def expect_each_by_chance(trial, chosen: np.ndarray, share: float, what: str = "
     told = f"the number that were chosen of {n} has the variance {spread:.2f}; independent ones have {right:.2f}"
     trial.require(low * right < spread < high * right, told, fixed if spread < right else "they depend on each other")
     each = np.abs(chosen.mean(axis=0) - share).max()
-    trial.require(each < 6 * (share * (1 - share) / rounds) ** 0.5, "some places are chosen more often than others")
+    cause = "not only how many are chosen, but also which is a matter of chance: each has its own"
+    even = each < 6 * (share * (1 - share) / rounds) ** 0.5
+    trial.require(even, "some places are chosen more often than others", cause)

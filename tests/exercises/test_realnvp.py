@@ -191,7 +191,7 @@ def test_unsqueeze(counts, edges, c, dtype):
     tags = ("of films", len(counts) == 3), ("where edges differ", len(set(edge)) > 1), ("with several channels", c > 1)
     trial = Trial(f"unsqueeze(x, {edges})", *[tag for tag, fits in tags if fits], x=x)
     expected = np.zeros((2, *(count * e for count, e in zip(counts, edge, strict=True)), c), dtype)
-    strided, outermost = np.zeros_like(expected), np.zeros_like(expected)
+    strided, outermost, turned = (np.zeros_like(expected) for _ in range(3))
     for place in np.ndindex(*expected.shape[1:]):
         (*pixel, channel) = place
         patch = tuple(p // e for p, e in zip(pixel, edge, strict=True))
@@ -199,6 +199,10 @@ def test_unsqueeze(counts, edges, c, dtype):
         for p, e in zip(pixel, edge, strict=True):
             offset = offset * e + p % e
         expected[(slice(None), *place)] = x[(slice(None), *patch, offset * c + channel)]
+        backwards = 0
+        for p, e in zip(pixel[::-1], edge[::-1], strict=True):
+            backwards = backwards * e + p % e
+        turned[(slice(None), *place)] = x[(slice(None), *patch, backwards * c + channel)]
         outermost[(slice(None), *place)] = x[(slice(None), *patch, channel * math.prod(edge) + offset)]
         apart = tuple(p % n for p, n in zip(pixel, counts, strict=True))
         offset = 0
@@ -208,6 +212,7 @@ def test_unsqueeze(counts, edges, c, dtype):
     instead = {
         "the channels are outermost; they belong innermost: place in the patch, then channel": outermost,
         "a patch's pixels are far apart; the axis inside a patch comes after the axis of patches": strided,
+        "within a patch the axes are exchanged: row, then column": turned,
         "a reshape alone: the axes have to change places first": x.reshape(expected.shape),
     }
     instead = {cause: value for cause, value in instead.items() if not np.array_equal(value, expected)}
