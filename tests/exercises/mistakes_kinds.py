@@ -98,7 +98,7 @@ KINDS_OF_FAMILIES = {
     "sampling-loop": [
         (
             "the same noise at every step",
-            "the same noise",
+            "draw anew",
             "last = None",
             "noise = None if rng is None else rng.standard_normal(x.shape)\n"
             "rng = type('', (), {'standard_normal': lambda s, _: noise})()\nlast = None",
@@ -112,7 +112,7 @@ KINDS_OF_FAMILIES = {
         ),
         (
             "one buffer yielded again and again",
-            "the same array",
+            "a new array",
             "    x, variance = step(x, aim, ab_t, ab_s)",
             "    mean, variance = step(x, aim, ab_t, ab_s)\n"
             "    x = x if t != times[0] else x.copy()\n    x[...] = mean",
@@ -250,7 +250,7 @@ KINDS_OF_FAMILIES = {
         ("known pixels pasted into x_t", "do not take the place",
          "mean, variance = posterior(x, np.where(known, clean, predict_clean(x, t)),",
          "x = np.where(known, clean, x)\n        mean, variance = posterior(x, predict_clean(x, t),"),
-        ("x changed in place", "changed in place", "x = mean + math.sqrt(variance) * normal()",
+        ("x changed in place", "new arrays", "x = mean + math.sqrt(variance) * normal()",
          "x[...] = mean + math.sqrt(variance) * normal()"),
     ],
     "straight-paths": [

@@ -76,6 +76,17 @@ def test_inpaint_noises_anew_before_each_round(rounds, dtype):
     told = "the first x that predict_clean is shown is not the one that was given"
     trial.require(same, told, "the known pixels go into the guess, not into x_t")
     noises = [filled.noise(x_t, t) for t, x_t in filled.seen]
+    unknown = ~np.broadcast_to(filled.known, filled.image.shape)
+    anew = "draw anew for each step, and for each time noise is put back"
+
+    def kept(t, s):
+        """The share of the noise at t that a step to s keeps."""
+        return np.sqrt(ALPHA_BAR[t] / ALPHA_BAR[s] * (1 - ALPHA_BAR[s]) / (1 - ALPHA_BAR[t]))
+
+    if rounds == 1:
+        first, second = (noises[i + 1] - kept(times[i], times[i + 1]) * noises[i] for i in range(2))
+        alike = abs(np.corrcoef(first[unknown], second[unknown])[0, 1])
+        trial.require(alike < 0.5, "the same noise is added at every step", anew)
     for i, (noise, (t, _)) in enumerate(zip(noises, filled.seen, strict=True)):
         of_known, others = noise[:, filled.known], noise[:, ~filled.known]
         by_round = f"at t = {t}, before round {i % rounds + 1}"
@@ -94,17 +105,13 @@ def test_inpaint_noises_anew_before_each_round(rounds, dtype):
         trial.require(max(abs(noise.std() - 1), abs(noise.mean())) < 0.045, told, cause)
         expect_normals(trial, of_known, f"the noise of the known pixels {by_round},")
         expect_normals(trial, noise, f"the noise {by_round},")
-    unknown = ~np.broadcast_to(filled.known, filled.image.shape)
     for i in range(len(noises) - 1):
         (t, _), (u, _) = filled.seen[i], filled.seen[i + 1]
-        s = times[times.index(t) + 1]
-        ab_t, ab_s = ALPHA_BAR[t], ALPHA_BAR[s]
-        kept = np.sqrt(ab_t / ab_s) * np.sqrt((1 - ab_s) / (1 - ab_t))  # of the noise, by a step to s
-        right = kept * (kept if u == t else 1)  # and by the way back
+        by_step = kept(t, times[times.index(t) + 1])
+        right = by_step * (by_step if u == t else 1)  # by the way back, too
         found = np.corrcoef(noises[i][unknown], noises[i + 1][unknown])[0, 1]
         told = f"the noise at t = {t} and that before the next round have a correlation of {found:.2f}, not {right:.2f}"
-        cause = "draw anew for each step, and for each time noise is put back"
-        trial.require(abs(found - right) < 0.08, told, cause)
+        trial.require(abs(found - right) < 0.08, told, anew)
 
 
 @pytest.mark.exercise(id="inpainting")
