@@ -43,8 +43,8 @@ PAINTERS = ("vae", "realnvp", "ddpm", "dit", "gan", "vaegan")
 AT_ONCE = ("regression", "gan-no-noise")  # one picture for each caption
 READERS = ("vae", "realnvp", "ddpm")  # can read the noise off an image
 
-# How the page asks for pictures: a VAE after 1,600 steps needs less noise, or a tenth of its digits cannot be read.
-OPTIONS = {"vae": {"temperature": 0.6}}
+# How the page asks for pictures: VAEs so early in training need less noise, or a tenth of their digits cannot be read.
+OPTIONS = dict.fromkeys(("vae", "vaegan"), {"temperature": 0.6})
 
 FEW = dict.fromkeys(("ddpm", "dit"), {"steps": STEPS[-1]})
 COMPARED = {  # row -> model, options
