@@ -14,6 +14,7 @@ from generators import cli, registry
 from generators.apps import measuring
 from generators.config import from_json
 from generators.families.vae import VAEConfig
+from generators.family import Family
 from generators.judging import classifier, evaluate, metrics
 from generators.judging.evaluate import Reference
 from nn import checkpoint
@@ -23,7 +24,7 @@ from tests.generators.squares import PLACES, SIDE, SMALL, squares
 class Copier:
     """A generator that knows the training set by heart."""
 
-    name = "copier"
+    name, likelihood_figures = "copier", Family.likelihood_figures
 
     def __init__(self, data, places=(0, 1)):
         self.data, self.places = data, places
@@ -188,7 +189,7 @@ def test_samples_depend_on_the_seed_alone(reference, monkeypatch):
 class Painter:
     """Paints what its caption asks for, but everything thin."""
 
-    name = "painter"
+    name, likelihood_figures = "painter", Family.likelihood_figures
 
     def parameter_count(self):
         return 0
