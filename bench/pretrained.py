@@ -34,6 +34,8 @@ from generators.showing import log
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
 
+DIGITS = 7  # binary ones, that a weight keeps
+JUDGING = "gan"  # whose critic comes along, too: the lecture asks it
 DRAWS = 30  # pictures of each of the page's captions
 FULL = 500  # pictures under full captions of the test images
 PAGE = Path("docs/pretrained.md")
@@ -63,16 +65,24 @@ def main(arguments: list[str]) -> int:
 def pack(run: Path, target: Path) -> None:
     """Write the averaged weights of a run's folder, in half precision, and what sampling needs to know, to `target`.
 
+    They are rounded to seven binary digits, so that they can be compressed by a quarter, and a critic is left out.
     Raises CheckpointError if the folder holds no checkpoint, or a weight is too large for half precision.
     """
     arrays, meta = registry.read(run / "checkpoint.npz")
-    averaged = {name: array for name, array in arrays.items() if name.startswith("ema/")}
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found below
-        half = {name: a.astype(np.float16) if a.dtype.kind == "f" else a for name, a in averaged.items()}
-    for name, array in half.items():
-        if not np.isfinite(array).all():
-            raise checkpoint.CheckpointError(f"{name!r} of {run} has numbers that half precision cannot hold (65,504)")
-    checkpoint.save(target, half, meta)
+    kept = {}
+    for name, array in arrays.items():
+        if name.startswith("ema/") and (run.name == JUDGING or not name.startswith(f"ema/{registry.CRITIC}")):
+            kept[name] = rounded(array) if array.dtype.kind == "f" else array
+            if not np.isfinite(kept[name]).all():
+                raise checkpoint.CheckpointError(f"{name!r} of {run} has numbers too large for half precision (65,504)")
+    checkpoint.save(target, kept, meta, compressed=True)
+
+
+def rounded(array: np.ndarray) -> np.ndarray:
+    """To `DIGITS` binary digits, in half precision; what is too large becomes infinite."""
+    mantissa, exponent = np.frexp(array)  # array = mantissa * 2^exponent, |mantissa| in [1/2, 1)
+    with np.errstate(over="ignore"):
+        return np.ldexp(np.round(mantissa * 2**DIGITS), exponent - DIGITS).astype(np.float16)
 
 
 @functools.cache
@@ -141,7 +151,8 @@ def page(figures: dict, tests: int) -> str:
     lines = [
         "# The weights that come along", "",
         "`inkling sample vae`, `generators.load('vae')` and the first part of `make demo` use these: the default of",
-        "each family on the built-in digits, its averaged weights in half precision. Made, measured and written by",
+        "each family on the built-in digits, its averaged weights in half precision, rounded to seven binary digits",
+        "and compressed. Made, measured and written by",
         "", "```", "python -m bench pretrained RUNS", "```", "",
         f"The judge is the classifier among them; of {tests:,} test images it reads the digit of "
         f"{judge['reads_digit']:.2%} and everything of {judge['reads_all']:.1%}.", "",

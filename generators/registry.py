@@ -110,6 +110,8 @@ FAMILIES = {
 }  # fmt: skip
 
 LARGEST_MODEL = 30_000_000  # numbers in one that is to be trained
+CRITIC = "discriminator."  # how the names of weights begin that only training needs; what comes along may lack them
+LARGEST_CRITIC = 2_000_000  # numbers in those
 
 
 def resolve(name: str) -> str:
@@ -185,8 +187,10 @@ def open_run(run: str | Path) -> tuple[Family, dict]:
         raise CheckpointError(f"{path} holds a model of family {name!r:.40}; known are {', '.join(FAMILIES)}")
     with of_this_version(path):
         config = from_json(family(name).Config, meta.get("config"))
-        model = build(name, config, np.random.default_rng(0), 2 * sum(array.size for array in weights.values()))
-        model.load_state(weights)
+        most = 2 * sum(array.size for array in weights.values()) + LARGEST_CRITIC
+        model = build(name, config, np.random.default_rng(0), most)
+        critic = {weight: array for weight, array in model.state().items() if weight.startswith(CRITIC)}
+        model.load_state(critic | weights)
     return model, {**meta, "plan": plan if isinstance(plan, dict) else {}, "path": path}
 
 

@@ -1,8 +1,8 @@
 """Named arrays and metadata in one file, written whole or not at all, and checked when read.
 
-A checkpoint is an `.npz`: an uncompressed zip of `.npy` members, which `np.load` opens too, and one `inkling.json` with
-the format's version and the metadata. Nothing in it can run code: no pickle, no object arrays. The reader allocates
-memory only after it has checked the sizes that the file claims against its real size.
+A checkpoint is an `.npz`: a zip of `.npy` members, which `np.load` opens too, and one `inkling.json` with the format's
+version and the metadata. Nothing in it can run code: no pickle, no object arrays. The reader allocates memory only
+after it has checked the sizes that the file claims against its real size.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import math
 import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from tokenize import TokenError
@@ -25,6 +26,7 @@ FORMAT = 2
 MAX_BYTES = 2**32 - 1  # of the whole file: a plain zip, without the 64-bit extension
 MAX_DIRECTORY = 4 << 20
 MAX_META = 4 << 20
+MOST_SHRUNK = 4  # times that the members may be larger than the file, where they are compressed
 META = "inkling.json"
 
 _END = struct.Struct("<4s4H2LH")  # the zip's last record: signature, disks, counts, directory size, offset, comment
@@ -34,15 +36,16 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be written, read or used, in one sentence for the user."""
 
 
-def save(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: dict) -> None:
+def save(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: dict, *, compressed: bool = False) -> None:
     """Write `arrays` and the JSON-able `meta` to `path`, atomically.
 
+    Weights in full precision hardly shrink when `compressed`; those of few digits do.
     At every moment `path` holds the old file or the new one, whole; also after a crash or a power cut.
     Raises CheckpointError where it cannot be written (a full disk, a read-only folder); the old file is intact then.
     """
     try:
         with files.replacing(path) as file:
-            _write(file, arrays, meta)
+            _write(file, arrays, meta, zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED)
     except OSError as error:
         raise CheckpointError(f"Cannot save {path}: {error.strerror}; what was saved before is intact.") from error
 
@@ -104,7 +107,7 @@ def _require_finite(name: str, array: np.ndarray) -> None:
 # ---- writing
 
 
-def _write(file: BinaryIO, arrays: dict[str, np.ndarray], meta: dict) -> None:
+def _write(file: BinaryIO, arrays: dict[str, np.ndarray], meta: dict, compression: int) -> None:
     text = json.dumps({"format": FORMAT, "arrays": list(arrays), "meta": meta}).encode()
     if len(text) > MAX_META:
         raise CheckpointError(f"The metadata takes {len(text)} bytes, more than the {MAX_META} that a reader accepts.")
@@ -117,7 +120,9 @@ def _write(file: BinaryIO, arrays: dict[str, np.ndarray], meta: dict) -> None:
                 raise CheckpointError(f"The array {name!r} has dtype {array.dtype}; only numbers can be saved.")
             _require_finite(name, array)
             try:
-                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
+                info = zipfile.ZipInfo(f"{name}.npy")
+                info.compress_type = compression
+                with archive.open(info, "w") as member:
                     np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
             except (zipfile.LargeZipFile, RuntimeError) as error:
                 raise CheckpointError(f"The arrays take more than the {MAX_BYTES} bytes of one checkpoint.") from error
@@ -141,7 +146,8 @@ def _read(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict]:
     except CheckpointError:
         raise
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError,
-            struct.error, OverflowError, LookupError, OSError, SyntaxError, TokenError, RecursionError) as error:
+            struct.error, zlib.error, OverflowError, LookupError, OSError, SyntaxError, TokenError,
+            RecursionError) as error:
         # all that zipfile and NumPy are known to raise on bytes that are no zip, and on headers of no array
         raise CheckpointError("the file is damaged or cut short; use an earlier copy, or train anew.") from error
     return arrays, meta
@@ -168,10 +174,10 @@ def _check_members(infos: list[zipfile.ZipInfo], size: int) -> dict[str, zipfile
     if len(members) != len(infos):
         raise CheckpointError("the file is damaged: it names the same array twice.")
     for info in infos:
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
-            raise CheckpointError(f"{info.filename} is compressed or encrypted, which Inkling's checkpoints never are.")
-    if sum(info.file_size for info in infos) > size:
-        raise CheckpointError(f"its members claim more bytes than the file's {size}.")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
+            raise CheckpointError(f"{info.filename} is encrypted, or compressed in a way that Inkling never uses.")
+    if sum(info.file_size for info in infos) > MOST_SHRUNK * size:
+        raise CheckpointError(f"its members claim more bytes than a file of {size} can hold.")
     return members
 
 

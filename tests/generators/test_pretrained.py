@@ -1,18 +1,20 @@
 """The weights that come along: each is loaded, paints, and is held to the figures measured when it was packed."""
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 import generators
 from bench import world
-from bench.pretrained import FIGURES, contest, pack, read, standard_error
+from bench.pretrained import DIGITS, FIGURES, contest, pack, read, rounded, standard_error
 from datasets import digits
 from generators import pretrained, registry
 from generators.apps.experiments import CAPTIONS, OPTIONS, READERS
 from generators.judging.classifier import accuracy
 from nn import checkpoint
 from nn.parallel import Threads, derive_rng
+from tests.generators import toys
 
 FEW = {"steps": 10}  # denoising steps: ten paint nearly as well as fifty
 DRAWS = 8  # of each of the page's captions
@@ -123,6 +125,30 @@ def test_weights_too_large_for_half_precision_are_refused(tmp_path):
     with pytest.raises(checkpoint.CheckpointError, match="half precision"):
         pack(tmp_path, tmp_path / "small.npz")
     assert not (tmp_path / "small.npz").exists()
+
+
+def test_a_weight_keeps_seven_binary_digits():
+    given = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    kept = rounded(given)
+    assert kept.dtype == np.float16 and len(np.unique(kept.view(np.uint16) & 0x3FF)) == 64
+    np.testing.assert_allclose(kept, given, rtol=2.0**-DIGITS, atol=1e-7)
+    assert np.array_equal(rounded(np.float32([0, 1, -1.5, 127])), np.float16([0, 1, -1.5, 127]))
+
+
+def test_what_comes_along_needs_no_critic_and_has_a_new_one(tmp_path):
+    """So that training can go on from there (`train --from`), with a critic that can learn."""
+    model = toys.build(registry.family("gan"), toys.toy_data(), **registry.FAMILIES["gan"].tiny)
+    weights = {f"ema/{name}": array for name, array in model.state().items()}
+    meta = {"family": "gan", "config": asdict(model.config)}
+    checkpoint.save(tmp_path / "checkpoint.npz", weights, meta)
+    pack(tmp_path, tmp_path / "small.npz")
+    assert not any("discriminator" in name for name in checkpoint.load(tmp_path / "small.npz")[0])
+    again = generators.load(tmp_path / "small.npz").state()
+    assert again.keys() == model.state().keys()
+    for name, array in model.state().items():
+        critic = name.startswith(registry.CRITIC)
+        assert critic or np.array_equal(again[name], rounded(array)), name
+    assert np.std(again["discriminator.stem.weight"]) > 0.01
 
 
 def test_the_contest_comes_along_as_thirty_means(tmp_path):
