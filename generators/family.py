@@ -84,8 +84,8 @@ class Family(Module):
     """What the loop and the command line need to know of a way to make images.
 
     Besides what stands here a family has `sample(captions, rng, threads=None, ...)`, which returns images (N, H, W, C)
-    float32 in [0, 1] of what is `asked`, and as many of `reconstruct`, `interpolate`, `edit`, `wander` and `denoise`
-    as its idea allows.
+    float32 in [0, 1] of what is `asked`, and as many of `reconstruct`, `interpolate`, `edit`, `wander`, `denoise`
+    and `weigh` (`judging/likeliest.py`) as its idea allows.
     """
 
     name: ClassVar[str]

@@ -41,25 +41,27 @@ class Row:
     @property
     def commands(self) -> tuple[str, ...]:
         """The commands that call the methods: of the same name, but a model that has no way from an image to its noise
-        wanders between random noises where others interpolate between images, and `continue` is a word of Python."""
-        return tuple("interpolate" if method == "wander" else method.rstrip("_") for method in self.can)
+        wanders between random noises where others interpolate between images, `continue` is a word of Python, and
+        captions are weighed on the page of `explore`."""
+        named = (method for method in self.can if method != "weigh")
+        return tuple("interpolate" if method == "wander" else method.rstrip("_") for method in named)
 
 
 THROUGH_NOISE = ("sample", "reconstruct", "interpolate", "edit")
 DENOISING = {
-    "can": (*THROUGH_NOISE, "denoise", "inpaint"),
+    "can": (*THROUGH_NOISE, "weigh", "denoise", "inpaint"),
     "sampling": {"steps": "50", "guidance": "2, or 5 for ink", "eta": "0"},
     "editing": {"guidance": "3, or 5 for ink", "amount": "1", "strength": "none: the image's own noise"},
 }
 FLOWING = {
-    "can": THROUGH_NOISE,
+    "can": (*THROUGH_NOISE, "weigh"),
     "sampling": {"temperature": "1, or 0.4 for ink", "guidance": "2"},
     "editing": {"guidance": "1.5 to read the image and 2.5 to paint it", "amount": "3"},
 }
 FAMILIES = {
     "vae": Row(
         "generators.families.vae:VAE", "a variational auto-encoder", {"width": 8, "latent": 4, "features": 8},
-        THROUGH_NOISE, role="method", sampling={"temperature": "1"}, editing={"amount": "1"},
+        (*THROUGH_NOISE, "weigh"), role="method", sampling={"temperature": "1"}, editing={"amount": "1"},
     ),
     "realnvp": Row(
         "generators.families.flow.realnvp:RealNVP", "a normalizing flow",

@@ -206,7 +206,7 @@ actions.digit = () => within(draw, async () => {
 async function read() {
   const {pixels} = pad;
   readings = {};
-  for (const model of able("judge")) {
+  for (const model of able("weigh")) {
     readings[model] = {pixels, ...await ask("/read", {model, pixels})};
     showReadings();
   }
@@ -286,7 +286,7 @@ function addWords() {
 // Each thing once, so that nobody waits later; on a machine where it never ran, for minutes.
 async function warm(model) {
   const {can} = models[model], picture = await ask("/say", {model});
-  if (!can.includes("judge")) return;
+  if (!can.includes("weigh")) return;
   const pixels = btoa(String.fromCharCode(...unpack(picture)[0].levels.filter((_, i) => i % picture.shape[3] === 0)));
   await ask("/read", {model, pixels});
 }
@@ -308,7 +308,7 @@ async function begin() {
   for (const input of all(document, "input[name=caption], input[name=other]"))
     input.onkeydown = event => { if (event.key === "Enter") one(input.closest(".controls"), "button").click(); };
   if (able("sample").length) addWords();
-  if (able("judge").length) pad = new Pad(one(draw, ".pad"), ...models[able("judge")[0]].shape);
+  if (able("weigh").length) pad = new Pad(one(draw, ".pad"), ...models[able("weigh")[0]].shape);
   const digits = phrases.digit && pad?.height === 28;
   one(draw, "[data-do=digit]").hidden = !digits;
   if (digits) await actions.digit();

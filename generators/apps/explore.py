@@ -21,7 +21,7 @@ from generators.config import Config, from_json, number
 from generators.errors import UsageError
 from generators.families.editing import Directions
 from generators.family import Family
-from generators.judging.likeliest import able_to_judge, log_likelihoods, probabilities
+from generators.judging.likeliest import probabilities
 from generators.registry import FAMILIES, can, open_run
 from generators.showing.page import STYLE
 from generators.showing.pictures import to_uint8
@@ -71,10 +71,8 @@ class Explorer:
         told, phrases = {}, {}
         for name, model in self.models.items():
             row, language = FAMILIES[model.name], model.vocabulary.language
-            told[name] = {
-                "summary": row.summary, "shape": model.image_shape, "turns": turns(language),
-                "can": [*row.can, *["judge"] * (able_to_judge(model) and can(model, "edit"))], "latent": latent(model),
-            }  # fmt: skip
+            told[name] = {"summary": row.summary, "shape": model.image_shape, "turns": turns(language),
+                          "can": row.can, "latent": latent(model)}  # fmt: skip
             phrases |= language.phrases
         return {"models": told, "phrases": phrases, "game": self.game is not None}
 
@@ -134,15 +132,13 @@ class Explorer:
     def read(self, asked: Asked) -> dict:
         """The likeliest caption of a drawing, found attribute by attribute, how likely each value of the first is, and
         the drawing painted again from its noise under that caption."""
-        model = self._model(asked, "edit")
-        if not able_to_judge(model):
-            raise ValueError(f"a {model.name} does not say how probable an image is")
+        model = self._model(asked, "weigh")
         image, language = drawing(asked.pixels, model), model.vocabulary.language
         caption, first = "", {}
         for phrases in language.phrases.values():
             changed = {language.change(caption, phrase): phrase for phrase in phrases}
             captions = [one for one in changed if one != caption]  # as of a two that is never with a bar
-            shares = probabilities(log_likelihoods(model, image[0], captions))
+            shares = probabilities(model, image[0], captions)
             first = first or dict(zip(changed.values(), shares.round(4).tolist(), strict=True))
             caption = captions[shares.argmax()]
         again = model.reconstruct(image, [caption], self.threads, **quick(model))

@@ -21,7 +21,7 @@ Read on: `reparameterise`, the two likelihoods, the networks, what can be done w
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -241,6 +241,10 @@ class VAE(AutoEncoder):
         nats = float(np.mean(importance_weighted_bound(self, images, captions, k, seed, threads)))
         bits = {} if binary else {"bits_per_dimension": -nats / (math.prod(self.image_shape) * math.log(2))}
         return {"nats": nats} | bits
+
+    def weigh(self, image: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+        """The importance-weighted bound on log p(image (H, W, C) | caption) of each caption, (len(captions),) nats."""
+        return np.concatenate([importance_weighted_bound(self, image[None], [c], k=24, seed=0) for c in captions])
 
 
 def importance_weighted_bound(

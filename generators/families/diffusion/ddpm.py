@@ -24,6 +24,7 @@ Lipman et al. 2023 (flow matching); Lu et al. 2022b (DPM-Solver++) and Zhao et a
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -32,7 +33,7 @@ import numpy as np
 from datasets.dataset import Dataset
 from generators.config import choice, number
 from generators.families.diffusion import process
-from generators.families.diffusion.bound import bits_bound
+from generators.families.diffusion.bound import bits_bound, bounds_of_captions
 from generators.families.diffusion.unet import UNet
 from generators.family import Family, FamilyConfig, OptimiserConfig, Shard
 from generators.parts.autoencode import AutoEncode
@@ -294,6 +295,10 @@ class DDPM(AutoEncode, Diffusion):
             return {}
         bits = bits_bound(self, images, captions, derive_rng(seed, "bound"), threads)
         return {"bits_per_dimension_bound": float(bits.mean())}
+
+    def weigh(self, image: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+        """A bound on log p(image (H, W, C) | caption) of each caption, up to a constant: (len(captions),) nats."""
+        return bounds_of_captions(self, image, captions)
 
     # --- images into noise and back ----------------------------------------------------------------------------------
     # The deterministic sampler is a map from noise to images that runs in both directions, so x_T is diffusion's z.

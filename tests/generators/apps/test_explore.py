@@ -108,6 +108,7 @@ PICTURE = base64.b64encode(bytes(784)).decode()
         ("/turn", '{"model": "realnvp", "numbers": [1, "2", 3]}', "expected float"),
         ("/denoise", '{"model": "vae"}', "'vae' cannot denoise"),
         ("/walk", '{"model": "regression"}', "'regression' cannot interpolate"),
+        ("/read", '{"model": "gan"}', "'gan' cannot weigh; ddpm, realnvp, vae can"),
         ("/read", '{"model": "vae", "pixels": "AAAA"}', "28 x 28 pixels; given 3"),
         ("/read", '{"model": "vae", "pixels": "~"}', ""),
         ("/fill", f'{{"model": "ddpm", "pixels": "{PICTURE}", "mask": "{PICTURE}"}}', "true for 784"),
