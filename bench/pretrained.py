@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 
 import datasets
-from bench import world
+from bench import films, physics, world
 from disk import files
 from generators import pretrained, registry
 from generators.apps.experiments import CAPTIONS, OPTIONS
+from generators.families.diffusion.video import Video
 from generators.families.world.world import World
 from generators.family import Family
 from generators.judging.classifier import Classifier, accuracy
@@ -38,6 +39,7 @@ DIGITS = 7  # binary ones, that a weight keeps
 JUDGING = "gan"  # whose critic comes along, too: the lecture asks it
 DRAWS = 30  # pictures of each of the page's captions
 FULL = 500  # pictures under full captions of the test images
+FILMS, FILM_STEPS = 100, 15  # films under captions of the test films, in so many denoising steps
 PAGE = Path("docs/pretrained.md")
 FIGURES = pretrained.FOLDER / "figures.json"
 
@@ -111,6 +113,8 @@ def measure(name: str, test, threads: Threads) -> dict:
         found = world.measure(model)
         told, obeyed = found["latent"]["accuracy"]["all"], found["teacher_forced"]["obeyed"]
         return made | {"code_to_effect": told, "obeyed": obeyed}
+    if isinstance(model, Video):
+        return made | of_films(model, FILMS, 0, threads)
     if isinstance(model, Classifier):
         return made | {f"reads_{what}": share for what, share in accuracy(model, test, threads).items()}
     captions = [caption for caption in CAPTIONS for _ in range(DRAWS)]
@@ -118,6 +122,14 @@ def measure(name: str, test, threads: Threads) -> dict:
     full, _ = captions_of(test, FULL)
     of_full = read(judge, model, full, derive_rng(0, "full captions"), threads)
     return made | {"page_digit": page["digit"], "full_digit": of_full["digit"], "full_all": of_full["all"]}
+
+
+def of_films(model: Video, count: int, seed: int, threads: Threads) -> dict[str, float]:
+    """Shares of films, one for each of so many test films' captions, whose figures are as asked and lawful."""
+    captions = films.captions_of(datasets.load("moving", "test", count))
+    painted = model.sample(captions, derive_rng(seed, "films"), threads, steps=FILM_STEPS)
+    found = films.figures(physics.read(painted, registry.load("classifier"), threads), captions)
+    return {name: found[name] for name in ("digit", "stroke", "direction", "all", "lawful")}
 
 
 def contest(run: Path) -> dict:
@@ -171,6 +183,11 @@ def page(figures: dict, tests: int) -> str:
     if "world" in figures:
         told = "its code tells the effect in {code_to_effect:.1%} of transitions; {obeyed:.1%} of keys are obeyed"
         lines += ["", f"`world`, where nothing was seen before: {told.format(**figures['world'])} (`bench world`)."]
+    if "video" in figures:
+        film = figures["video"]
+        told = ", ".join(f"{name} {film[name]:.0%}" for name in ("digit", "stroke", "direction", "all"))
+        lines += ["", f"`video`: of {FILMS} films in {FILM_STEPS} steps as asked: {told}; lawful {film['lawful']:.0%}",
+                  f"(standard error at most {standard_error(0.5, FILMS):.0%}; `bench films`)."]  # fmt: skip
     lines += ["", "How each was trained, and on what:", "", "```"]
     lines += [f"{row['command']}    # {row['machine']}" for row in figures.values()]
     return "\n".join([*lines, "```", ""])

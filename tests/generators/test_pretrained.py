@@ -7,7 +7,7 @@ import pytest
 
 import generators
 from bench import world
-from bench.pretrained import DIGITS, FIGURES, contest, pack, read, rounded, standard_error
+from bench.pretrained import DIGITS, FIGURES, contest, of_films, pack, read, rounded, standard_error
 from datasets import digits
 from generators import pretrained, registry
 from generators.apps.experiments import CAPTIONS, OPTIONS, READERS
@@ -18,7 +18,7 @@ from tests.generators import toys
 
 FEW = {"steps": 10}  # denoising steps: ten paint nearly as well as fifty
 DRAWS = 8  # of each of the page's captions
-NAMES = [name for name in pretrained.names() if name not in ("classifier", "regression", "world")]
+NAMES = [name for name in pretrained.names() if name not in ("classifier", "regression", "world", "video")]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,15 @@ def test_the_world_obeys_as_its_figure_says(figures):
     model.learn_keys(labelled.contexts, labelled.after, labelled.effect, world.ACTIONS)
     share, was = world.one_step(model, unseen, world.Reader())["obeyed"], figures["world"]["obeyed"]
     assert share > was - 3 * standard_error(was, count) - 1e-9, f"{share:.3f}; it was {was:.3f}"
+
+
+@pytest.mark.skipif("video" not in pretrained.names(), reason="no films come along")
+def test_films_are_as_asked_as_their_figures_say(figures):
+    """Catches: weights of another network; captions, slices or levels of noise that do not meet in sampling."""
+    found = of_films(generators.load("video"), count := 24, 1, Threads())
+    for name in ("digit", "stroke", "direction"):
+        share, was = found[name], figures["video"][name]
+        assert share > was - 3 * standard_error(was, count) - 1e-9, f"{name}: {share:.3f}; it was {was:.3f}"
 
 
 @pytest.mark.skipif("ddpm" not in pretrained.names(), reason="no diffusion comes along")
