@@ -92,6 +92,7 @@ class Family(Module):
     Config: ClassVar[type[FamilyConfig]]
     wants_false_captions: ClassVar[bool] = False
     phase: ClassVar[str] = ""  # the name of the only phase, where it is not the family's: its noise follows from it
+    latent: int = 0  # numbers in the vector z that is read off an image; 0: no vector, but noise as large as the image
     total_steps: int = 1  # the length of the run in training: set by the loop, for what changes over its course
     # How `editing.Directions` goes about it: how far, images for each mean, guidance of painting where there is any.
     direction_amount: ClassVar[float] = 1.0

@@ -72,7 +72,7 @@ class Explorer:
         for name, model in self.models.items():
             row, language = FAMILIES[model.name], model.vocabulary.language
             told[name] = {"summary": row.summary, "shape": model.image_shape, "turns": turns(language),
-                          "can": row.can, "latent": latent(model)}  # fmt: skip
+                          "can": row.can, "latent": model.latent}  # fmt: skip
             phrases |= language.phrases
         return {"models": told, "phrases": phrases, "game": self.game is not None}
 
@@ -93,17 +93,16 @@ class Explorer:
         model = self._model(asked, "edit")
         (language := model.vocabulary.language).check(asked.caption)
         names = turns(language)
-        if len(asked.numbers) != (expected := latent(model) or len(names)):
+        if len(asked.numbers) != (expected := model.latent or len(names)):
             raise ValueError(f"{asked.model} is turned by {expected} numbers; given {len(asked.numbers)}")
-        if latent(model):
+        if model.latent:
             return sent(model.decode(np.array([asked.numbers], np.float32), [asked.caption], self.threads))
-        z, silent = noise(model, asked.rng), language.silence(asked.caption, names) if names else asked.caption
+        z, silent = model.noise(1, asked.rng), language.silence(asked.caption, names) if names else asked.caption
         for name, amount in zip(names, asked.numbers, strict=True):
             if amount:
                 ends = (language.change(silent, language.phrases[name][place]) for place in (0, -1))
                 z = z + np.float32(amount * model.direction_amount) * self.directions(model).between(*ends)
-        guidance = model.config.guidance if can(model, "denoise") else model.direction_guidance
-        return sent(model.decode(z, [silent], self.threads, guidance=guidance, **quick(model)))
+        return sent(model.decode(z, [silent], self.threads, guidance=model.config.guidance, **quick(model)))
 
     def _directions(self, model: Family) -> Directions:
         """Each direction is measured when it is first asked for."""
@@ -177,21 +176,9 @@ def turns(language: Language) -> list[str]:
     return [name for name in [*language.attributes][1:] if name not in language.owned]
 
 
-def latent(model: Family) -> int:
-    """How many numbers a vector z has that an encoder writes; 0 where the noise is as large as the image."""
-    return getattr(model.config, "latent", 0)
-
-
-def noise(model: Family, rng: np.random.Generator) -> np.ndarray:
-    """That of a single picture, which is as large as the image."""
-    if can(model, "denoise"):
-        return model.noise(1, rng)
-    return rng.standard_normal((1, model.dimensions), dtype=np.float32) * np.float32(model.config.temperature)
-
-
 def quick(model: Family) -> dict:
-    """The option of `encode` and `decode` that diffusion alone has."""
-    return {"steps": FEW_STEPS} if can(model, "denoise") else {}
+    """The option of `encode` and `decode` that those alone have who paint step by step."""
+    return {"steps": FEW_STEPS} if "steps" in FAMILIES[model.name].sampling else {}
 
 
 def options(asked: Asked, model: Family) -> dict:

@@ -160,6 +160,7 @@ class AutoEncoder(AutoEncode, Family):
     def __init__(self, config: AutoEncoderConfig, rng: np.random.Generator, outputs: int = 1):
         super().__init__(config)
         check_size(self.name, config.image_size, 4)
+        self.latent = config.latent
         self.text = TextEncoder(len(self.vocabulary), config.features, rng)
         prior = CaptionPrior(config.features, config.latent, rng)
         self.encoder = Encoder(config, prior, rng)
@@ -177,6 +178,10 @@ class AutoEncoder(AutoEncode, Family):
         """What the captions leave out of the images: the mean of q(z|x,c), (n, latent)."""
         return self.encoder(images, self.text(tokens))[0].data
 
+    def noise(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """z ~ N(0, I) for `count` images, (count, latent)."""
+        return rng.standard_normal((count, self.latent), dtype=np.float32)
+
     def sample(
         self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None, temperature: float = 1.0
     ) -> np.ndarray:
@@ -185,8 +190,7 @@ class AutoEncoder(AutoEncode, Family):
         temperature: their scale; below 1 they stay where the decoder has seen most, and the images vary less.
         """
         captions = self.asked(captions, rng)
-        z = rng.standard_normal((len(captions), self.config.latent), dtype=np.float32)
-        return self.decode(z * np.float32(temperature), captions, threads)
+        return self.decode(self.noise(len(captions), rng) * np.float32(temperature), captions, threads)
 
 
 class VAE(AutoEncoder):

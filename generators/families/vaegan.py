@@ -66,25 +66,21 @@ class VAEGAN(WithCritic, AutoEncoder):
         """Images (N, H, W, C) from -1 to 1."""
         return F.tanh(self.decoder(z, caption))
 
-    def random(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """z ~ N(0, I), (count, latent)."""
-        return rng.standard_normal((count, self.config.latent), dtype=np.float32)
-
     def painted(self, shard: Shard, rng: np.random.Generator) -> Tensor:
         """What the critic has to tell from real pictures: the first half of the images after the way through z, and new
         pictures for the captions of the others."""
         caption, half = self.text(shard.tokens), half_of(shard)
         mean, log_var = self.encoder(shard.images[:half], caption[:half])
-        z = reparameterise(mean, log_var, self.random(half, rng))
-        return self.paint(F.concat([z, Tensor(self.random(len(caption) - half, rng))], axis=0), caption)
+        z = reparameterise(mean, log_var, self.noise(half, rng))
+        return self.paint(F.concat([z, Tensor(self.noise(len(caption) - half, rng))], axis=0), caption)
 
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """L: close to the image from the z that was read off it, and real to the critic, from that z or another."""
         caption, real, half = self.text(shard.tokens), shard.images * 2 - 1, half_of(shard)
         n = len(real)
         mean, log_var = self.encoder(shard.images, caption)
-        z = reparameterise(mean, log_var, self.random(n, rng))
-        more = F.concat([z, Tensor(self.random(n - half, rng))], axis=0)
+        z = reparameterise(mean, log_var, self.noise(n, rng))
+        more = F.concat([z, Tensor(self.noise(n - half, rng))], axis=0)
         pictures = self.paint(more, F.concat([caption, caption[half:]], axis=0))
         back, new = pictures[:n], pictures[n:]
         error = back - real

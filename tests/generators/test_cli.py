@@ -51,19 +51,19 @@ def test_training_says_where_to_go_on(run, capsys):
 def test_help_names_the_defaults_in_force(capsys):
     """Catches: a default changed in a family and not in the help."""
     from generators.families.diffusion.ddpm import DDPM, SAMPLING_STEPS, DDPMConfig
-    from generators.families.flow.realnvp import SAMPLING_GUIDANCE, RealNVP, RealNVPConfig
+    from generators.families.flow.realnvp import RealNVP, RealNVPConfig
 
     digits = datasets.load("digits", limit=64)
     gray, ink, flow_of_ink = DDPMConfig(), DDPM.suited(DDPMConfig(), digits), RealNVP.suited(RealNVPConfig(), digits)
-    reading, painting = RealNVP.edit_guidance
+    flow = RealNVPConfig()
     diffusion = f"ddpm, dit {gray.guidance:g}, or {ink.guidance:g} for ink"
     for command, default in (
-        ("sample", f"(default: realnvp, flowgan {SAMPLING_GUIDANCE:g}; {diffusion.replace('dit', 'dit, video')})"),
+        ("sample", f"(default: realnvp, flowgan {flow.guidance:g}; {diffusion.replace('dit', 'dit, video')})"),
         ("sample", f"(default: ddpm, dit, video {SAMPLING_STEPS};"),
-        ("sample", f"realnvp, flowgan {RealNVPConfig().temperature:g}, or {flow_of_ink.temperature:g} for ink)"),
+        ("sample", f"realnvp, flowgan {flow.temperature:g}, or {flow_of_ink.temperature:g} for ink)"),
         ("denoise", f"(default: {diffusion})"),
-        ("edit", f"(default: realnvp, flowgan {reading:g} to read the image and {painting:g} to paint it; "
-                 f"ddpm, dit {gray.edit_guidance:g}, or {ink.edit_guidance:g} for ink)"),
+        ("edit", f"(default: realnvp, flowgan {RealNVP.reading_guidance:g} to read the image and {flow.edit_guidance:g} "
+                 f"to paint it; ddpm, dit {gray.edit_guidance:g}, or {ink.edit_guidance:g} for ink)"),
     ):  # fmt: skip
         with pytest.raises(SystemExit):
             cli.parser().parse_args([command, "--help"])

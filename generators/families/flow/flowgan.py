@@ -74,10 +74,8 @@ class FlowGAN(WithCritic, RealNVP):
             return self.spread(shard.images, noise, self.conditioning(shard.tokens))[0].data * 2 - 1
 
     def painted(self, shard: Shard, rng: np.random.Generator) -> Tensor:
-        return self.flow.inverse(self.noise(shard, rng), self.conditioning(shard.tokens)) * 2 - 1
-
-    def noise(self, shard: Shard, rng: np.random.Generator) -> Tensor:
-        return Tensor(rng.standard_normal((len(shard.tokens), self.dimensions), dtype=np.float32))
+        z = Tensor(self.noise(len(shard.tokens), rng, temperature=1.0))
+        return self.flow.inverse(z, self.conditioning(shard.tokens)) * 2 - 1
 
     def loss_with_critic(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """L; its value is the sum of both terms with w = 1, its gradient has w."""
@@ -85,7 +83,8 @@ class FlowGAN(WithCritic, RealNVP):
         condition = self.conditioning(drop_captions(shard.tokens, self.config.caption_dropout, rng))
         x, log_slope = self.spread(shard.images, uniform_noise(shard.images.shape, rng), condition)
         y, log_det = logit.forward(x, condition)
-        painted = rest.inverse(self.noise(shard, rng), self.conditioning(shard.tokens))
+        noise = Tensor(self.noise(len(shard.tokens), rng, temperature=1.0))
+        painted = rest.inverse(noise, self.conditioning(shard.tokens))
         y, painted = Balance.apply(y, painted, weight=self.config.weight)
         z, more = rest.forward(y, condition)
         loss, metrics = self.cost(gaussian_log_density(z) + log_det + more + log_slope, condition, shard)

@@ -49,8 +49,6 @@ from nn.modules import Module
 from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor, no_grad
 
-SAMPLING_GUIDANCE = 2.0  # unless told otherwise
-
 
 @dataclass(frozen=True)
 class RealNVPConfig(FamilyConfig):
@@ -65,6 +63,8 @@ class RealNVPConfig(FamilyConfig):
     dequantisation: str = choice("learned", "uniform")  # the noise between one 8-bit value and the next
     caption_dropout: float = number(0.1, most=1)  # share of training captions replaced by the empty one
     temperature: float = number(1.0, most=100)  # of sampling, unless told otherwise
+    guidance: float = number(2.0, least=-100, most=100)  # of sampling: how strictly the caption is followed
+    edit_guidance: float = number(2.5, least=-100, most=100)  # of painting an image again under another caption
     batch_size: int = number(64, least=1)  # in minutes of training, more steps are worth more than quieter ones
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=3e-2))
 
@@ -189,9 +189,9 @@ class RealNVP(AutoEncode, Family):
 
     name, phase = "realnvp", "flow"
     Config = RealNVPConfig
-    # Of edits (docs/notebook.md): by caption, the guidance of reading and of painting; by direction, how far to go, the
-    # guidance of painting, and images for each mean.
-    edit_guidance = (1.5, 2.5)
+    # Of edits (docs/notebook.md): by caption, the guidance of reading; by direction, how far to go, the guidance of
+    # painting, and images for each mean.
+    reading_guidance = 1.5
     direction_amount, direction_guidance, direction_examples = 3.0, 2.0, 400
 
     def __init__(self, config: RealNVPConfig, rng: np.random.Generator):
@@ -304,18 +304,22 @@ class RealNVP(AutoEncode, Family):
 
     def sample(
         self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None,
-        temperature: float | None = None, guidance: float = SAMPLING_GUIDANCE,
+        temperature: float | None = None, guidance: float | None = None,
     ) -> np.ndarray:  # fmt: skip
         """One new image per caption, (N, H, W, C): noise, run backwards.
 
         temperature: the noise's standard deviation (None: the config's); below 1 images are more regular and less
             varied (Kingma and Dhariwal 2018, section 6)
-        guidance: how strictly the caption is followed: 0 not at all, 1 as it was learned, more beyond (see `Guided`)
+        guidance: how strictly the caption is followed: 0 not at all, 1 as it was learned, more beyond (see `Guided`;
+            None: the config's)
         """
-        captions = self.asked(captions, rng)
+        captions, guidance = self.asked(captions, rng), self.config.guidance if guidance is None else guidance
+        return self.decode(self.noise(len(captions), rng, temperature), captions, threads, guidance=guidance)
+
+    def noise(self, count: int, rng: np.random.Generator, temperature: float | None = None) -> np.ndarray:
+        """z for `count` images, (count, D), of this standard deviation (None: the config's)."""
         scale = self.config.temperature if temperature is None else temperature
-        z = rng.standard_normal((len(captions), self.dimensions), dtype=np.float32)
-        return self.decode(z * np.float32(scale), captions, threads, guidance=guidance)
+        return rng.standard_normal((count, self.dimensions), dtype=np.float32) * np.float32(scale)
 
     def to_noise(self, images: np.ndarray, tokens: np.ndarray, guidance: float = 1.0) -> np.ndarray:
         """The noise (n, D) of images.  An 8-bit value counts as the median of its interval's noise."""
@@ -327,10 +331,11 @@ class RealNVP(AutoEncode, Family):
         return quantise(self.flow.inverse(Tensor(z), self.guided(tokens, guidance)).data)
 
     def edit_options(self, guidance: float | None = None) -> tuple[dict, dict]:
-        """guidance: of both ways.  None: to paint a little more strictly than to read (`edit_guidance`), which brings
-        more of the changes through."""
-        reading, painting = self.edit_guidance if guidance is None else (guidance, guidance)
-        return {"guidance": reading}, {"guidance": painting}
+        """guidance: of both ways.  None: to paint a little more strictly than to read, which brings more of the changes
+        through."""
+        if guidance is None:
+            return {"guidance": self.reading_guidance}, {"guidance": self.config.edit_guidance}
+        return {"guidance": guidance}, {"guidance": guidance}
 
 
 def gaussian_log_density(z: Tensor) -> Tensor:

@@ -132,8 +132,8 @@ def test_edits_change_the_image_and_no_edit_does_not():
     zeros = ["zero"] * 4
     edited = [model.edit(images, captions, zeros, guidance=guidance) for guidance in (1.0, 2.0, None)]
     assert all((a != b).any() for a, b in itertools.combinations([images, *edited], 2))
-    read = model.encode(images, captions, guidance=model.edit_guidance[0])
-    np.testing.assert_array_equal(model.decode(read, zeros, guidance=model.edit_guidance[1]), edited[2])
+    read = model.encode(images, captions, guidance=model.reading_guidance)
+    np.testing.assert_array_equal(model.decode(read, zeros, guidance=model.config.edit_guidance), edited[2])
 
 
 def test_likelihood_figures_name_one_draw_and_eight():
