@@ -62,8 +62,9 @@ def test_help_names_the_defaults_in_force(capsys):
         ("sample", f"(default: ddpm, dit, video {SAMPLING_STEPS};"),
         ("sample", f"realnvp, flowgan {flow.temperature:g}, or {flow_of_ink.temperature:g} for ink)"),
         ("denoise", f"(default: {diffusion})"),
-        ("edit", f"(default: realnvp, flowgan {RealNVP.reading_guidance:g} to read the image and {flow.edit_guidance:g} "
-                 f"to paint it; ddpm, dit {gray.edit_guidance:g}, or {ink.edit_guidance:g} for ink)"),
+        ("edit", f"(default: realnvp, flowgan {RealNVP.reading_guidance:g} to read the image and "
+                 f"{flow.edit_guidance:g} to paint it; "
+                 f"ddpm, dit {gray.edit_guidance:g}, or {ink.edit_guidance:g} for ink)"),
     ):  # fmt: skip
         with pytest.raises(SystemExit):
             cli.parser().parse_args([command, "--help"])
