@@ -16,6 +16,9 @@ under noise (Yin et al. 2024b, section 4.5):
     inkling train ddpm --out runs/teacher
     inkling train fewstep --from runs/teacher --out runs/quick
 
+The critic sees pictures as people do, from black to white: what lies beyond is cut off.  So where there is no ink the
+guess need only be black or beyond, rather than black to the last digit, and what noise is left in it does not show.
+
 Without --from the same network is a GAN from scratch.  There is no guidance: the critic reads captions itself.
 """
 
@@ -28,6 +31,7 @@ from generators.families.diffusion import process
 from generators.families.diffusion.ddpm import DDPM, DDPMConfig, Diffusion, Fresh, to_unit
 from generators.family import OptimiserConfig, Phase, Shard
 from generators.parts.critic import GuestCriticConfig, WithCritic, of_the_game
+from nn import functional as F
 from nn.parallel import Threads, map_shards
 from nn.tensor import Tensor, no_grad
 
@@ -71,9 +75,9 @@ class FewStep(WithCritic, Diffusion):
         return self.guess(x, times[-1], tokens)
 
     def painted(self, shard: Shard, rng: np.random.Generator) -> Tensor:
-        """Pictures after one of the steps, each as often."""
+        """Pictures after one of the steps, each as often, from -1 to 1."""
         times = self.times(self.config.steps)[: rng.integers(self.config.steps) + 1]
-        return self.picture(self.noise(len(shard.tokens), rng), shard.tokens, times, rng)
+        return F.clip(self.picture(self.noise(len(shard.tokens), rng), shard.tokens, times, rng), -1, 1)
 
     def sample(
         self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None, steps: int | None = None
