@@ -33,6 +33,7 @@ class Row:
     tiny: Mapping  # settings of a model that trains in a moment, for tests
     can: tuple[str, ...] = ("sample",)  # methods
     also: tuple[str, ...] = ()  # other names
+    label: str = ""  # in pictures, where it is not the name
     role: str = "variation"  # of a "method"; the others are "baseline" and "judge"
     data: str = "digits"  # what it learns from unless told otherwise
     sampling: Mapping[str, str] = field(default_factory=dict)  # options of `sample`, with the default in words
@@ -61,24 +62,28 @@ FLOWING = {
 FAMILIES = {
     "vae": Row(
         "generators.families.vae:VAE", "a variational auto-encoder", {"width": 8, "latent": 4, "features": 8},
-        (*THROUGH_NOISE, "weigh"), role="method", sampling={"temperature": "1"}, editing={"amount": "1"},
+        (*THROUGH_NOISE, "weigh"), role="method", label="VAE", sampling={"temperature": "1"},
+        editing={"amount": "1"},
     ),
     "realnvp": Row(
         "generators.families.flow.realnvp:RealNVP", "a normalizing flow",
-        {"steps": (1, 1), "widths": (8, 8), "depth": 1, "features": 8}, also=("flow",), role="method", **FLOWING,
+        {"steps": (1, 1), "widths": (8, 8), "depth": 1, "features": 8}, also=("flow",), label="flow", role="method",
+        **FLOWING,
     ),
     "flowgan": Row(
         "generators.families.flow.flowgan:FlowGAN", "a flow with a critic",
-        {"steps": (1, 1), "widths": (8, 8), "depth": 1, "features": 8, "critic_width": 8}, **FLOWING,
+        {"steps": (1, 1), "widths": (8, 8), "depth": 1, "features": 8, "critic_width": 8},
+        label="flow with a critic", **FLOWING,
     ),
     "ddpm": Row(
         "generators.families.diffusion.ddpm:DDPM", "diffusion by a U-Net",
         {"widths": (8, 8), "blocks": 1, "heads": 2, "features": 8, "time_steps": 12}, also=("diffusion",),
-        role="method", **DENOISING,
+        label="diffusion", role="method", **DENOISING,
     ),
     "dit": Row(
         "generators.families.diffusion.dit:DiT", "diffusion by a transformer",
-        {"width": 8, "depth": 1, "heads": 2, "features": 8, "time_steps": 12}, **DENOISING,
+        {"width": 8, "depth": 1, "heads": 2, "features": 8, "time_steps": 12}, label="diffusion transformer",
+        **DENOISING,
     ),
     "video": Row(
         "generators.families.diffusion.video:Video", "diffusion of films, cut into slices",
@@ -87,16 +92,16 @@ FAMILIES = {
     ),
     "gan": Row(
         "generators.families.gan:GAN", "a generator and a discriminator", {"width": 8, "noise": 4, "features": 8},
-        ("sample", "wander"), role="method",
+        ("sample", "wander"), label="GAN", role="method",
     ),
     "fewstep": Row(
         "generators.families.diffusion.fewstep:FewStep", "a denoiser that paints in one to four steps, by a critic",
         {"widths": (8, 8), "blocks": 1, "heads": 2, "features": 8, "time_steps": 12, "critic_width": 8},
-        sampling={"steps": "as many as it was trained for"},
+        label="diffusion with a critic", sampling={"steps": "as many as it was trained for"},
     ),
     "vaegan": Row(
         "generators.families.vaegan:VAEGAN", "a VAE with a critic", {"width": 8, "latent": 4, "features": 8},
-        THROUGH_NOISE, sampling={"temperature": "1"}, editing={"amount": "1"},
+        THROUGH_NOISE, label="VAE with a critic", sampling={"temperature": "1"}, editing={"amount": "1"},
     ),
     "world": Row(
         "generators.families.world.world:World", "a world learned from films, to play in",

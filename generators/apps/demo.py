@@ -156,7 +156,7 @@ def _too_short(trained: dict[str, Trained], seed: int, threads: Threads) -> list
     judge, captions, short = registry.load("classifier"), CAPTIONS * 4, []
     asked = judge.asked(captions)["digit"]
     for name, t in trained.items():
-        if name == "regression":  # a blur is what it is there for
+        if registry.FAMILIES[t.run.plan.family].role == "baseline":  # a blur is what it is there for
             continue
         images = t.run.model.sample(captions, derive_rng(seed, "demo judged"), threads, **OPTIONS.get(name, {}))
         share = float(np.mean(judge.judge(images, threads).values["digit"] == asked))

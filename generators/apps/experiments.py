@@ -24,6 +24,7 @@ from generators.family import Family
 from generators.judging import metrics
 from generators.judging.classifier import cut
 from generators.judging.evaluate import Reference, captions_of, draw, of_images
+from generators.registry import FAMILIES, able
 from generators.showing import films, pictures
 from generators.showing.charts import line_chart
 from nn.parallel import Threads, derive_rng
@@ -40,8 +41,7 @@ COUNT = 200  # images of which something is measured
 LEVELS = np.geomspace(0.05, 50, 10)  # of noise over signal
 
 PAINTERS = ("vae", "realnvp", "ddpm", "dit", "gan", "vaegan")
-AT_ONCE = ("regression", "gan-no-noise")  # one picture for each caption
-READERS = ("vae", "realnvp", "ddpm")  # can read the noise off an image
+READERS = able("reconstruct", "method")  # can read the noise off an image
 
 # How the page asks for pictures: VAEs so early in training need less noise, or a tenth of their digits cannot be read.
 OPTIONS = dict.fromkeys(("vae", "vaegan"), {"temperature": 0.6})
@@ -51,17 +51,12 @@ COMPARED = {  # row -> model, options
     "match": {name: (name, FEW.get(name, {})) for name in PAINTERS},
     "steps": {str(steps): ("ddpm", {"steps": steps}) for steps in STEPS},
     "transformer": {name: (name, FEW[name]) for name in FEW},
-    "sharp": {name: (name, {}) for name in (*AT_ONCE, "gan")},
+    "sharp": {name: (name, {}) for name in ("regression", "gan-no-noise", "gan")},
     "vaegan": {name: (name, {}) for name in ("vae", "vaegan")},
     "flowgan": {name: (name, {}) for name in ("realnvp", "flowgan")},
     "fewstep": {name: (name, {"steps": 1}) for name in ("ddpm", "fewstep")},
 }
-LABELS = {  # of models, in pictures
-    "vae": "VAE", "realnvp": "flow", "ddpm": "diffusion", "dit": "diffusion transformer", "gan": "GAN",
-    "vaegan": "VAE with a critic", "flowgan": "flow with a critic", "fewstep": "diffusion with a critic",
-    "gan-no-noise": "GAN without noise", "regression": "regression", "classifier": "judge", "video": "films",
-    "world": "world",
-}  # fmt: skip
+LABELS = {name: row.label or name for name, row in FAMILIES.items()} | {"gan-no-noise": "GAN without noise"}
 
 
 class Experiments:

@@ -54,6 +54,11 @@ def whole(held):
     return held(experiments.LABELS)
 
 
+def test_no_two_models_have_one_label():
+    """Catches a row of a picture that is lost below another's."""
+    assert len(set(experiments.LABELS.values())) == len(experiments.LABELS)
+
+
 def fields(text):
     """Name and format of each field."""
     return [(name, form) for _, name, form, _ in Formatter().parse(text) if name]
