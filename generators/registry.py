@@ -231,7 +231,7 @@ def of_this_version(path: Path) -> Iterator[None]:
 
 
 # A checkpoint holds the names of a config's fields and of a model's weights, so what is renamed needs an entry here.
-FIELDS = {"text": "features"}  # of configs
+FIELDS = {"text": "features", "vaegan.weight": "closeness", "flowgan.weight": "critic_weight"}  # of configs
 GONE = {"weighting": "simple", "snr_limit": 5.0, "schedule": "cosine"}  # fields, with what is always so now
 WEIGHTS = (  # families, a part of a weight's name, instead
     (("vae", "vaegan"), r"^decoder\.quarter\.(weight|bias)$", r"decoder.grow.\1"),
@@ -247,15 +247,15 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     Raises CheckpointError as `nn.checkpoint.load`.
     """
     arrays, meta = checkpoint.load(path)
-    renamed = {}
+    renamed, of = {}, meta.get("family")
     for name, array in arrays.items():
         kind, slash, weight = name.partition("/")  # weights, ema, or what only training needs
         for families, old, new in WEIGHTS:
-            if meta.get("family") in families:
+            if of in families:
                 weight = re.sub(old, new, weight)
         renamed[f"{kind}{slash}{weight}"] = array
     for place in (meta, meta.get("plan")):
         if isinstance(place, dict) and isinstance(place.get("config"), dict):
             kept = {name: value for name, value in place["config"].items() if (name, value) not in GONE.items()}
-            place["config"] = {FIELDS.get(name, name): value for name, value in kept.items()}
+            place["config"] = {FIELDS.get(f"{of}.{name}", FIELDS.get(name, name)): kept[name] for name in kept}
     return renamed, meta

@@ -44,7 +44,7 @@ class VAEGAN(GAN):
         kl = 0.5 * torch.sum(mean * mean + log_var.exp() - 1 - log_var)
         half = n - n // 2
         shown = torch.cat([back[:half], self.paint(z, caption[half:])])
-        return self.config.weight * (distance + kl) / n + self.unconvinced(shown, batch)
+        return self.config.closeness * (distance + kl) / n + self.unconvinced(shown, batch)
 
     def noise(self, count: int, rng) -> torch.Tensor:
         return rng.normal(count, self.config.latent)

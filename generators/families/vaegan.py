@@ -6,16 +6,16 @@ its painter stays sharp; but there is no way back from a picture to its noise, a
 leaving out kinds of images (`gan.py`).  So let the critic judge what a VAE's decoder paints (Larsen et al. 2016):
 
     critic       L_D of `parts/critic.py`
-    painters     L = weight * ( 1/2 |x - decoder(z, c)|^2 + KL( q(z|x,c) || N(0, I) ) )     "paint this image close"
+    painters     L = closeness * ( 1/2 |x - decoder(z, c)|^2 + KL( q(z|x,c) || N(0, I) ) )  "paint this image close"
                    + E softplus( D(x, c) - D(decoder(z, c), c) )                            "and a real one"
 
 In the first line of L, z is read off the image; in the second so it is for one half of the pictures, for the other it
 is random.  Larsen et al. judge both kinds, too, but keep the critic's gradient from the encoder; here it gets there.
 The first line ties each z to an image, so that no kind of image is forgotten; the second fills in what z leaves open.
 
-The first line is a sum over hundreds of pixels, the second a single score: at weight 1 the critic has no influence, at
-0 this is a GAN.  Half the squared distance is -log of a Gaussian of width 1, far too wide for pixels from -1 to 1.  A
-learned width, as the VAE has for gray images, grows until closeness no longer matters (docs/notebook.md has the
+The first line is a sum over hundreds of pixels, the second a single score: at closeness 1 the critic has no influence,
+at 0 this is a GAN.  Half the squared distance is -log of a Gaussian of width 1, far too wide for pixels from -1 to 1.
+A learned width, as the VAE has for gray images, grows until closeness no longer matters (docs/notebook.md has the
 figures; and closeness in the critic's features, which Larsen et al. prefer to pixels).
 
 Read on: `VAEGAN.loss`; `vae.AutoEncoder` for what can be done with z, `parts/critic.py` for the critic.
@@ -36,7 +36,7 @@ from nn.tensor import Tensor
 @dataclass(frozen=True)
 class VAEGANConfig(CriticConfig, AutoEncoderConfig):
     latent: int = number(64, least=1)  # numbers in z: as many as a GAN's noise has, for the critic wants details, too
-    weight: float = number(0.01)  # of closeness and KL, in nats per image, beside the critic
+    closeness: float = number(0.01)  # the weight of distance and KL, in nats per image, beside the critic
 
 
 def half_of(shard: Shard) -> int:
@@ -88,7 +88,7 @@ class VAEGAN(WithCritic, AutoEncoder):
         kl = F.gaussian_kl(mean, log_var)
         shown = F.concat([back[:half], new], axis=0)
         unconvinced = painter_loss(self.discriminator, real, shown, shard.tokens) * (1 / shard.batch_size)
-        loss = F.sum(distance + kl) * (self.config.weight / shard.batch_size) + unconvinced
+        loss = F.sum(distance + kl) * (self.config.closeness / shard.batch_size) + unconvinced
         return loss, {
             "distance": float(distance.data.sum()) / shard.batch_size,
             "kl": float(kl.data.sum()) / shard.batch_size,

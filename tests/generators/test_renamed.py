@@ -20,9 +20,13 @@ OLDER = {  # family: settings, names of weights today with those of then, and of
         {"features": "text"},
     ),
     "gan": ({"width": 8}, {}, {"features": "text"}),
+    "flowgan": (
+        {"steps": (1, 1), "widths": (8, 8), "depth": 1, "critic_width": 8, "critic_weight": 0.2}, {},
+        {"critic_weight": "weight"},
+    ),
     "ddpm": ({"widths": (8, 8), "blocks": 1, "heads": 2}, {r"\.layout\.": ".sketch."}, {}),  # and fields that are gone
 }  # fmt: skip
-OLDER["vaegan"] = OLDER["vae"]
+OLDER["vaegan"] = (*OLDER["vae"][:2], {"features": "text", "closeness": "weight"})
 
 
 @pytest.mark.parametrize("name", OLDER)
@@ -50,6 +54,7 @@ def test_a_run_saved_under_older_names_is_read_and_goes_on(name, tmp_path):
     meta |= {"config": values, "plan": meta["plan"] | {"config": values}}
     checkpoint.save(tmp_path / "checkpoint.npz", older, meta)
     for loaded in (generators.load(tmp_path), runs.Run.resume(tmp_path, pool(), DATA).model):
+        assert loaded.config == run.model.config
         for weight, array in loaded.state().items():
             np.testing.assert_array_equal(array, run.model.state()[weight], err_msg=weight)
 

@@ -14,7 +14,7 @@ noise that the flow is trained with.
 The two terms have no common unit.  In each step w makes their gradients at the picture y, in logits as the flow paints
 it, lengths of a given ratio (Esser et al. 2021, eq. 7, at the last layer's weights):
 
-    w = weight |dL_likelihood / dy| / |dL_critic / dy|
+    w = critic_weight |dL_likelihood / dy| / |dL_critic / dy|
 
 With respect to pixels the first is up to 1 / margin times as long where they are black, so nothing else would count.
 """
@@ -35,7 +35,7 @@ from nn.tensor import Function, Tensor, no_grad
 @dataclass(frozen=True)
 class FlowGANConfig(RealNVPConfig, GuestCriticConfig):
     begins: float = number(0.5, most=1)  # the share of the run after which the critic comes in
-    weight: float = number(0.3)  # of the critic's gradient at the picture, against the likelihood's; 0: no critic
+    critic_weight: float = number(0.3)  # of its gradient at the picture, against the likelihood's; 0: no critic
 
 
 class Balance(Function):
@@ -63,7 +63,7 @@ class FlowGAN(WithCritic, RealNVP):
     def phases(self, step: int) -> list[Phase]:
         """The flow's by likelihood; later the critic's, too, and the flow's by both."""
         config = self.config
-        if config.weight and step >= config.begins * self.total_steps:
+        if config.critic_weight and step >= config.begins * self.total_steps:
             return self.in_turn("flow", self.loss_with_critic, config.critic_optimiser)
         return self.in_turn("flow", self.loss)[1:]
 
@@ -85,7 +85,7 @@ class FlowGAN(WithCritic, RealNVP):
         y, log_det = logit.forward(x, condition)
         noise = Tensor(self.noise(len(shard.tokens), rng, temperature=1.0))
         painted = rest.inverse(noise, self.conditioning(shard.tokens))
-        y, painted = Balance.apply(y, painted, weight=self.config.weight)
+        y, painted = Balance.apply(y, painted, weight=self.config.critic_weight)
         z, more = rest.forward(y, condition)
         loss, metrics = self.cost(gaussian_log_density(z) + log_det + more + log_slope, condition, shard)
         shown = logit.inverse(painted, None) * 2 - 1

@@ -59,7 +59,7 @@ def paint(model, z, tokens):
 def test_the_loss_is_closeness_and_what_the_critic_says():
     """By hand, from the same draws.  Catches: a mean over pixels, a KL without its weight, an original whose scale is
     not the painter's, pictures judged under others' captions, a sum divided by the shard instead of the batch."""
-    model = shaken(weight=0.3)
+    model = shaken(closeness=0.3)
     part = shard(model, batch_size=24)
     loss, metrics = model.loss(part, np.random.default_rng(1))
     rng = np.random.default_rng(1)
@@ -106,7 +106,7 @@ def test_small_shards(count):
 
 def test_all_painters_learn_from_the_critic():
     """Catches: pictures through which no gradient comes back, and what is read off images cut from it."""
-    model = shaken(weight=0.0)
+    model = shaken(closeness=0.0)
     loss, _ = model.loss(shard(model), np.random.default_rng(0))
     assert min(gradients(model, loss).values()) > 0
 
@@ -158,7 +158,7 @@ def test_it_learns_to_obey_and_to_come_back():
     images[upper, :4], images[~upper, 4:] = 0, 0
     data = replace(tones(), images=images)
     model = build(
-        VAEGAN, data, image_size=8, width=8, latent=4, features=4, batch_size=16, shard_size=16, weight=0.1,
+        VAEGAN, data, image_size=8, width=8, latent=4, features=4, batch_size=16, shard_size=16, closeness=0.1,
         ema_decay=0.98,
         optimiser=OptimiserConfig(muon=False, rate=5e-3, betas=(0.0, 0.99), clip_norm=10.0, warmup_steps=5),
     )  # fmt: skip

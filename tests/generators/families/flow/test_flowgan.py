@@ -38,7 +38,7 @@ def shaken(**settings):
     return model
 
 
-@pytest.mark.parametrize("settings", [{"weight": 0.0}, {"begins": 0.5}], ids=["weight 0", "before it begins"])
+@pytest.mark.parametrize("settings", [{"critic_weight": 0.0}, {"begins": 0.5}], ids=["weight 0", "before it begins"])
 def test_without_the_critic_it_is_the_plain_flow_bit_for_bit(settings):
     """Catches: a draw, a condition, an optimiser or a sum that is another; a critic that comes in early, or never."""
     plain = Trainer(build(RealNVP, DATA, **SMALL), DATA, 3, 8, pool())
@@ -46,7 +46,7 @@ def test_without_the_critic_it_is_the_plain_flow_bit_for_bit(settings):
     for step in range(5):
         before, metrics = plain.step(), judged.step()
         same = [np.array_equal(a, judged.family.state()[name]) for name, a in plain.family.state().items()]
-        assert all(same) == (step < 4 or "weight" in settings)
+        assert all(same) == (step < 4 or "critic_weight" in settings)
         if step < 4:
             assert metrics["bits_per_dimension"] == before["bits_per_dimension"]
 
@@ -63,7 +63,9 @@ def test_the_plain_loop_has_phases_that_begin_later_too():
         np.testing.assert_array_equal(a, b, err_msg=name)
 
 
-@pytest.mark.parametrize(("settings", "count"), [({"begins": 0.95}, 2), ({"begins": 1.0}, 2), ({"weight": 0.0}, 1)])
+@pytest.mark.parametrize(
+    ("settings", "count"), [({"begins": 0.95}, 2), ({"begins": 1.0}, 2), ({"critic_weight": 0.0}, 1)]
+)
 def test_a_critic_that_has_not_come_in_by_the_end_may_in_a_longer_run(settings, count):
     """Catches: a run that ends before the critic comes in, is lengthened, and has no optimiser for it."""
     assert len(Trainer(build(FlowGAN, DATA, **JUDGED, **settings), DATA, 0, 4, pool()).phase_states) == count
@@ -100,7 +102,7 @@ def test_the_gradient_is_the_likelihoods_and_the_critics_in_proportion():
         return found, metrics
 
     def at(weight):
-        model.config = replace(model.config, weight=weight)
+        model.config = replace(model.config, critic_weight=weight)
         return gradient(model.loss_with_critic)[0]
 
     (alone, plain), (_, metrics) = gradient(model.loss), gradient(model.loss_with_critic)
@@ -187,7 +189,8 @@ def test_each_phase_moves_its_own_networks(only):
 
 def test_images_still_come_back_exactly():
     """Catches: a critic that bends the flow until its inverse is none in float32."""
-    model = build(FlowGAN, DATA, **JUDGED, begins=0.2, weight=3.0, optimiser=OptimiserConfig(rate=3e-2, warmup_steps=5))
+    model = build(FlowGAN, DATA, **JUDGED, begins=0.2, critic_weight=3.0,
+                  optimiser=OptimiserConfig(rate=3e-2, warmup_steps=5))  # fmt: skip
     trainer = Trainer(model, DATA, 0, 20, pool())
     for _ in range(20):
         trainer.step()
