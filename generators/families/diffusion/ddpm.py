@@ -95,6 +95,11 @@ class Diffusion(Family):
     """A network that denoises, and how it learns and paints.  Images are in [0, 1] outside and in [-1, 1] inside."""
 
     phase = "ddpm"
+    of_ink = OF_INK  # the settings that suit it
+
+    @classmethod
+    def suited(cls, config: DiffusionConfig, dataset: Dataset) -> DiffusionConfig:
+        return replace(config, **cls.of_ink) if is_ink(dataset.images) else config
 
     def __init__(self, config: DiffusionConfig, rng: np.random.Generator):
         super().__init__(config)
@@ -204,6 +209,7 @@ class DDPM(AutoEncode, Diffusion):
 
     name = "ddpm"
     Config = DDPMConfig
+    of_ink = {**OF_INK, "squeezed": True, "widths": (32, 128)}  # at 2x2 pixels at a time it makes more steps
 
     def build_network(self, config: DDPMConfig, rng: np.random.Generator) -> UNet:
         halvings = len(config.widths) - (0 if config.squeezed else 1)
@@ -213,11 +219,6 @@ class DDPM(AutoEncode, Diffusion):
             config.image_size, config.channels, config.widths, config.features, rng, config.blocks, config.heads,
             config.squeezed,
         )  # fmt: skip
-
-    @classmethod
-    def suited(cls, config: DDPMConfig, dataset: Dataset) -> DDPMConfig:
-        """For ink a network that looks at 2x2 pixels at a time, for the sake of more steps, and OF_INK."""
-        return replace(config, squeezed=True, widths=(32, 128), **OF_INK) if is_ink(dataset.images) else config
 
     def denoise(
         self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None, steps: int | None = None,

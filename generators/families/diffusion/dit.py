@@ -16,17 +16,15 @@ Read on: `Transformer`, `TransformerBlock` in `parts/attention.py`, and `ddpm.py
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from datasets.dataset import Dataset
 from generators.config import number
 from generators.families.diffusion.ddpm import DDPM, OF_INK, DiffusionConfig
 from generators.families.diffusion.unet import TimeEncoder
 from generators.family import OptimiserConfig
 from generators.parts.attention import TransformerBlock
-from generators.parts.blocks import is_ink
 from generators.parts.patches import check_size, squeeze, unsqueeze
 from nn import functional as F
 from nn import init
@@ -76,12 +74,8 @@ class DiT(DDPM):
 
     name = "dit"
     Config = DiTConfig
+    of_ink = OF_INK
 
     def build_network(self, config: DiTConfig, rng: np.random.Generator) -> Transformer:
         check_size(self.name, config.image_size, config.patch, "patches of that size")
         return Transformer(config, self.image_shape, rng)
-
-    @classmethod
-    def suited(cls, config: DiTConfig, dataset: Dataset) -> DiTConfig:
-        """As for `DDPM`, but for the network."""
-        return replace(config, **OF_INK) if is_ink(dataset.images) else config

@@ -47,7 +47,7 @@ class FewStep(WithCritic, Diffusion):
 
     name = "fewstep"
     Config = FewStepConfig
-    build_network, suited = DDPM.build_network, DDPM.suited
+    build_network, of_ink = DDPM.build_network, DDPM.of_ink
 
     def __init__(self, config: FewStepConfig, rng: np.random.Generator):
         if config.prediction == "noise":  # a guess read off the noise is divided by nearly 0 at T
