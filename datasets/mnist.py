@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import download, idx
+from datasets import idx
 from datasets.captions import Names
 from datasets.dataset import Dataset
 from datasets.errors import DataError
@@ -83,6 +83,8 @@ def _find(source, prefix):
                 f"{folder} holds {', '.join(map(repr, seen[:5])) or 'nothing'}{', ...' * (len(seen) > 5)}; expected "
                 f"{source.folder}/{files[0]}(.gz) and {files[1]}(.gz) in the folder that INKLING_DATA names"
             )
+    from datasets import download  # only now: HTTP takes 15 ms to import
+
     paths = [cache.root() / source.folder / f"{file}.gz" for file in files]
     for path in paths:
         if not (path.is_file() and download.file_hash(path) == source.sha256[path.name]):

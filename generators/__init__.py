@@ -6,6 +6,7 @@
     model = generators.load("runs/x")
     images = model.sample(["a bold seven"] * 8, np.random.default_rng(0))
 """
+import gc
 import glob
 import importlib.util
 import os
@@ -17,6 +18,7 @@ from generators.apps import program
 _module = sys.orig_argv[-len(sys.argv) :][:1] if sys.argv[0] == "-m" else []  # that `python -m` is importing
 if os.path.basename(sys.argv[0]) == "inkling" or _module in (["generators"], ["-mgenerators"]):
     program.interrupts(signal.default_int_handler, program.stop_at_once)  # the command line, which ends this in `cli`
+    gc.disable()  # likewise: hardly anything that importing makes is garbage
 
 __version__ = "0.1.0"
 __all__ = ["FAMILIES", "able", "build", "load"]

@@ -7,6 +7,7 @@ traceback is a bug of ours.
 
 import argparse
 import configparser
+import gc
 import keyword
 import re
 import signal
@@ -180,6 +181,9 @@ def _run(arguments: list[str] | None) -> tuple[int, str | None]:
 
     try:
         top = parser()
+        if not gc.isenabled():  # by `generators`
+            gc.freeze()  # what has been imported stays; to look through it takes 0.2 s now, and 0.1 s at the end
+            gc.enable()
         options = top.parse_args(arguments)
         if options.command is None:
             top.print_help()

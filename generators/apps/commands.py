@@ -10,10 +10,6 @@ import numpy as np
 
 import datasets
 from generators import plans, runs
-from generators.apps import demo as demonstration
-from generators.apps import explore as explorer
-from generators.apps import lecture as lecturer
-from generators.apps import play as game
 from generators.config import with_text
 from generators.errors import UsageError
 from generators.families.editing import Directions
@@ -89,6 +85,8 @@ def _finish(run: runs.Run, options: Namespace) -> int:
 def sample(options: Namespace) -> int:
     options.out = options.out or f"{Path(options.run).name}.png"
     if options.actions is not None:
+        from generators.apps import play as game  # only here, as pages, demo and lecture below: in all they take 40 ms
+
         job = Job(options, "play")
         frames, names = game.film(job.model, data_name(job.meta), options.actions, options.seed)
         return job.write(frames, names, np.full(len(names), -1), f"a game of {len(names) - 1} actions")
@@ -217,6 +215,9 @@ def denoise(options: Namespace) -> int:
 
 
 def play(options: Namespace) -> int:
+    from generators.apps import explore as explorer
+    from generators.apps import play as game
+
     own = "runs/world-playground"
     run = options.run or (own if Path(own).exists() else "world")
     model, meta = open_run(run)
@@ -228,16 +229,22 @@ def play(options: Namespace) -> int:
 
 
 def explore(options: Namespace) -> None:
+    from generators.apps import explore as explorer
+
     explorer.explore(options.run, options.threads, not options.no_browser)
 
 
 def lecture(options: Namespace) -> None:
+    from generators.apps import lecture as lecturer
+
     out = Path(options.out)
     lecturer.begin(out, options.seed, options.threads).hold()
     print(f"Open {(out / 'index.html').resolve()} in a browser.")
 
 
 def demo(options: Namespace) -> int:
+    from generators.apps import demo as demonstration
+
     return demonstration.make(Path(options.out), options.minutes, options.seed, options.threads)
 
 

@@ -127,7 +127,8 @@ def _spread(grad, weight, stride, padding, out):
     pixels = grad.reshape(-1, grad.shape[3])
     columns = scratch("columns", (len(pixels), matrix.shape[1]), grad.dtype)
     np.matmul(pixels, matrix, out=columns)
-    col2im(columns, *weight.shape[:2], stride, padding, *grad.shape[1:3], _padded(out.shape, padding, grad.dtype), out)
+    padded = _padded(out.shape, padding, grad.dtype)
+    col2im(columns.ravel(), *weight.shape[:2], stride, padding, *grad.shape[1:3], padded.ravel(), out)
 
 
 def _patches(method, x, kernel, stride, padding, out_height, out_width):

@@ -32,11 +32,13 @@ def im2col(x, kernel_height, kernel_width, stride, padding, out_height, out_widt
 
 @kernel
 def col2im(columns, kernel_height, kernel_width, stride, padding, out_height, out_width, padded, out):
-    """The adjoint: adds every row of columns (N*H'*W', kh*kw*C) into its place in out (N, H, W, C); padded as above."""
+    """The adjoint: adds every row of columns (N*H'*W', kh*kw*C) into its place in out (N, H, W, C).
+
+    columns and padded, as above, come flat: to load a kernel that reshapes, Numba imports `numba.np.arrayobj` (50 ms).
+    """
     count, height, width, channels = out.shape
-    run, row = kernel_width * channels, padded.shape[1] * channels
+    run, row = kernel_width * channels, (width + 2 * padding) * channels
     whole = run - run % lanes(out)
-    pixels, patches = padded.reshape(-1), columns.reshape(-1)
     source = 0
     for image in range(count):
         padded[:] = 0
@@ -48,10 +50,10 @@ def col2im(columns, kernel_height, kernel_width, stride, padding, out_height, ou
                         total = load_some(padded, target + k, lanes(out)) + load_some(columns, source + k, lanes(out))
                         store_some(padded, target + k, total, lanes(out))
                     for k in range(whole, run):  # a vector would wait for the last one, which it overlaps
-                        pixels[target + k] += patches[source + k]
+                        padded[target + k] += columns[source + k]
                     source += run
         for i in range(height):
-            inside = ((padding + i) * padded.shape[1] + padding) * channels
+            inside = (padding + i) * row + padding * channels
             target = (image * height + i) * width * channels
             for k in range(0, width * channels, lanes(out)):
                 left = width * channels - k

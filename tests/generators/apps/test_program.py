@@ -53,6 +53,18 @@ class Watch:  # says what answers Ctrl-C when this module is imported
 sys.meta_path.insert(0, Watch)
 """
 
+SAMPLING = """
+import gc, sys
+sys.argv[0] = "inkling"
+from generators.cli import main
+main(["sample", "vae", "--caption", "a bold seven", "--out", sys.argv[1]])
+print(gc.isenabled(), gc.get_freeze_count() > 0, *sys.modules)
+"""
+UNUSED = {
+    "generators.apps.demo", "generators.apps.explore", "generators.apps.lecture", "generators.apps.play",
+    "http.client", "http.server", "numba.np.arrayobj", "numpy.ma", "webbrowser",
+}  # fmt: skip
+
 
 def run(command, **options):
     return subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=300, **options)
@@ -116,6 +128,14 @@ def test_ctrl_c_is_ours_only_in_our_program(tmp_path, package, ours):
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     done = run([sys.executable, "-m", package, "info"], env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE)
     assert done.stdout == ("stop_at_once\n" if ours else "default_int_handler\n"), done.stderr
+
+
+def test_sample_imports_nothing_that_it_does_not_use(tmp_path):
+    """Catches a first picture that takes a third longer, and a command that never collects garbage."""
+    command = [sys.executable, "-c", SAMPLING, str(tmp_path / "x.png")]
+    run(command)  # compiles what no test before it has
+    enabled, frozen, *imported = run(command, stdout=subprocess.PIPE).stdout.splitlines()[-1].split()
+    assert (enabled, frozen) == ("True", "True") and not UNUSED & {*imported}
 
 
 def test_what_is_printed_cannot_command_a_terminal(capsys):

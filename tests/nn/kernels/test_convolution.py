@@ -82,7 +82,7 @@ def test_im2col_and_col2im(dtype, shape):
     im2col.im2col(x, *options, padded, columns)
     np.testing.assert_array_equal(columns.reshape(expected.shape), expected)
     out = np.full_like(x, np.nan)
-    im2col.col2im(columns, *options, padded, out)
+    im2col.col2im(columns.ravel(), *options, padded.ravel(), out)
     assert_close(out, simple_im2col.col2im(expected, x.shape, shape["stride"], shape["padding"]), 1e-6, floor=1)
 
 
