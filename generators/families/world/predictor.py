@@ -11,9 +11,6 @@ is one change, wherever the digit stands.
 
 To scale a channel is to scale the filters that read it, W * (s_k h) = (W s_k) * h.  So the futures under all codes are
 one convolution, with as many times the filters, and what they share is computed once.
-
-What a code cannot say, whether it can happen here at all, is read off the coarsest features: the *policy*, how probable
-each code is after this context.
 """
 
 import numpy as np
@@ -28,15 +25,12 @@ from nn.tensor import Parameter, Tensor
 
 
 class Predictor(Module):
-    """Context (N, T, H, W, C), noise level (N,) -> the next frames under each code, (N, codes, H, W, C), and the
-    logarithms of how probable each code is, (N, codes).
+    """Context (N, T, H, W, C), noise level (N,) -> the next frames under each code, (N, codes, H, W, C).
 
     A small U-Net at half and a quarter of the size; `scales` (codes, 2 width) turn its last channels up and down.
     """
 
-    def __init__(
-        self, size: int, context: int, channels: int, width: int, codes: int, heads: int, rng: np.random.Generator
-    ):
+    def __init__(self, context: int, channels: int, width: int, codes: int, heads: int, rng: np.random.Generator):
         self.level = Linear(1, width, rng)
         self.input = Conv2d(4 * context * channels, width, 3, rng)
         self.before = ResidualBlock(width, width, width, rng)
@@ -48,27 +42,25 @@ class Predictor(Module):
         self.after = ResidualBlock(width, 2 * width, width, rng)
         self.scales = Parameter(1 + init.normal((codes, 2 * width), rng))
         self.filters = Parameter(init.he((3, 3, 2 * width, 4 * channels), rng) * np.float32(0.03))
-        self.policy = Linear((size // 4) ** 2 * 2 * width, codes, rng)
 
-    def __call__(self, context: np.ndarray, level: np.ndarray) -> tuple[Tensor, Tensor]:
+    def __call__(self, context: np.ndarray, level: np.ndarray) -> Tensor:
         n, t, height, breadth, channels = context.shape
         stacked = np.ascontiguousarray(context.transpose(0, 2, 3, 1, 4)).reshape(n, height, breadth, t * channels)
-        h, coarse = self.trunk(Tensor(stacked), level)
+        h = F.silu(self.trunk(Tensor(stacked), level))  # (N, H/2, W/2, 2 width)
         codes, width = self.scales.shape
         scaled = self.filters.reshape(3, 3, width, 1, -1) * F.transpose(self.scales).reshape(1, 1, width, codes, 1)
         change = F.conv2d(h, scaled.reshape(3, 3, width, -1), None, padding=1)  # (N, H/2, W/2, codes 4 C)
         change = change.reshape(n, height // 2, breadth // 2, codes, -1).transpose(0, 3, 1, 2, 4)
         change = unsqueeze(change.reshape(n * codes, height // 2, breadth // 2, -1))
-        frames = change.reshape(n, codes, height, breadth, channels) + context[:, None, -1]
-        return frames, F.log_softmax(self.policy(coarse.reshape(n, -1)))
+        return change.reshape(n, codes, height, breadth, channels) + context[:, None, -1]
 
-    def trunk(self, x: Tensor, level: np.ndarray) -> tuple[Tensor, Tensor]:
-        """What all futures share: (N, H, W, T C) -> (N, H/2, W/2, 2 width) and (N, H/4, W/4, 2 width)."""
+    def trunk(self, x: Tensor, level: np.ndarray) -> Tensor:
+        """What all futures share: (N, H, W, T C) -> (N, H/2, W/2, 2 width)."""
         condition = F.silu(self.level(Tensor(level.astype(x.dtype)[:, None])))
         x = self.before(self.input(squeeze(x)), condition)
         h = self.first(self.shrink(squeeze(x)), condition)  # (N, H/4, W/4, 2 width)
         h = self.second(self.attention(h), condition)
-        return F.silu(self.after(x + unsqueeze(self.enlarge(h)), condition)), F.silu(h)
+        return self.after(x + unsqueeze(self.enlarge(h)), condition)
 
 
 class Encoder(Module):

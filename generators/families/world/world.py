@@ -20,9 +20,10 @@ Of transitions in a row, pi_k is higher for the code of the one before, since wh
 model).  Else nothing would speak against one code that makes bold what is thin and another that makes thin what is
 bold, where one key does both.
 
-Left at the left wall looks like stay, and is explained by the code of stay.  So nothing teaches the code of left what
-to paint there.  But films show where it happens: the predictor also learns how probable each code is after a context
-(ILPO's policy), and in a game a code that hardly ever happens there changes nothing.
+Left at the left wall looks like stay, and is explained by the code of stay.  So the code of left would never learn what
+to paint there, and a key that is pressed at a wall would paint anything.  But who was going left and suddenly changes
+nothing has perhaps met a wall: in the last third, when codes mean something, the code that went on before is taught
+there, a little, that nothing changes.
 
 Played, a world sees its own frames, and small errors would add up.  So in training its context is noisy, and it is told
 how noisy (Valevski et al. 2024, GameNGen); in the last third of training the context of all but the first transition of
@@ -43,8 +44,7 @@ from nn import functional as F
 from nn.parallel import map_shards
 from nn.tensor import Tensor, no_grad
 
-POLICY = 5.0  # weight of the policy's cross-entropy, in nats, beside a frame's squared error
-RARE = 0.02  # what is less probable does not happen in a game; an action drawn anew has 0.6 / 7 = 0.09
+HALTED = 0.4  # times `sticky`: how much a halt teaches the code that went on before; one that explains it has 1
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class World(Family):
         super().__init__(config)
         check_size(self.name, config.image_size, 4)
         self.predictor = Predictor(
-            config.image_size, config.context, config.channels, config.width, config.codes, config.heads, rng
+            config.context, config.channels, config.width, config.codes, config.heads, rng
         )
         if config.way == "encoder":
             self.encoder = Encoder(config.image_size, config.channels, config.width, config.codes, rng)
@@ -101,51 +101,51 @@ class World(Family):
         back = np.minimum(np.arange(config.context)[::-1], told[:, None] - 1)  # (N, T)
         context = films[np.arange(n)[:, None], np.maximum(begin[:, None] - back, 0)]  # (N, T, H, W, C)
         level = config.noise * rng.random(n, np.float32) * (rng.random(n) < 0.5)
-        errors, gain = [], 0.0
+        errors, reward, going = [], 0.0, np.zeros((n, config.codes), np.float32)
         for ahead in range(1, row + 1):
             after = films[np.arange(n), begin + ahead]
             noise = rng.standard_normal(context.shape, np.float32)
-            noisy = context + level[:, None, None, None, None] * noise
-            frames, chances = self.predictor(noisy, level)  # (N, codes, H, W, C), (N, codes)
+            frames = self.predictor(context + level[:, None, None, None, None] * noise, level)  # (N, codes, H, W, C)
             if config.way == "encoder":
-                choice, entropy = self.choice(context[:, -1], after, rng, done)
-                # The change is linear in a code's scales: under mixed scales it is the mixture of the changes.
-                mixed = F.sum(frames * choice.reshape(*choice.shape, 1, 1, 1), axis=1, keepdims=True)
-                errors.append(squared_error(mixed, after))
-                codes, gain = choice.data.argmax(axis=1), gain + config.entropy * entropy
-            else:
-                errors.append(squared_error(frames, after))
-                codes = errors[-1].data.argmin(axis=1)
-            gain = gain + POLICY * F.sum(chances * np.eye(config.codes, dtype=chances.dtype)[codes])
-            given = rounded(frames.data[np.arange(n), codes]) if done >= 2 / 3 else after
+                frames, entropy = self.picked(frames, context[:, -1], after, rng, done)
+                reward = reward + config.entropy * entropy
+            errors.append(squared_error(frames, after))
+            best = errors[-1].data.argmin(axis=1)
+            given = rounded(frames.data[np.arange(n), best]) if done >= 2 / 3 else after
+            if config.way == "guesses" and done >= 2 / 3:
+                halted = (after == films[np.arange(n), begin + ahead - 1]).all(axis=(1, 2, 3))[:, None]
+                reward = reward - HALTED * config.sticky * F.sum(errors[-1] * (going * halted), axis=1)
+                going = np.where(halted, going, np.eye(config.codes, dtype=np.float32)[best])
             context = np.concatenate([context[:, 1:], given[:, None]], axis=1)
         errors = F.stack(errors, axis=1)  # (N, row, codes); of an encoder, which has picked one, (N, row, 1)
         loss = soft_minimum(errors, self.temperature(done), config.sticky) * (1 - config.share)
-        loss = F.sum(loss + F.sum(F.mean(errors, axis=2), axis=1) * config.share) - gain
+        loss = loss + F.sum(F.mean(errors, axis=2), axis=1) * config.share - reward
         least = errors.data.min(axis=2).mean(axis=1).sum() / shard.batch_size
-        return loss * (1 / shard.batch_size), {"error": float(least)}
+        return F.sum(loss) * (1 / shard.batch_size), {"error": float(least)}
 
     def temperature(self, done: float) -> float:
         """tau: it falls geometrically from `hot` to `cold` over the first two thirds of the run."""
         hot, cold = math.log(self.config.hot), math.log(self.config.cold)
         return math.exp(hot + (cold - hot) * min(1, 1.5 * done))
 
-    def choice(self, before, after, rng, done: float) -> tuple[Tensor, Tensor]:
-        """The codes that the encoder picks, each as a row of (N, codes) that is 1 there and else 0, and the entropy of
-        its choices, summed over the shard."""
+    def picked(self, frames: Tensor, before, after, rng, done: float) -> tuple[Tensor, Tensor]:
+        """Of frames (N, codes, H, W, C) those of the codes that the encoder picks, (N, 1, H, W, C), and the entropy of
+        its choices."""
         logits = self.encoder(before, after)
         noise = -np.log(-np.log(rng.uniform(1e-6, 1 - 1e-6, logits.shape))).astype(logits.dtype)  # Gumbel
         soft = F.exp(F.log_softmax((logits + noise) * (1 / (1 - 0.6 * min(1, 1.5 * done)))))  # temperature 1 to 0.4
         hard = np.eye(soft.shape[1], dtype=soft.dtype)[soft.data.argmax(axis=1)]
+        choice = (soft + (hard - soft.data)).reshape(*soft.shape, 1, 1, 1)
         used = F.mean(F.exp(F.log_softmax(logits)), axis=0)
-        return soft + (hard - soft.data), F.sum(used * F.log(used + 1e-6)) * -len(logits)
+        # The change is linear in a code's scales: under mixed scales it is the mixture of the changes.
+        return F.sum(frames * choice, axis=1, keepdims=True), -F.sum(used * F.log(used + 1e-6))
 
     # What it has learnt ---------------------------------------------------------------------------------------------
 
     def explain(self, context: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What happened between context (N, T, H, W, C) and the frames (N, H, W, C) after it: codes (N,), and the
         frames (N, H, W, C) that are predicted under them."""
-        frames, _ = self.futures(context)
+        frames = self.futures(context)
         if self.config.way == "encoder":
             with no_grad():
                 codes = self.encoder(context[:, -1], after).data.argmax(axis=1)
@@ -153,16 +153,14 @@ class World(Family):
             codes = squared_error(frames, after).data.argmin(axis=1)
         return codes, frames[np.arange(len(codes)), codes]
 
-    def futures(self, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The next frames under each code, (N, codes, H, W, C), not rounded yet; how probable each is, (N, codes)."""
+    def futures(self, context: np.ndarray) -> np.ndarray:
+        """The next frames under each code, (N, codes, H, W, C), not rounded yet."""
         with no_grad():
-            frames, chances = self.predictor(context, np.zeros(len(context), np.float32))
-        return frames.data, np.exp(chances.data)
+            return self.predictor(context, np.zeros(len(context), np.float32)).data
 
     def predict(self, context: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """The next frames (N, H, W, C) under codes (N,), not rounded yet; the last again where the code is too rare."""
-        frames, chances = (each[np.arange(len(codes)), codes] for each in self.futures(context))
-        return np.where((chances < RARE)[:, None, None, None], context[:, -1], frames)
+        """The next frames (N, H, W, C) under codes (N,), not rounded yet."""
+        return self.futures(context)[np.arange(len(codes)), codes]
 
     def start(self, frames: np.ndarray) -> np.ndarray:
         """Begin a game at this frame (H, W, C) in [0, 1], or N games at (N, H, W, C).  ValueError for another shape."""
@@ -202,7 +200,7 @@ class World(Family):
         """Find the code of each key from transitions (as for `explain`) whose effects (N,) index `names`: one map for
         the whole world, to the code that predicts that effect best on average.  It need not be the one that is inferred
         most often: where two codes share an effect, one may be wrong by far in the other's part."""
-        errors = map_shards(lambda part: squared_error(self.futures(contexts[part])[0], after[part]).data, len(after))
+        errors = map_shards(lambda part: squared_error(self.futures(contexts[part]), after[part]).data, len(after))
         rows = {name: errors[effects == index] for index, name in enumerate(names)}
         self.keys = {name: int(row.mean(axis=0).argmin()) for name, row in rows.items() if len(row)}
 

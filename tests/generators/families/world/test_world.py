@@ -96,10 +96,9 @@ def test_a_code_says_the_same_in_every_place():
     """Catches a code that reaches a place by itself, by a layout or a bias of its own: of features that are everywhere
     alike, it makes a change that is everywhere alike, away from the border."""
     model = untrained()
-    alike = [Tensor(np.full((1, side, side, 16), 0.7, np.float32)) for side in (14, 7)]
-    model.predictor.trunk = lambda x, level: alike
+    model.predictor.trunk = lambda x, level: Tensor(np.full((1, 14, 14, 16), 0.7, np.float32))
     with no_grad():
-        frames = model.predictor(np.zeros((1, 4, 28, 28, 1), np.float32), np.zeros(1, np.float32))[0].data[0]
+        frames = model.predictor(np.zeros((1, 4, 28, 28, 1), np.float32), np.zeros(1, np.float32)).data[0]
     frames = frames[:, 2:-2, 2:-2]
     for patch in frames[:, 2:4, 4:6], frames[:, 14:16, 20:22]:
         np.testing.assert_allclose(patch, frames[:, :2, :2], rtol=1e-5)
@@ -111,9 +110,9 @@ def test_all_codes_at_once_are_each_code_alone():
     model, context = untrained(), RNG(2).random((2, 4, 28, 28, 1), np.float32)
     predictor, level = model.predictor, np.zeros(2, np.float32)
     with no_grad():
-        together = predictor(context, level)[0].data
+        together = predictor(context, level).data
         stacked = Tensor(context.transpose(0, 2, 3, 1, 4).reshape(2, 28, 28, 4))
-        features, _ = predictor.trunk(stacked, level)
+        features = F.silu(predictor.trunk(stacked, level))
         for code in range(3):
             scaled = features * predictor.scales[code]
             change = unsqueeze(F.conv2d(scaled, predictor.filters, None, padding=1))
@@ -147,11 +146,11 @@ def test_contexts_end_at_the_frame_before():
 
 
 class Alternating:
-    """A world of two states, a square at the left or at the right, mostly at the right, whatever was before."""
+    """A world of two states, a square at the left or at the right, and a toss of a coin whether it changes."""
 
     @staticmethod
     def films(count, seed=0):
-        place = (RNG(seed).random((count, 6)) < 0.75).astype(int)
+        place = RNG(seed).integers(0, 2, (count, 6))
         films = np.zeros((count, 6, 8, 8, 1), np.uint8)
         films[place == 0, 2:6, :4] = 255
         films[place == 1, 2:6, 4:] = 255
@@ -160,10 +159,11 @@ class Alternating:
 
 @pytest.mark.parametrize("way", ["guesses", "encoder"])
 def test_a_world_of_two_states_is_learned_in_200_steps(way):
-    """Catches codes that collapse, a temperature that never falls, an argmin of another thing than the error, own
-    frames fed back at the wrong step, and a policy of other codes or of another transition."""
+    """Catches codes that collapse, a temperature that never falls, an argmin of another thing than the error, and own
+    frames fed back at the wrong step."""
     data, _ = Alternating.films(64)
-    settings = {"width": 8, "heads": 2, "codes": 2, "way": way, "batch_size": 16, "shard_size": 8, "ema_decay": 0.9}
+    settings = {"width": 8, "heads": 2, "codes": 2, "way": way, "batch_size": 16, "shard_size": 8, "ema_decay": 0.9,
+                "sticky": 0.0}  # fmt: skip
     config = replace(plans.default_config("world", data), **settings)
     trainer = Trainer(registry.build("world", config, derive_rng(0, "weights")), data, 0, 200, Threads(1))
     for _ in range(200):
@@ -177,23 +177,10 @@ def test_a_world_of_two_states_is_learned_in_200_steps(way):
     assert sorted(model.keys.values()) == [0, 1]
     codes, _ = model.explain(contexts, after)
     assert (codes == np.array([model.keys["same"], model.keys["other"]])[changed]).all()
-    _, chances = model.futures(contexts)
-    other = chances[:, model.keys["other"]]
-    for where, often in enumerate((0.75, 0.25)):  # so often it changes from there
-        assert abs(other[place[:, :-1].ravel() == where].mean() - often) < 0.15
     begin = films[:4, 0]
     played = model.play(begin, np.full((4, 12), model.keys["other"]))
     assert played.shape == (4, 13, 8, 8, 1)
     assert np.abs(played[:, 12] - begin).max() < 0.2 and np.abs(played[:, 11] - begin[:, :, ::-1]).max() < 0.2
-
-
-def test_what_never_happens_changes_nothing():
-    model, context = untrained(), RNG(2).random((2, 4, 28, 28, 1), np.float32)
-    model.predictor.policy.weight.data[...] = 0
-    model.predictor.policy.bias.data[...] = np.log([0.9, world.RARE / 2, 0.09])
-    frames, _ = model.futures(context)
-    for code, after in enumerate((frames[:, 0], context[:, -1], frames[:, 2])):
-        np.testing.assert_array_equal(model.predict(context, np.full(2, code)), after)
 
 
 def test_games():
