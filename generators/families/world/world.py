@@ -101,7 +101,7 @@ class World(Family):
         back = np.minimum(np.arange(config.context)[::-1], told[:, None] - 1)  # (N, T)
         context = films[np.arange(n)[:, None], np.maximum(begin[:, None] - back, 0)]  # (N, T, H, W, C)
         level = config.noise * rng.random(n, np.float32) * (rng.random(n) < 0.5)
-        errors, reward, going = [], 0.0, np.zeros((n, config.codes), np.float32)
+        errors, reward = [], 0.0
         for ahead in range(1, row + 1):
             after = films[np.arange(n), begin + ahead]
             noise = rng.standard_normal(context.shape, np.float32)
@@ -110,16 +110,17 @@ class World(Family):
                 frames, entropy = self.picked(frames, context[:, -1], after, rng, done)
                 reward = reward + config.entropy * entropy
             errors.append(squared_error(frames, after))
-            best = errors[-1].data.argmin(axis=1)
-            given = rounded(frames.data[np.arange(n), best]) if done >= 2 / 3 else after
-            if config.way == "guesses" and done >= 2 / 3:
-                halted = (after == films[np.arange(n), begin + ahead - 1]).all(axis=(1, 2, 3))[:, None]
-                reward = reward - HALTED * config.sticky * F.sum(errors[-1] * (going * halted), axis=1)
-                going = np.where(halted, going, np.eye(config.codes, dtype=np.float32)[best])
+            best = frames.data[np.arange(n), errors[-1].data.argmin(axis=1)]
+            given = rounded(best) if done >= 2 / 3 else after
             context = np.concatenate([context[:, 1:], given[:, None]], axis=1)
         errors = F.stack(errors, axis=1)  # (N, row, codes); of an encoder, which has picked one, (N, row, 1)
         loss = soft_minimum(errors, self.temperature(done), config.sticky) * (1 - config.share)
         loss = loss + F.sum(F.mean(errors, axis=2), axis=1) * config.share - reward
+        if config.way == "guesses" and done >= 2 / 3:
+            shown = films[np.arange(n)[:, None], begin[:, None] + np.arange(row + 1)]
+            went = gone_on(errors.data.argmin(axis=2), (shown[:, 1:] == shown[:, :-1]).all(axis=(2, 3, 4)))
+            taught = (went[..., None] == np.arange(config.codes)).astype(errors.dtype)
+            loss = loss + HALTED * config.sticky * F.sum(errors * taught, axis=(1, 2))
         least = errors.data.min(axis=2).mean(axis=1).sum() / shard.batch_size
         return F.sum(loss) * (1 / shard.batch_size), {"error": float(least)}
 
@@ -233,6 +234,18 @@ def soft_minimum(errors: Tensor, tau: float, sticky: float) -> Tensor:
         same = reached + math.log(max(sticky, 1e-30))
         reached = F.logsumexp(F.stack([same, F.broadcast_to(other, same.shape)]), axis=0) - errors[:, s] * (1 / tau)
     return F.logsumexp(reached, axis=1) * -tau
+
+
+def gone_on(codes: np.ndarray, halted: np.ndarray) -> np.ndarray:
+    """What went on before each halt: of codes (N, S) of transitions in a row the last that changed something, or -1.
+
+    halted: (N, S) bool, which transitions changed nothing; the others get -1.
+    """
+    before, went = np.full(len(codes), -1), np.full(codes.shape, -1)
+    for s in range(codes.shape[1]):
+        went[:, s] = np.where(halted[:, s], before, -1)
+        before = np.where(halted[:, s], before, codes[:, s])
+    return went
 
 
 def rounded(frames: np.ndarray) -> np.ndarray:

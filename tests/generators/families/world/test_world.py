@@ -11,6 +11,7 @@ from datasets.captions import Names
 from datasets.dataset import Dataset
 from generators import plans, registry
 from generators.families.world import world
+from generators.family import Shard
 from generators.parts.patches import unsqueeze
 from generators.training import Trainer
 from nn import functional as F
@@ -83,6 +84,32 @@ def test_soft_minimum():
     order = RNG(1).permutation(4)
     np.testing.assert_allclose(gradient(errors[..., order]), gradient(errors)[..., order], rtol=1e-12)
     np.testing.assert_allclose(gradient(errors).sum(axis=2), 1)  # the weights of a mean: nothing is lost
+
+
+def test_what_went_on_before_a_halt():
+    """Catches the code of the halt itself, one of another film, and a second halt in a row that forgets."""
+    codes = np.array([[4, 0, 0, 5, 0], [0, 2, 3, 3, 0]])
+    halted = np.array([[0, 1, 1, 0, 1], [1, 0, 0, 0, 1]], bool)
+    assert world.gone_on(codes, halted).tolist() == [[-1, 4, 4, -1, 5], [-1, -1, -1, -1, 3]]
+
+
+@pytest.mark.parametrize("done", [0.6, 1.0])
+def test_a_halt_teaches_the_code_that_went_on(done):
+    """By hand, of one film: right, then nothing.  Its gradient there is a fifth of that of a code that explains it, and
+    only in the last third of a run."""
+    model = untrained(codes=2, row=2, noise=0.0, cold=1e-3, share=0.0)
+    film = np.zeros((1, 3, 28, 28, 1), np.float32)
+    film[0, 1:] = 1
+    painted = [Tensor(np.full((1, 2, 28, 28, 1), 0.5, np.float32), requires_grad=True) for _ in range(2)]
+    painted[0].data[0, 1] = 1  # code 1 explains the first transition, code 0 the second
+    painted[1].data[0, 0] = 1
+    left = iter(painted)
+    model.predictor = lambda context, level: next(left)
+    loss, _ = model.loss(Shard(film, None, None, None, np.arange(1), 1), RNG(0), done)
+    loss.backward()
+    expected = 0.2 * 2 * (0.5 - 1) if done == 1 else 0
+    np.testing.assert_allclose(painted[1].grad[0, 1], expected, atol=1e-5)
+    np.testing.assert_allclose(painted[1].grad[0, 0], 0, atol=1e-5)
 
 
 def test_the_temperature_falls_over_two_thirds_of_the_run():
