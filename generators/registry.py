@@ -59,6 +59,8 @@ FLOWING = {
     "sampling": {"temperature": "1, or 0.4 for ink", "guidance": "2"},
     "editing": {"guidance": "1.5 to read the image and 2.5 to paint it", "amount": "3"},
 }
+TINY_UNET = {"widths": (8, 8), "blocks": 1, "heads": 2, "features": 8, "time_steps": 12}
+TINY_FLOW = {"steps": (1, 1), "widths": (8, 8), "depth": 1, "features": 8}
 FAMILIES = {
     "vae": Row(
         "generators.families.vae:VAE", "a variational auto-encoder", {"width": 8, "latent": 4, "features": 8},
@@ -66,18 +68,15 @@ FAMILIES = {
         editing={"amount": "1"},
     ),
     "realnvp": Row(
-        "generators.families.flow.realnvp:RealNVP", "a normalizing flow",
-        {"steps": (1, 1), "widths": (8, 8), "depth": 1, "features": 8}, also=("flow",), label="flow", role="method",
-        **FLOWING,
+        "generators.families.flow.realnvp:RealNVP", "a normalizing flow", TINY_FLOW, also=("flow",), label="flow",
+        role="method", **FLOWING,
     ),
     "flowgan": Row(
-        "generators.families.flow.flowgan:FlowGAN", "a flow with a critic",
-        {"steps": (1, 1), "widths": (8, 8), "depth": 1, "features": 8, "critic_width": 8},
+        "generators.families.flow.flowgan:FlowGAN", "a flow with a critic", {**TINY_FLOW, "critic_width": 8},
         label="flow with a critic", **FLOWING,
     ),
     "ddpm": Row(
-        "generators.families.diffusion.ddpm:DDPM", "diffusion by a U-Net",
-        {"widths": (8, 8), "blocks": 1, "heads": 2, "features": 8, "time_steps": 12}, also=("diffusion",),
+        "generators.families.diffusion.ddpm:DDPM", "diffusion by a U-Net", TINY_UNET, also=("diffusion",),
         label="diffusion", role="method", **DENOISING,
     ),
     "dit": Row(
@@ -87,8 +86,7 @@ FAMILIES = {
     ),
     "video": Row(
         "generators.families.diffusion.video:Video", "diffusion of films, cut into slices",
-        {"widths": (8, 8), "blocks": 1, "depth": 1, "heads": 2, "features": 8, "time_steps": 12},
-        ("sample", "continue_"), sampling=DENOISING["sampling"], data="moving",
+        {**TINY_UNET, "depth": 1}, ("sample", "continue_"), sampling=DENOISING["sampling"], data="moving",
     ),
     "gan": Row(
         "generators.families.gan:GAN", "a generator and a discriminator", {"width": 8, "noise": 4, "features": 8},
@@ -96,8 +94,8 @@ FAMILIES = {
     ),
     "fewstep": Row(
         "generators.families.diffusion.fewstep:FewStep", "a denoiser that paints in one to four steps, by a critic",
-        {"widths": (8, 8), "blocks": 1, "heads": 2, "features": 8, "time_steps": 12, "critic_width": 8},
-        label="diffusion with a critic", sampling={"steps": "as many as it was trained for"},
+        {**TINY_UNET, "critic_width": 8}, label="diffusion with a critic",
+        sampling={"steps": "as many as it was trained for"},
     ),
     "vaegan": Row(
         "generators.families.vaegan:VAEGAN", "a VAE with a critic", {"width": 8, "latent": 4, "features": 8},

@@ -159,14 +159,11 @@ class Diffusion(Family):
         def predict_clean(x_t: np.ndarray, t: int | np.ndarray) -> np.ndarray:
             x, times = Tensor(x_t), np.full((len(x_t), *np.shape(t)), t)  # t (T,): of a film, one for each frame
             weight = weight_at(guidance, float(self.alpha_bar[np.max(t)]), self.config.guided_levels)
-            if weight == 0:
-                output = self.network(x, times, unconditional).data
-            elif weight == 1:
-                output = self.network(x, times, conditional).data
+            under = partial(self.network, x, times)
+            if weight in (0, 1):
+                output = under(conditional if weight else unconditional).data
             else:
-                output = guide(
-                    self.network(x, times, unconditional).data, self.network(x, times, conditional).data, weight
-                )
+                output = guide(under(unconditional).data, under(conditional).data, weight)
             x0 = process.clean_image(output, x_t, times, self.alpha_bar, self.config.prediction)
             return np.clip(x0, -MAX_GUESS, MAX_GUESS) if clip else x0
 
