@@ -93,10 +93,10 @@ def test_what_went_on_before_a_halt():
     assert world.gone_on(codes, halted).tolist() == [[-1, 4, 4, -1, 5], [-1, -1, -1, -1, 3]]
 
 
-@pytest.mark.parametrize("done", [0.6, 1.0])
-def test_a_halt_teaches_the_code_that_went_on(done):
-    """By hand, of one film: right, then nothing.  Its gradient there is a fifth of that of a code that explains it, and
-    only in the last third of a run."""
+@pytest.mark.parametrize(("done", "weight"), [(0.66, 0), (0.67, 0.99), (0.9, 0.3), (1.0, 0)])
+def test_a_halt_teaches_the_code_that_went_on(done, weight):
+    """By hand, of one film: right, then nothing.  The weight is that of a code that explains it at two thirds of a run,
+    falls to nothing at its end, and is nothing before."""
     model = untrained(codes=2, row=2, noise=0.0, cold=1e-3, share=0.0)
     film = np.zeros((1, 3, 28, 28, 1), np.float32)
     film[0, 1:] = 1
@@ -107,8 +107,7 @@ def test_a_halt_teaches_the_code_that_went_on(done):
     model.predictor = lambda context, level: next(left)
     loss, _ = model.loss(Shard(film, None, None, None, np.arange(1), 1), RNG(0), done)
     loss.backward()
-    expected = 0.2 * 2 * (0.5 - 1) if done == 1 else 0
-    np.testing.assert_allclose(painted[1].grad[0, 1], expected, atol=1e-5)
+    np.testing.assert_allclose(painted[1].grad[0, 1], weight * 2 * (0.5 - 1), atol=1e-5)
     np.testing.assert_allclose(painted[1].grad[0, 0], 0, atol=1e-5)
 
 
