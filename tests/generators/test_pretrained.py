@@ -18,7 +18,8 @@ from tests.generators import toys
 
 FEW = {"steps": 10}  # denoising steps: ten paint nearly as well as fifty
 DRAWS = 8  # of each of the page's captions
-NAMES = [name for name in pretrained.names() if name not in ("classifier", "regression", "world", "video")]
+PAINTERS = (*toys.of_images(registry.able("sample", "method", "variation")), "gan-no-noise")
+NAMES = [name for name in pretrained.names() if name in PAINTERS]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_set():
 
 def painted(judge, name, captions, **options):
     model = generators.load(name)
-    few = FEW if name in ("ddpm", "dit") else {}
+    few = FEW if name in registry.able("denoise") else {}
     options |= few | OPTIONS.get(name, {})
     return read(judge, model, captions, derive_rng(1, "held to its figures"), Threads(), **options)
 
@@ -67,7 +68,7 @@ def test_a_painter_is_as_good_as_its_figure(name, judge, figures):
 def test_the_same_caption_is_painted_in_different_ways(judge):
     """But by a model without noise, for which one caption is one picture."""
     for name in NAMES:
-        model, few = generators.load(name), FEW if name in ("ddpm", "dit") else {}
+        model, few = generators.load(name), FEW if name in registry.able("denoise") else {}
         images = model.sample(["seven"] * 4, np.random.default_rng(0), **few)
         apart = np.abs(images[0] - images[1:]).mean(axis=(1, 2, 3)).min()
         assert (apart > 0.01) == (name != "gan-no-noise"), f"{name}: {apart}"
