@@ -45,7 +45,7 @@ from nn import functional as F
 from nn.parallel import map_shards
 from nn.tensor import Tensor, no_grad
 
-HALTED = 2.0  # times `sticky`: how much a halt at first teaches the code that went on; one that explains it has 1
+HALTED = 6.0  # times `sticky`: how much a halt at first teaches the code that went on; one that explains it has 1
 
 
 @dataclass(frozen=True)

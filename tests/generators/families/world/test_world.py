@@ -93,10 +93,10 @@ def test_what_went_on_before_a_halt():
     assert world.gone_on(codes, halted).tolist() == [[-1, 4, 4, -1, 5], [-1, -1, -1, -1, 3]]
 
 
-@pytest.mark.parametrize(("done", "weight"), [(0.66, 0), (0.67, 0.99), (0.9, 0.3), (1.0, 0)])
+@pytest.mark.parametrize(("done", "weight"), [(0.66, 0), (0.67, 2.97), (0.9, 0.9), (1.0, 0)])
 def test_a_halt_teaches_the_code_that_went_on(done, weight):
-    """By hand, of one film: right, then nothing.  The weight is that of a code that explains it at two thirds of a run,
-    falls to nothing at its end, and is nothing before."""
+    """By hand, of one film: right, then nothing.  The weight, beside that of a code that explains it, is three at two
+    thirds of a run, falls to nothing at its end, and is nothing before."""
     model = untrained(codes=2, row=2, noise=0.0, cold=1e-3, share=0.0)
     film = np.zeros((1, 3, 28, 28, 1), np.float32)
     film[0, 1:] = 1
