@@ -73,7 +73,7 @@ def pack(run: Path, target: Path) -> None:
     arrays, meta = registry.read(run / "checkpoint.npz")
     kept = {}
     for name, array in arrays.items():
-        if name.startswith("ema/") and (run.name == JUDGING or not name.startswith(f"ema/{registry.CRITIC}")):
+        if name.startswith("ema/") and (target.stem == JUDGING or not name.startswith(f"ema/{registry.CRITIC}")):
             kept[name] = rounded(array) if array.dtype.kind == "f" else array
             if not np.isfinite(kept[name]).all():
                 raise checkpoint.CheckpointError(f"{name!r} of {run} has numbers too large for half precision (65,504)")

@@ -181,7 +181,7 @@ def _run(arguments: list[str] | None) -> tuple[int, str | None]:
 
     try:
         top = parser()
-        if not gc.isenabled():  # by `generators`
+        if not gc.isenabled():  # which `generators` switched off
             gc.freeze()  # what has been imported stays; to look through it takes 0.2 s now, and 0.1 s at the end
             gc.enable()
         options = top.parse_args(arguments)

@@ -175,7 +175,8 @@ def load(run: str | Path) -> Family:
 
 
 def open_run(run: str | Path) -> tuple[Family, dict]:
-    """The model as `load` gives it, and what its checkpoint says: the plan (a dict), step, machine; and its path."""
+    """The model as `load` gives it, and what its checkpoint says: the plan (a dict), step, machine; its path; and which
+    weights it lacks ("new", a set of names): none, or those of a critic, which are drawn."""
     path = Path(run)
     if path.is_dir():
         path = path / "checkpoint.npz"
@@ -192,11 +193,12 @@ def open_run(run: str | Path) -> tuple[Family, dict]:
         raise CheckpointError(f"{path} holds a model of family {name!r:.40}; known are {', '.join(FAMILIES)}")
     with of_this_version(path):
         config = from_json(family(name).Config, meta.get("config"))
-        most = 2 * sum(array.size for array in weights.values()) + LARGEST_CRITIC
+        bare = not any(weight.startswith(CRITIC) for weight in weights)
+        most = 2 * sum(array.size for array in weights.values()) + LARGEST_CRITIC * bare
         model = build(name, config, np.random.default_rng(0), most)
-        critic = {weight: array for weight, array in model.state().items() if weight.startswith(CRITIC)}
+        critic = {weight: array for weight, array in model.state().items() if bare and weight.startswith(CRITIC)}
         model.load_state(critic | weights)
-    return model, {**meta, "plan": plan if isinstance(plan, dict) else {}, "path": path}
+    return model, {**meta, "plan": plan if isinstance(plan, dict) else {}, "path": path, "new": set(critic)}
 
 
 def taken_over(name: str, run: str | Path, config: FamilyConfig) -> tuple[FamilyConfig, dict[str, np.ndarray]]:
@@ -205,7 +207,7 @@ def taken_over(name: str, run: str | Path, config: FamilyConfig) -> tuple[Family
     How it is trained does not follow from there.  Raises UsageError unless the family is that of the trained model, or
     one whose config adds to its, and both are about such images and captions.
     """
-    model, _ = open_run(run)
+    model, about = open_run(run)
     if not isinstance(config, type(model.config)):
         raise UsageError(f"a {name} cannot begin with the weights of {run}, which holds a {model.name}")
     values = {one.name: getattr(model.config, one.name) for one in fields(model.config)}
@@ -213,7 +215,8 @@ def taken_over(name: str, run: str | Path, config: FamilyConfig) -> tuple[Family
         if values[what] != getattr(config, what):
             raise UsageError(f"{run} was trained on data of another {what.replace('_', ' ')}; choose the same --data")
     kept = ("optimiser", "shard_size")
-    return replace(config, **{name: value for name, value in values.items() if name not in kept}), model.state()
+    weights = {name: array for name, array in model.state().items() if name not in about["new"]}
+    return replace(config, **{name: value for name, value in values.items() if name not in kept}), weights
 
 
 @contextmanager

@@ -126,6 +126,9 @@ def _write(file: BinaryIO, arrays: dict[str, np.ndarray], meta: dict, compressio
                     np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
             except (zipfile.LargeZipFile, RuntimeError) as error:
                 raise CheckpointError(f"The arrays take more than the {MAX_BYTES} bytes of one checkpoint.") from error
+        held = sum(info.file_size for info in archive.infolist())
+    if held > MOST_SHRUNK * file.tell():
+        raise CheckpointError("The arrays shrink more than a reader accepts; they can be saved uncompressed.")
 
 
 # ---- reading
@@ -171,6 +174,8 @@ def _check_members(infos: list[zipfile.ZipInfo], size: int) -> dict[str, zipfile
     members = {info.filename: info for info in infos}
     if META not in members:
         raise CheckpointError(f"not an Inkling checkpoint (it has no {META}).")
+    if members[META].compress_type != zipfile.ZIP_STORED:
+        raise CheckpointError(f"not an Inkling checkpoint: its {META} is compressed.")
     if len(members) != len(infos):
         raise CheckpointError("the file is damaged: it names the same array twice.")
     for info in infos:
@@ -212,7 +217,8 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         claimed, held = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
         if claimed != held:
             raise CheckpointError(f"{info.filename} claims shape {shape}, {claimed} bytes, but holds {held}.")
-        content = member.read()  # zipfile checks the member's CRC at its end, and raises where a bit has flipped
+        # No more is inflated than that; zipfile checks the CRC at the member's end, and raises where a bit has flipped.
+        content = member.read(held)
     if len(content) != claimed:
         raise EOFError
     return np.frombuffer(bytearray(content), dtype).reshape(shape)

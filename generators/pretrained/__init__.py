@@ -4,7 +4,8 @@
     inkling sample vae --caption "a bold seven"
 
 A checkpoint holds every weight in single precision three times over (the weights, their average, the optimiser's
-state). To sample only the average is needed, and of that half precision is enough: three decimal digits of each number.
+state). To sample only the average is needed, and of that seven binary digits of each number, in half precision; critics
+are left out, but for the GAN's, which the lecture asks. Training can begin with these weights (`train --from`).
 `docs/pretrained.md` has the command, the steps and the figures of each, measured on these very files.
 """
 

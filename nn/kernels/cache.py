@@ -12,7 +12,7 @@ import os
 import numpy as np
 from numba.core import caching, types
 from numba.core.runtime import rtsys
-from numba.core.typing.typeof import _typeof_ndarray, typeof_impl
+from numba.core.typing.typeof import typeof_impl
 from numba.np.numpy_support import from_dtype, map_layout
 
 
@@ -67,10 +67,13 @@ def _load(cache, signature, target):
     return kept
 
 
+_numbas_type_of = typeof_impl.dispatch(np.ndarray)
+
+
 def _type_of(array, context):
     """As Numba's own, which imports `numpy.ma`, 40 ms, to see whether the array is a masked one."""
-    if type(array) is not np.ndarray or array.dtype.kind not in "iuf":
-        return _typeof_ndarray(array, context)
+    if type(array) is not np.ndarray or array.dtype.kind not in "iufb":
+        return _numbas_type_of(array, context)
     return types.Array(from_dtype(array.dtype), array.ndim, map_layout(array), readonly=not array.flags.writeable)
 
 

@@ -34,7 +34,7 @@ def im2col(x, kernel_height, kernel_width, stride, padding, out_height, out_widt
 def col2im(columns, kernel_height, kernel_width, stride, padding, out_height, out_width, padded, out):
     """The adjoint: adds every row of columns (N*H'*W', kh*kw*C) into its place in out (N, H, W, C).
 
-    columns and padded, as above, come flat: to load a kernel that reshapes, Numba imports `numba.np.arrayobj` (50 ms).
+    columns and padded, as for im2col, are flat: to load a kernel that reshapes, Numba imports `arrayobj`, 50 ms.
     """
     count, height, width, channels = out.shape
     run, row = kernel_width * channels, (width + 2 * padding) * channels

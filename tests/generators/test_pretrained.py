@@ -1,15 +1,16 @@
 """The weights that come along: each is loaded, paints, and is held to the figures measured when it was packed."""
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
+import datasets
 import generators
 from bench import world
-from bench.pretrained import DIGITS, FIGURES, contest, of_films, pack, read, rounded, standard_error
+from bench.pretrained import DIGITS, FIGURES, FILM_STEPS, contest, of_films, pack, page, read, rounded, standard_error
 from datasets import digits
-from generators import pretrained, registry
+from generators import plans, pretrained, registry
 from generators.apps.experiments import CAPTIONS, OPTIONS, READERS
 from generators.judging.classifier import accuracy
 from nn import checkpoint
@@ -159,6 +160,27 @@ def test_what_comes_along_needs_no_critic_and_has_a_new_one(tmp_path):
         critic = name.startswith(registry.CRITIC)
         assert critic or np.array_equal(again[name], rounded(array)), name
     assert np.std(again["discriminator.stem.weight"]) > 0.01
+    _, weights = registry.taken_over("gan", tmp_path / "small.npz", model.config)
+    assert not any(name.startswith(registry.CRITIC) for name in weights)  # the run's own seed draws them
+
+
+def test_a_critic_of_which_a_part_is_missing_is_no_new_one(tmp_path):
+    model = toys.build(registry.family("gan"), toys.toy_data(), **registry.FAMILIES["gan"].tiny)
+    weights = {f"ema/{name}": array for name, array in model.state().items()}
+    del weights["ema/discriminator.stem.weight"]
+    checkpoint.save(tmp_path / "x.npz", weights, {"family": "gan", "config": asdict(model.config)})
+    with pytest.raises(checkpoint.CheckpointError, match="another version"):
+        generators.load(tmp_path / "x.npz")
+
+
+def test_films_are_measured_and_written_down(figures):
+    data = datasets.load("moving", "test", 2)
+    tiny = {**registry.FAMILIES["video"].tiny, "time_steps": FILM_STEPS}
+    config = replace(plans.default_config("video", data), **tiny)
+    found = of_films(registry.build("video", config, np.random.default_rng(0)), 2, 0, Threads())
+    assert set(found) == {"digit", "stroke", "direction", "all", "lawful"} and all(0 <= x <= 1 for x in found.values())
+    text = page(figures | {"video": figures["ddpm"] | found}, 10)
+    assert f"direction {found['direction']:.0%}" in text
 
 
 def test_the_contest_comes_along_as_thirty_means(tmp_path):

@@ -18,6 +18,7 @@ under noise (Yin et al. 2024b, section 4.5):
 
 The critic sees pictures as people do, from black to white: what lies beyond is cut off.  So where there is no ink the
 guess need only be black or beyond, rather than black to the last digit, and what noise is left in it does not show.
+Beyond black and white there is no gradient, which is of little matter if a teacher's guesses are there for a reason.
 
 Without --from the same network is a GAN from scratch.  There is no guidance: the critic reads captions itself.
 """

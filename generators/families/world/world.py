@@ -22,9 +22,10 @@ bold, where one key does both.
 
 Left at the left wall looks like stay, and is explained by the code of stay.  So the code of left would never learn what
 to paint there, and a key that is pressed at a wall would paint anything.  But who was going left and suddenly changes
-nothing has perhaps met a wall: in the last third, when codes mean something, the code that went on before is taught
-that nothing changes there.  This weighs less and less, since most who halt elsewhere meant to; but at a wall the code
-that went on by then explains the halt as well as stay does, and is the likelier one, as long as codes tend to stay.
+nothing in the whole frame has perhaps met a wall: in the last third, when codes mean something, the code that went on
+is taught that nothing changes there.  This weighs less and less, since most who halt elsewhere meant to; but at a wall
+the code that went on by then explains the halt as well as stay does, and is the likelier one, since codes tend to stay.
+Where something else moves all the time, as on levels 2 and 3 of the playground, no halt is seen.
 
 Played, a world sees its own frames, and small errors would add up.  So in training its context is noisy, and it is told
 how noisy (Valevski et al. 2024, GameNGen); in the last third of training the context of all but the first transition of
@@ -45,7 +46,7 @@ from nn import functional as F
 from nn.parallel import map_shards
 from nn.tensor import Tensor, no_grad
 
-HALTED = 6.0  # times `sticky`: how much a halt at first teaches the code that went on; one that explains it has 1
+HALTED = 18.0  # times `sticky` and the share of the run that is left: how much a halt teaches the code that went on
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class World(Family):
             shown = films[np.arange(n)[:, None], begin[:, None] + np.arange(row + 1)]
             went = gone_on(errors.data.argmin(axis=2), (shown[:, 1:] == shown[:, :-1]).all(axis=(2, 3, 4)))
             taught = (went[..., None] == np.arange(config.codes)).astype(errors.dtype)
-            weight = HALTED * config.sticky * 3 * (1 - done)
+            weight = HALTED * config.sticky * (1 - done)  # beside 1 of what explains it; 0 for codes without habits
             loss = loss + weight * F.sum(errors * taught, axis=(1, 2))
         least = errors.data.min(axis=2).mean(axis=1).sum() / shard.batch_size
         return F.sum(loss) * (1 / shard.batch_size), {"error": float(least)}

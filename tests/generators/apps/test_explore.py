@@ -161,7 +161,7 @@ def test_what_a_direction_does_depends_on_how_far_one_goes(monkeypatch):
     asker = explore.Explorer({"realnvp": model}, None, Threads(1))
     stroke = asker.directions(model).between("a thin seven", "a bold seven")
     z = model.noise(1, derive_rng(3, "samples", 0)) + 0.5 * model.direction_amount * stroke
-    expected = model.decode(z.astype(np.float32), ["a seven"], guidance=model.direction_guidance)
+    expected = model.decode(z.astype(np.float32), ["a seven"], guidance=model.config.guidance)
     turned = levels(asker.answers["/turn"]({**asked, "numbers": [0.5, 0, 0]}))
     np.testing.assert_allclose(turned, expected * 255, atol=1)
 

@@ -7,6 +7,7 @@ import sys
 import tempfile
 
 import numba
+import numpy as np
 import pytest
 from numba.core import caching
 
@@ -31,6 +32,16 @@ def compiled(tmp_path, monkeypatch):
         return sum(twice.stats.cache_hits.values())
 
     return compile_both
+
+
+@pytest.mark.parametrize("array", [
+    np.zeros((2, 3), np.float16), np.zeros((2, 3)), np.zeros(3, np.int64), np.zeros(3, bool), np.zeros((), np.float32),
+    np.zeros((4, 6)).T, np.zeros((4, 6))[:, ::2], np.broadcast_to(np.float32(1), (2, 2)), np.zeros(0),
+    np.zeros(2, "U3"),
+], ids=str)  # fmt: skip
+def test_types_of_arrays_are_numba_s(array):
+    """Catches a layout, a writable flag or a dtype taken for another, for which kernels would be wrong."""
+    assert cache._type_of(array, None) == cache._numbas_type_of(array, None)
 
 
 def garble(path):

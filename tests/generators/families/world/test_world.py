@@ -189,7 +189,7 @@ def test_a_world_of_two_states_is_learned_in_200_steps(way):
     frames fed back at the wrong step."""
     data, _ = Alternating.films(64)
     settings = {"width": 8, "heads": 2, "codes": 2, "way": way, "batch_size": 16, "shard_size": 8, "ema_decay": 0.9,
-                "sticky": 0.0}  # fmt: skip
+                "sticky": 0.0}  # a coin has no habits  # fmt: skip
     config = replace(plans.default_config("world", data), **settings)
     trainer = Trainer(registry.build("world", config, derive_rng(0, "weights")), data, 0, 200, Threads(1))
     for _ in range(200):
