@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from generators import plans, registry
+from generators.family import OptimiserConfig
 from generators.training import Diverged, Trainer, plain_steps, train
 from nn import functional as F
 from nn import processes
@@ -150,6 +151,14 @@ def test_metrics_are_normalised_by_the_whole_batch():
     assert metrics["share"] == pytest.approx(1.0)
     assert {"read_loss", "write_loss", "read_gradient_norm", "write_rate"} <= metrics.keys()
     assert metrics["write_rate"] == pytest.approx(2 * metrics["read_rate"])
+
+
+def test_the_rate_rises_and_falls_to_its_final_share():
+    """Catches: a share that is configured and dropped, a warm-up or a decay that is left out."""
+    config = OptimiserConfig(rate=0.02, warmup_steps=3, final=0.25)
+    rates = [metrics["read_rate"] for metrics in train(trainer(optimiser=config))]
+    cosine = 0.5 + 0.5 * np.cos(np.pi * np.arange(12) / 12)
+    np.testing.assert_allclose(rates, 0.02 * np.minimum(1, np.arange(1, 13) / 3) * (0.25 + 0.75 * cosine))
 
 
 def test_a_phase_changes_its_own_parameters_only():

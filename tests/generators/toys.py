@@ -35,7 +35,6 @@ class Toy(Family):
         self.first, self.middle = Linear(784, 4, rng), Linear(4, 6, rng)  # of each phase one matrix for each of two
         self.late, self.second = Linear(6, 4, rng), Linear(4, 784, rng)  # workers
         self.prepared = 0
-        self.seen = []
 
     def prepare(self, images, tokens, rng):
         assert len(images) == self.config.batch_size
@@ -78,6 +77,14 @@ def toy_data(count=60):
 
 def build(kind, data, seed=0, **settings):
     return kind(kind.Config(vocabulary=tuple(data.vocabulary), **settings), derive_rng(seed, "weights"))
+
+
+def shaken(model):
+    """The model, with no weight where it began: what begins at zero no longer hides what comes before it."""
+    rng = np.random.default_rng(0)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * rng.standard_normal(parameter.shape, np.float32)
+    return model
 
 
 def pool(threads=1):

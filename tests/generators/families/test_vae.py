@@ -204,14 +204,21 @@ def test_configs_that_cannot_be():
         VAEConfig(likelihood="poisson")
 
 
-def test_the_likelihood_is_that_of_the_fullest_captions(monkeypatch):
-    """Catches: empty or mixed captions, another number of draws than was asked for, other images than the first."""
-    asked = []
+@pytest.mark.parametrize("likelihood", ["bernoulli", "logistic"])
+def test_the_likelihood_is_that_of_the_fullest_captions(likelihood, monkeypatch):
+    """Catches: empty or mixed captions, another number of draws than was asked for, other images than the first; gray
+    ones asked of a model of binary ones, or other binary ones of each model."""
+    asked, gray = [], DATA.images[:3] / np.float32(255)
     monkeypatch.setattr(vae, "importance_weighted_bound", lambda *a: asked.append(a) or np.array([-200.0]))
-    small(likelihood="logistic").likelihood_figures(DATA, 0, count=3, k=7)
-    ((_, images, captions, k, *_),) = asked
+    for seed in (0, 1):
+        small(seed=seed, likelihood=likelihood).likelihood_figures(DATA, seed, count=3, k=7)
+    (_, images, captions, k, *_), (_, again, *_) = asked
     assert captions == DATA.captions(np.arange(3)) and k == 7
-    np.testing.assert_allclose(images * 255, DATA.images[:3], atol=1e-4)
+    np.testing.assert_array_equal(again, images)
+    if likelihood == "logistic":
+        np.testing.assert_allclose(images, gray, atol=1e-6)
+    else:
+        assert set(np.unique(images)) == {0, 1} and (images == gray)[np.isin(gray, (0, 1))].all()
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "logistic"])

@@ -4,9 +4,11 @@ import dataclasses
 from dataclasses import asdict
 
 import numpy as np
+import pytest
 
 from datasets.captions import HANDWRITING, Names
 from generators.config import from_json
+from generators.family import Shard
 from generators.judging import classifier
 from generators.judging.classifier import Classifier, ClassifierConfig
 from nn.parallel import Threads
@@ -85,6 +87,23 @@ def test_reinked_makes_strokes_thicker_or_thinner_and_says_which():
     assert same is images and not none.any()
 
 
+@pytest.mark.parametrize("reink", [0.0, 1.0])
+def test_nothing_is_learnt_of_the_stroke_of_a_reinked_image(reink):
+    """Catches: the old stroke asked of thicker or thinner ones, or the other attributes not asked of them."""
+    data = squares(6)
+    config = dataclasses.replace(SMALL, image_size=SIDE, vocabulary=data.vocabulary)
+    config = dataclasses.replace(Classifier.suited(config, data), reink=reink, images=6)
+    model, tokens = Classifier(config, np.random.default_rng(0)), np.zeros((6, 1), int)
+    part = Shard(data.images / np.float32(255), tokens, None, data.labels, np.arange(6), 6)
+
+    def loss(wrong=None):
+        answers = {name: 1 - codes if name == wrong else codes for name, codes in data.attributes.items()}
+        model.attend(dataclasses.replace(data, attributes=answers))
+        return model.loss(part, np.random.default_rng(1))[0].item()
+
+    assert (loss("stroke") == loss()) == bool(reink) and loss("digit") != loss()
+
+
 def test_asked_marks_silence(judge):
     asked = judge.asked(["a bold one, small", "", "zero"])
     assert {name: codes.tolist() for name, codes in asked.items()} == {
@@ -96,9 +115,12 @@ def test_asked_marks_silence(judge):
 
 
 def test_accuracy_score_tells_good_labels_from_wrong_ones(threads, monkeypatch):
+    """The first half is of one class.  Catches also: a classifier that learns from half, as the judge does."""
     monkeypatch.setattr(classifier, "ClassifierConfig", lambda: SMALL)
     classes = ("zero", "red panda")  # a class may have two words
     named = {"classes": classes, "language": Names(classes, ("panda", "red", "zero"))}
     real, test = (dataclasses.replace(squares(n, n, attributes=False), **named) for n in (150, 100))
+    in_turn = np.concatenate([np.flatnonzero(real.labels == label)[:50] for label in (0, 1)])
+    real = dataclasses.replace(real, images=real.images[in_turn], labels=real.labels[in_turn])
     assert classifier.accuracy_score(real.images, real.labels, test, threads, steps=50) > 0.95
     assert classifier.accuracy_score(real.images, 1 - real.labels, test, threads, steps=50) < 0.05

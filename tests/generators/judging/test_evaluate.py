@@ -100,6 +100,16 @@ def test_the_floor_is_that_of_as_many_real_images(reference):
     assert figures["fid_floor"] > 2 * reference.figures["fid_floor"] and figures["fid_ratio"] < 10
 
 
+def test_new_real_images_score_the_floor_and_the_test_images_are_all_that_could_be_asked(reference):
+    """Catches: figures that compare with the images that generators learn from, or with those of the floor."""
+    new, same = (evaluate.of_images(real.images, None, reference) for real in (reference.fresh, reference.test))
+    assert new["fid_ratio"] == pytest.approx(1)
+    for name in ("precision", "recall"):
+        assert new[name] == reference.figures[f"{name}_real"] and same[name] == 1
+    assert same["fid"] < 1e-6 * reference.figures["fid_floor"]
+    assert same["sharpness"] == reference.figures["sharpness_real"]
+
+
 def test_only_what_the_generator_saw_can_have_been_copied(reference):
     limited = dataclasses.replace(reference, limit=100)
     from_afar = Copier(classifier.cut(reference.training, 100, 300))

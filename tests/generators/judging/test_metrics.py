@@ -143,6 +143,7 @@ def test_a_generator_that_copies_is_exposed():
     unseen, repeated, honest = (metrics.nearest(images, training)[0] for images in (test, training[:400], fresh))
     copied = metrics.copying(repeated, unseen)
     assert copied["copies"] == 1 and copied["nearest_mean"] == 0 and copied["nearest_mean_test"] > 0.3
+    assert metrics.copying(np.arange(1000.0), np.arange(1000.0))["copies"] == 0.01  # those that are no copies, exactly
     honest = metrics.copying(honest, unseen)
     assert honest["copies"] < 0.05
     assert honest["nearest_mean"] == pytest.approx(honest["nearest_mean_test"], rel=0.05)

@@ -143,7 +143,7 @@ def test_guidance_zero_is_unconditional_and_one_conditional_exactly():
     beyond = made_of["nothing"] + weight * (made_of["caption"] - made_of["nothing"])
     np.testing.assert_allclose(made.denoiser(tokens, 3, clip=False)(x, t), beyond, atol=1e-5)
     np.testing.assert_allclose(made.denoiser(tokens, 3)(x, t), np.clip(beyond, -MAX_GUESS, MAX_GUESS), atol=1e-5)
-    assert np.abs(beyond).max() > MAX_GUESS  # so that there was something to cut
+    assert np.abs(beyond).max() > MAX_GUESS >= 1.5  # there was something to cut, and guidance may go beyond white
 
 
 def test_what_suits_the_images_is_asked_for_and_unless_told_otherwise_used():
