@@ -102,10 +102,11 @@ def measure(name: str, test, threads: Threads) -> dict:
     settings = " ".join(f"--set {key}={value}" for key, value in plan["config"].items()
                         if json.dumps(value) != json.dumps(usual[key]))  # fmt: skip
     begun = f"--from {plan['origin']} " if plan.get("origin") else ""
+    ended = "" if meta["step"] == plan["steps"] else f", ended at step {meta['step']}"
     made = {
         "command": f"inkling train {meta['family']} --data {plan['data']} --seed {plan['seed']} "
-                   f"--steps {plan['steps']} {begun}{settings}".strip(),
-        "steps": plan["steps"], "batch": plan["config"]["batch_size"],
+                   f"--steps {plan['steps']} {begun}{settings}".strip() + ended,
+        "steps": meta["step"], "batch": plan["config"]["batch_size"],
         "machine": "{processor}, {cores} cores, BLAS for {blas_core}".format(**meta["machine"]),
         "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }  # fmt: skip
