@@ -24,6 +24,7 @@ from nn.parallel import LANES, FlatParameters, Threads, derive_rng, even_shards,
 from nn.tensor import NonFiniteError, Tensor, finite_checks
 
 LEAST_SHARD = 4  # images: of fewer, what each shard costs once is more than a third of all
+LARGEST_WEIGHT = 1e10  # of a run that can be saved
 
 
 def plain_steps(family: Family, dataset, seed: int, total_steps: int) -> Iterator[dict[str, float]]:
@@ -89,7 +90,7 @@ def shard_size(config) -> int:
 
 
 class Diverged(RuntimeError):
-    """Training met a NaN or an infinity; the message says at which step and where it began."""
+    """Training met a NaN, an infinity or a weight beyond use; the message says at which step and where it began."""
 
 
 class _PhaseState:
@@ -227,10 +228,13 @@ class Trainer:
         return "the sum of the gradients, which grew beyond what float32 can hold"
 
     def check_finite(self) -> None:
-        """Raises Diverged if the last update left a weight, an average or the optimiser's state non-finite."""
+        """Raises Diverged if the last update left a weight, an average or the optimiser's state non-finite, or a weight
+        so large that it is of no use, as where a loss is bounded and has no gradient out there."""
         for name, array in self.state().items():
             if not np.isfinite(array).all():
                 raise self.diverged(f"{name!r}, which the last update made non-finite")
+            if name.startswith("weights/") and np.abs(array).max(initial=0) > LARGEST_WEIGHT:
+                raise self.diverged(f"{name!r}, which the last update took beyond {LARGEST_WEIGHT:g}")
 
     def diverged(self, where: str) -> Diverged:
         """What to raise where numbers are no longer finite."""
