@@ -98,8 +98,8 @@ def measure(name: str, test, threads: Threads) -> dict:
     model, meta = registry.open_run(path)
     judge = registry.load("classifier")
     plan = meta["plan"]
-    usual = asdict(default_config(meta["family"], _training(plan["data"])))
-    settings = " ".join(f"--set {key}={value}" for key, value in plan["config"].items()
+    usual = flat(asdict(default_config(meta["family"], _training(plan["data"]))))
+    settings = " ".join(f"--set {key}={value}" for key, value in flat(plan["config"]).items()
                         if json.dumps(value) != json.dumps(usual[key]))  # fmt: skip
     begun = f"--from {plan['origin']} " if plan.get("origin") else ""
     ended = "" if meta["step"] == plan["steps"] else f", ended at step {meta['step']}"
@@ -123,6 +123,13 @@ def measure(name: str, test, threads: Threads) -> dict:
     full, _ = captions_of(test, FULL)
     of_full = read(judge, model, full, derive_rng(0, "full captions"), threads)
     return made | {"page_digit": page["digit"], "full_digit": of_full["digit"], "full_all": of_full["all"]}
+
+
+def flat(config: dict) -> dict:
+    """Settings of settings by their dotted names, as `--set` has them."""
+    inner = ({key: value} if not isinstance(value, dict) else {f"{key}.{k}": v for k, v in flat(value).items()}
+             for key, value in config.items())  # fmt: skip
+    return {key: value for part in inner for key, value in part.items()}
 
 
 def of_films(model: Video, count: int, seed: int, threads: Threads) -> dict[str, float]:

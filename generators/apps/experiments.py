@@ -53,7 +53,7 @@ COMPARED = {  # row -> model, options
     "transformer": {name: (name, FEW[name]) for name in FEW},
     "sharp": {name: (name, {}) for name in ("regression", "gan-no-noise", "gan")},
     "vaegan": {name: (name, {}) for name in ("vae", "vaegan")},
-    "flowgan": {name: (name, {}) for name in ("realnvp", "flowgan")},
+    "flowgan": {name: (name, {"temperature": 1.0, "guidance": 1.0}) for name in ("realnvp", "flowgan")},
     "fewstep": {name: (name, {"steps": 1}) for name in ("ddpm", "fewstep")},
 }
 LABELS = {name: row.label or name for name, row in FAMILIES.items()} | {"gan-no-noise": "GAN without noise"}
