@@ -23,9 +23,13 @@ bold, where one key does both.
 Left at the left wall looks like stay, and is explained by the code of stay.  So the code of left would never learn what
 to paint there, and a key that is pressed at a wall would paint anything.  But who was going left and suddenly changes
 nothing in the whole frame has perhaps met a wall: in the last third, when codes mean something, the code that went on
-is taught that nothing changes there.  This weighs less and less, since most who halt elsewhere meant to; but at a wall
-the code that went on by then explains the halt as well as stay does, and is the likelier one, since codes tend to stay.
-Where something else moves all the time, as on levels 2 and 3 of the playground, no halt is seen.
+is taught that nothing changes, as much as it is likely that it went on.  How likely is at first little more than the
+habit, then more and more a matter of which code explains the halt, as the temperature of this choice falls from hot to
+cold once more: at a wall nothing speaks against the code that went on, elsewhere all its other transitions do.  Where
+something else moves all the time, as on levels 2 and 3 of the playground, no halt is seen.
+
+A wall is to be seen in one frame.  Read off those before it, it would be known only to who came straight towards it:
+so half of all contexts show the last frame alone.
 
 Played, a world sees its own frames, and small errors would add up.  So in training its context is noisy, and it is told
 how noisy (Valevski et al. 2024, GameNGen); in the last third of training the context of all but the first transition of
@@ -46,7 +50,7 @@ from nn import functional as F
 from nn.parallel import map_shards
 from nn.tensor import Tensor, no_grad
 
-HALTED = 18.0  # times `sticky` and the share of the run that is left: how much a halt teaches the code that went on
+HALTED = 5.0  # how much a halt teaches the code that went on, times how likely that is, beside 1 of what explains it
 
 
 @dataclass(frozen=True)
@@ -99,13 +103,13 @@ class World(Family):
         films, n, config = shard.images, len(shard.images), self.config
         row = min(config.row, films.shape[1] - 1)
         begin = rng.integers(0, films.shape[1] - row, n)  # the last frame that is given
-        told = rng.integers(1, config.context + 1, n)  # how many frames are; before them stands the first of them
-        back = np.minimum(np.arange(config.context)[::-1], told[:, None] - 1)  # (N, T)
-        context = films[np.arange(n)[:, None], np.maximum(begin[:, None] - back, 0)]  # (N, T, H, W, C)
+        back = np.arange(config.context)[::-1]
+        seen = films[np.arange(n)[:, None], np.maximum(begin[:, None] - back, 0)]  # (N, T, H, W, C)
         level = config.noise * rng.random(n, np.float32) * (rng.random(n) < 0.5)
         errors, reward = [], 0.0
         for ahead in range(1, row + 1):
             after = films[np.arange(n), begin + ahead]
+            context = remembered(seen, rng)
             noise = rng.standard_normal(context.shape, np.float32)
             frames = self.predictor(context + level[:, None, None, None, None] * noise, level)  # (N, codes, H, W, C)
             if config.way == "encoder":
@@ -114,16 +118,15 @@ class World(Family):
             errors.append(squared_error(frames, after))
             best = frames.data[np.arange(n), errors[-1].data.argmin(axis=1)]
             given = rounded(best) if done >= 2 / 3 else after
-            context = np.concatenate([context[:, 1:], given[:, None]], axis=1)
+            seen = np.concatenate([seen[:, 1:], given[:, None]], axis=1)
         errors = F.stack(errors, axis=1)  # (N, row, codes); of an encoder, which has picked one, (N, row, 1)
         loss = soft_minimum(errors, self.temperature(done), config.sticky) * (1 - config.share)
         loss = loss + F.sum(F.mean(errors, axis=2), axis=1) * config.share - reward
         if config.way == "guesses" and done >= 2 / 3:
             shown = films[np.arange(n)[:, None], begin[:, None] + np.arange(row + 1)]
             went = gone_on(errors.data.argmin(axis=2), (shown[:, 1:] == shown[:, :-1]).all(axis=(2, 3, 4)))
-            taught = (went[..., None] == np.arange(config.codes)).astype(errors.dtype)
-            weight = HALTED * config.sticky * (1 - done)  # beside 1 of what explains it; 0 for codes without habits
-            loss = loss + weight * F.sum(errors * taught, axis=(1, 2))
+            tau = config.hot * (config.cold / config.hot) ** (3 * done - 2)
+            loss = loss + F.sum(errors * halts(errors.data, went, config.sticky, tau), axis=(1, 2)) * HALTED
         least = errors.data.min(axis=2).mean(axis=1).sum() / shard.batch_size
         return F.sum(loss) * (1 / shard.batch_size), {"error": float(least)}
 
@@ -249,6 +252,26 @@ def gone_on(codes: np.ndarray, halted: np.ndarray) -> np.ndarray:
         went[:, s] = np.where(halted[:, s], before, -1)
         before = np.where(halted[:, s], before, codes[:, s])
     return went
+
+
+def halts(errors: np.ndarray, went: np.ndarray, sticky: float, tau: float) -> np.ndarray:
+    """How likely it is that each halt was the code that went on, and no other: (N, S, K), 0 for all other codes.
+
+    errors (N, S, K), went (N, S) as `gone_on` gives it.  Before the frame is seen the code that went on is
+    1 + K sticky / (1 - sticky) times as likely as any other (`soft_minimum`).
+    """
+    codes = errors.shape[2]
+    excess = (errors - errors.min(axis=2, keepdims=True)) / tau
+    odds = (1 + codes * sticky / max(1 - sticky, 1e-6)) * np.exp(-excess)
+    return np.where(went[..., None] == np.arange(codes), odds / (1 + odds), 0).astype(errors.dtype)
+
+
+def remembered(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Frames (N, T, H, W, C) as who remembers only the last few of them has them: before those stands the first of
+    them.  Half remember the last alone, so what is to be seen in one frame is not read off those before it."""
+    n, t = frames.shape[:2]
+    told = np.where(rng.random(n) < 0.5, 1, rng.integers(1, t + 1, n))
+    return frames[np.arange(n)[:, None], np.maximum(np.arange(t), t - told[:, None])]
 
 
 def rounded(frames: np.ndarray) -> np.ndarray:

@@ -93,22 +93,38 @@ def test_what_went_on_before_a_halt():
     assert world.gone_on(codes, halted).tolist() == [[-1, 4, 4, -1, 5], [-1, -1, -1, -1, 3]]
 
 
-@pytest.mark.parametrize(("done", "weight"), [(0.66, 0), (0.67, 2.97), (0.9, 0.9), (1.0, 0)])
-def test_a_halt_teaches_the_code_that_went_on(done, weight):
-    """By hand, of one film: right, then nothing.  The weight, beside that of a code that explains it, is three at two
-    thirds of a run, falls to nothing at its end, and is nothing before."""
-    model = untrained(codes=2, row=2, noise=0.0, cold=1e-3, share=0.0)
+@pytest.mark.parametrize(("done", "tau"), [(0.66, None), (2 / 3, 392), (5 / 6, 196), (1.0, 98)])
+def test_a_halt_teaches_the_code_that_went_on(monkeypatch, done, tau):
+    """By hand, of one film: right, then nothing, which the code of right gets wrong by 196.  It is three times as
+    likely to begin with (two codes, sticky 0.5), so it is taught with 3 exp(-196 / tau) to 1; tau falls from hot to
+    cold over the last third of the run, and before that nothing is taught."""
     film = np.zeros((1, 3, 28, 28, 1), np.float32)
     film[0, 1:] = 1
-    painted = [Tensor(np.full((1, 2, 28, 28, 1), 0.5, np.float32), requires_grad=True) for _ in range(2)]
-    painted[0].data[0, 1] = 1  # code 1 explains the first transition, code 0 the second
-    painted[1].data[0, 0] = 1
-    left = iter(painted)
-    model.predictor = lambda context, level: next(left)
-    loss, _ = model.loss(Shard(film, None, None, None, np.arange(1), 1), RNG(0), done)
-    loss.backward()
-    np.testing.assert_allclose(painted[1].grad[0, 1], weight * 2 * (0.5 - 1), atol=1e-5)
-    np.testing.assert_allclose(painted[1].grad[0, 0], 0, atol=1e-5)
+
+    def gradient(halted):
+        monkeypatch.setattr(world, "HALTED", halted)
+        model = untrained(codes=2, row=2, noise=0.0, hot=392.0, cold=98.0, share=0.0)
+        painted = [Tensor(np.full((1, 2, 28, 28, 1), 0.5, np.float32), requires_grad=True) for _ in range(2)]
+        painted[0].data[0, 1] = 1  # code 1 explains the first transition, code 0 the second
+        painted[1].data[0, 0] = 1
+        left = iter(painted)
+        model.predictor = lambda context, level: next(left)
+        model.loss(Shard(film, None, None, None, np.arange(1), 1), RNG(0), done)[0].backward()
+        return np.concatenate([tensor.grad[0, :, 0, 0, 0] for tensor in painted])  # all pixels are alike
+
+    odds = 3 * np.exp(-196 / tau) if tau else 0
+    taught = 2 * odds / (1 + odds) * 2 * (0.5 - 1)
+    np.testing.assert_allclose(gradient(2.0) - gradient(0.0), [0, 0, 0, taught], atol=1e-5)
+
+
+def test_half_remember_one_frame_alone():
+    """Catches frames out of order, a last frame that is forgotten, and a memory without gaps or without its whole
+    length."""
+    frames = np.broadcast_to(np.arange(4, dtype=np.float32).reshape(1, 4, 1, 1, 1), (4000, 4, 2, 2, 1))
+    seen = world.remembered(frames, RNG(0))[:, :, 0, 0, 0]
+    kinds, counts = np.unique(seen, axis=0, return_counts=True)
+    assert kinds.tolist() == [[0, 1, 2, 3], [1, 1, 2, 3], [2, 2, 2, 3], [3, 3, 3, 3]]
+    np.testing.assert_allclose(counts / 4000, [0.125, 0.125, 0.125, 0.625], atol=0.03)  # five deviations
 
 
 def test_the_temperature_falls_over_two_thirds_of_the_run():
