@@ -9,8 +9,8 @@ guesses    Nobody chooses: each transition teaches mostly the code under which i
 
            E_k the squared error of the frame under code k.  This is the likelihood of a mixture of K predictions, and
            tau its temperature: high at first, when every code learns everything, then falling, until each transition
-           has one code.  A small share of the plain mean of all E_k keeps codes alive that explain nothing yet.  What
-           happened between two frames is then the code of the least error: no encoder, no codebook.
+           has one code.  Until the last third a small share of the plain mean of all E_k keeps codes alive that explain
+           nothing yet.  What happened between two frames is then the code of the least error: no encoder, no codebook.
            Source: multiple choice learning (Guzman-Rivera et al. 2012); latent policies (Edwards et al. 2019, ILPO).
 encoder    A second network looks at both frames and picks a code, by a Gumbel softmax (Jang et al. 2017) whose choice
            is hard forward and soft backward; the predictor is told that code (Genie, Bruce et al. 2024).  Nothing
@@ -24,9 +24,9 @@ Left at the left wall looks like stay, and is explained by the code of stay.  So
 to paint there, and a key that is pressed at a wall would paint anything.  But who was going left and suddenly changes
 nothing in the whole frame has perhaps met a wall: in the last third, when codes mean something, the code that went on
 is taught that nothing changes, as much as it is likely that it went on.  How likely is at first little more than the
-habit, then more and more a matter of which code explains the halt, as the temperature of this choice falls from hot to
-cold once more: at a wall nothing speaks against the code that went on, elsewhere all its other transitions do.  Where
-something else moves all the time, as on levels 2 and 3 of the playground, no halt is seen.
+habit, then a matter of which code explains the halt, as the temperature of this choice falls from hot to cold once more
+by five sixths of the run: at a wall nothing speaks against the code that went on, elsewhere all its other transitions
+do.  Where something else moves all the time, as on levels 2 and 3 of the playground, no halt is seen.
 
 A wall is to be seen in one frame.  Read off those before it, it would be known only to who came straight towards it:
 so half of all contexts show the last frame alone.
@@ -50,7 +50,7 @@ from nn import functional as F
 from nn.parallel import map_shards
 from nn.tensor import Tensor, no_grad
 
-HALTED = 5.0  # how much a halt teaches the code that went on, times how likely that is, beside 1 of what explains it
+HALTED = 3.0  # how much a halt teaches the code that went on, times how likely that is, beside 1 of what explains it
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class WorldConfig(FamilyConfig):
     heads: int = number(4, least=1)
     hot: float = number(20.0, least=1e-3)  # tau at first: squared error of a frame, summed over pixels, white being 1
     cold: float = number(2.0, least=1e-3)  # tau in the last third
-    share: float = number(0.05, most=1)  # of the plain mean of all errors
+    share: float = number(0.05, most=1)  # of the plain mean of all errors, but for the last third
     row: int = number(3, least=1, most=16)  # transitions of a film in one step
     sticky: float = number(0.5, most=0.99)  # how likely the code of the transition before is, beyond 1 / K
     entropy: float = number(10.0)  # weight of the encoder's, in the units of tau
@@ -120,12 +120,13 @@ class World(Family):
             given = rounded(best) if done >= 2 / 3 else after
             seen = np.concatenate([seen[:, 1:], given[:, None]], axis=1)
         errors = F.stack(errors, axis=1)  # (N, row, codes); of an encoder, which has picked one, (N, row, 1)
-        loss = soft_minimum(errors, self.temperature(done), config.sticky) * (1 - config.share)
-        loss = loss + F.sum(F.mean(errors, axis=2), axis=1) * config.share - reward
+        share = config.share if done < 2 / 3 else 0.0
+        loss = soft_minimum(errors, self.temperature(done), config.sticky) * (1 - share)
+        loss = loss + F.sum(F.mean(errors, axis=2), axis=1) * share - reward
         if config.way == "guesses" and done >= 2 / 3:
             shown = films[np.arange(n)[:, None], begin[:, None] + np.arange(row + 1)]
             went = gone_on(errors.data.argmin(axis=2), (shown[:, 1:] == shown[:, :-1]).all(axis=(2, 3, 4)))
-            tau = config.hot * (config.cold / config.hot) ** (3 * done - 2)
+            tau = config.hot * (config.cold / config.hot) ** min(1, 6 * done - 4)
             loss = loss + F.sum(errors * halts(errors.data, went, config.sticky, tau), axis=(1, 2)) * HALTED
         least = errors.data.min(axis=2).mean(axis=1).sum() / shard.batch_size
         return F.sum(loss) * (1 / shard.batch_size), {"error": float(least)}
@@ -257,12 +258,12 @@ def gone_on(codes: np.ndarray, halted: np.ndarray) -> np.ndarray:
 def halts(errors: np.ndarray, went: np.ndarray, sticky: float, tau: float) -> np.ndarray:
     """How likely it is that each halt was the code that went on, and no other: (N, S, K), 0 for all other codes.
 
-    errors (N, S, K), went (N, S) as `gone_on` gives it.  Before the frame is seen the code that went on is
-    1 + K sticky / (1 - sticky) times as likely as any other (`soft_minimum`).
+    errors (N, S, K), went (N, S) as `gone_on` gives it.  Before the frame is seen, that the code goes on by habit is
+    K sticky / (1 - sticky) times as likely as any one code that is chosen anew (`soft_minimum`).
     """
     codes = errors.shape[2]
     excess = (errors - errors.min(axis=2, keepdims=True)) / tau
-    odds = (1 + codes * sticky / max(1 - sticky, 1e-6)) * np.exp(-excess)
+    odds = codes * sticky / (1 - sticky) * np.exp(-excess)
     return np.where(went[..., None] == np.arange(codes), odds / (1 + odds), 0).astype(errors.dtype)
 
 

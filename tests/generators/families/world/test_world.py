@@ -93,11 +93,11 @@ def test_what_went_on_before_a_halt():
     assert world.gone_on(codes, halted).tolist() == [[-1, 4, 4, -1, 5], [-1, -1, -1, -1, 3]]
 
 
-@pytest.mark.parametrize(("done", "tau"), [(0.66, None), (2 / 3, 392), (5 / 6, 196), (1.0, 98)])
+@pytest.mark.parametrize(("done", "tau"), [(0.66, None), (2 / 3, 392), (3 / 4, 196), (5 / 6, 98), (1.0, 98)])
 def test_a_halt_teaches_the_code_that_went_on(monkeypatch, done, tau):
-    """By hand, of one film: right, then nothing, which the code of right gets wrong by 196.  It is three times as
-    likely to begin with (two codes, sticky 0.5), so it is taught with 3 exp(-196 / tau) to 1; tau falls from hot to
-    cold over the last third of the run, and before that nothing is taught."""
+    """By hand, of one film: right, then nothing, which the code of right gets wrong by 196.  It is twice as
+    likely to begin with (two codes, sticky 0.5), so it is taught with 2 exp(-196 / tau) to 1; tau falls from hot to
+    cold from two thirds to five sixths of the run, and before that nothing is taught."""
     film = np.zeros((1, 3, 28, 28, 1), np.float32)
     film[0, 1:] = 1
 
@@ -112,9 +112,19 @@ def test_a_halt_teaches_the_code_that_went_on(monkeypatch, done, tau):
         model.loss(Shard(film, None, None, None, np.arange(1), 1), RNG(0), done)[0].backward()
         return np.concatenate([tensor.grad[0, :, 0, 0, 0] for tensor in painted])  # all pixels are alike
 
-    odds = 3 * np.exp(-196 / tau) if tau else 0
+    odds = 2 * np.exp(-196 / tau) if tau else 0
     taught = 2 * odds / (1 + odds) * 2 * (0.5 - 1)
     np.testing.assert_allclose(gradient(2.0) - gradient(0.0), [0, 0, 0, taught], atol=1e-5)
+
+
+@pytest.mark.parametrize(("done", "counts"), [(0.66, True), (0.67, False)])
+def test_the_plain_mean_counts_until_the_last_third(done, counts):
+    films = playground.load(1, "test", 2).images / np.float32(255)
+    losses = [
+        untrained(share=share).loss(Shard(films, None, None, None, np.arange(2), 2), RNG(0), done)[0].item()
+        for share in (0.0, 0.5)
+    ]
+    assert (losses[0] != losses[1]) == counts
 
 
 def test_half_remember_one_frame_alone():
