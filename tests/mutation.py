@@ -29,8 +29,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import tomllib
-
 from tests.exercises import mutants
 from tests.exercises.catalogue import Course
 from tests.exercises.surgery import Def, cut
@@ -150,11 +148,13 @@ def verdict(mutant: Mutant, tests: list[str], copy: Path) -> str:
     place = copy / mutant.path
     before, status = place.read_bytes(), place.stat()
     place.write_bytes(mutant.source)
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     # A file that is written twice in a second looks the same to Python's cache of compiled code.
-    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    environment = os.environ | {"PYTHONPYCACHEPREFIX": str(copy / "nowhere")}
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=5 * SECONDS, check=False)
+        if b"not found: " in done.stderr + done.stdout:
+            raise SystemExit("tests have changed since the file of calls was made; remove it, and it is made anew")
         return "survived" if done.returncode == 0 else "killed"
     except subprocess.TimeoutExpired:
         return "killed"
@@ -191,6 +191,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (default: 2)")
     options = parser.parse_args(arguments)
+    if sys.version_info < (3, 11):
+        parser.error("needs Python 3.11, in which a function's code knows its full name")
+    import tomllib
+
     if not Path(options.calls).exists():
         import pytest
 

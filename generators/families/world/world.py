@@ -29,7 +29,7 @@ by five sixths of the run: at a wall nothing speaks against the code that went o
 do.  Where something else moves all the time, as on levels 2 and 3 of the playground, no halt is seen.
 
 A wall is to be seen in one frame.  Read off those before it, it would be known only to who came straight towards it:
-so half of all contexts show the last frame alone.
+so more than half of all contexts show the last frame alone.
 
 Played, a world sees its own frames, and small errors would add up.  So in training its context is noisy, and it is told
 how noisy (Valevski et al. 2024, GameNGen); in the last third of training the context of all but the first transition of
@@ -269,7 +269,7 @@ def halts(errors: np.ndarray, went: np.ndarray, sticky: float, tau: float) -> np
 
 def remembered(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Frames (N, T, H, W, C) as who remembers only the last few of them has them: before those stands the first of
-    them.  Half remember the last alone, so what is to be seen in one frame is not read off those before it."""
+    them.  Half, and 1 / T of the others, remember the last alone: what one frame shows is not read off older ones."""
     n, t = frames.shape[:2]
     told = np.where(rng.random(n) < 0.5, 1, rng.integers(1, t + 1, n))
     return frames[np.arange(n)[:, None], np.maximum(np.arange(t), t - told[:, None])]
