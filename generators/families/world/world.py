@@ -28,8 +28,10 @@ habit, then a matter of which code explains the halt, as the temperature of this
 by five sixths of the run: at a wall nothing speaks against the code that went on, elsewhere all its other transitions
 do.  Where something else moves all the time, as on levels 2 and 3 of the playground, no halt is seen.
 
-A wall is to be seen in one frame.  Read off those before it, it would be known only to who came straight towards it:
-so more than half of all contexts show the last frame alone.
+A predictor that remembers more than the last frame can mean one thing by a code after one history and another thing
+after another, since nothing but the next frame judges it; and it reads walls off the way it came, so whoever walks
+along a wall and then turns towards it goes through.  So its context is the last frame alone, which shows all that
+there is to know of the playground.  Where something moves by itself, as on level 2, more is needed (`context`).
 
 Played, a world sees its own frames, and small errors would add up.  So in training its context is noisy, and it is told
 how noisy (Valevski et al. 2024, GameNGen); in the last third of training the context of all but the first transition of
@@ -58,7 +60,7 @@ class WorldConfig(FamilyConfig):
     frames: int = from_data(16, least=2)  # of a film
     codes: int = number(8, least=1, most=64)
     way: str = choice("guesses", "encoder")
-    context: int = number(4, least=1, most=16)  # frames
+    context: int = number(1, least=1, most=16)  # frames; two or more show what moves by itself
     width: int = number(48, least=8, multiple=8)  # channels at half size; twice as many at a quarter
     heads: int = number(4, least=1)
     hot: float = number(20.0, least=1e-3)  # tau at first: squared error of a frame, summed over pixels, white being 1
@@ -69,8 +71,8 @@ class WorldConfig(FamilyConfig):
     entropy: float = number(10.0)  # weight of the encoder's, in the units of tau
     noise: float = number(0.15, most=1)  # the highest deviation of that on the context
     batch_size: int = number(24, least=1)  # films, `row` transitions of each
-    shard_size: int = number(6, least=1)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    shard_size: int = number(12, least=1)
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(final=0.1))
 
 
 class World(Family):
@@ -109,11 +111,10 @@ class World(Family):
         errors, reward = [], 0.0
         for ahead in range(1, row + 1):
             after = films[np.arange(n), begin + ahead]
-            context = remembered(seen, rng)
-            noise = rng.standard_normal(context.shape, np.float32)
-            frames = self.predictor(context + level[:, None, None, None, None] * noise, level)  # (N, codes, H, W, C)
+            noise = rng.standard_normal(seen.shape, np.float32)
+            frames = self.predictor(seen + level[:, None, None, None, None] * noise, level)  # (N, codes, H, W, C)
             if config.way == "encoder":
-                frames, entropy = self.picked(frames, context[:, -1], after, rng, done)
+                frames, entropy = self.picked(frames, seen[:, -1], after, rng, done)
                 reward = reward + config.entropy * entropy
             errors.append(squared_error(frames, after))
             best = frames.data[np.arange(n), errors[-1].data.argmin(axis=1)]
@@ -265,14 +266,6 @@ def halts(errors: np.ndarray, went: np.ndarray, sticky: float, tau: float) -> np
     excess = (errors - errors.min(axis=2, keepdims=True)) / tau
     odds = codes * sticky / (1 - sticky) * np.exp(-excess)
     return np.where(went[..., None] == np.arange(codes), odds / (1 + odds), 0).astype(errors.dtype)
-
-
-def remembered(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Frames (N, T, H, W, C) as who remembers only the last few of them has them: before those stands the first of
-    them.  Half, and 1 / T of the others, remember the last alone: what one frame shows is not read off older ones."""
-    n, t = frames.shape[:2]
-    told = np.where(rng.random(n) < 0.5, 1, rng.integers(1, t + 1, n))
-    return frames[np.arange(n)[:, None], np.maximum(np.arange(t), t - told[:, None])]
 
 
 def rounded(frames: np.ndarray) -> np.ndarray:
