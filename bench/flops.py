@@ -1,7 +1,7 @@
 """The floating-point operations of a training step: matrix products and convolutions by the direct method.
 
 A product of (m, k) and (k, n) is 2 m k n operations, forwards and for each gradient that is wanted.  What an algorithm
-saves (Winograd needs 2.25 or 4 times fewer multiplications) is not subtracted: the count is of the task.
+saves (Winograd needs 4 times fewer multiplications) is not subtracted: the count is of the task.
 """
 from __future__ import annotations
 

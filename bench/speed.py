@@ -1,4 +1,4 @@
-"""How fast every family trains and paints, beside PyTorch: `python -m bench speed`.
+"""How fast the families that have a twin in PyTorch train and paint, beside it: `python -m bench speed`.
 
     python -m bench speed --json speed.json --plot speed.png
     python -m bench speed --families vae --rounds 3 --sweep batch

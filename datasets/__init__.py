@@ -1,4 +1,4 @@
-"""Images with captions: built-in handwriting, MNIST, Fashion-MNIST, or a folder of your own; films of moving digits.
+"""Images with captions: built-in handwriting, MNIST, Fashion-MNIST, or a folder of your own; and films of digits.
 
     dataset = datasets.load("digits")
     dataset.captions([0, 1])        # ['a thin four ...', ...]
@@ -26,9 +26,9 @@ NAMED = {
 def load(name: str | Path, split: str = "train", limit: int | None = None, **options) -> Dataset:
     """A data set by its name in `NAMED`, or a folder of pictures; of a split at most the first `limit` ones.
 
-    Splits are "train" and "test"; digits, also moving ones, have "unseen", too. `options` are those of a folder: size,
-    color, mirror, paper (`folder.Options`); with mirror there are two images of each training picture. DataError if
-    there is no such data set or it is broken.
+    Splits are "train" and "test"; digits, moving digits and playgrounds have "unseen", too. `options` are those of a
+    folder: size, color, mirror, paper (`folder.Options`); with mirror there are two images of each training picture.
+    DataError if there is no such data set or it is broken.
     """
     if limit is not None and limit < 1:
         raise DataError(f"the limit is {limit}; it must be at least 1")

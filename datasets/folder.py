@@ -97,7 +97,7 @@ def load(path: str | Path, split: str = "train", limit: int | None = None, optio
 
 def _splits(root):
     """split -> caption -> picture files; the paths that are left out; whether the splits are the user's own."""
-    inside = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
+    inside = {entry.name.lower(): entry for entry in _visible(root) if entry.is_dir()}
     parts = [next((inside[name] for name in names if name in inside), None) for names in (TRAINING, TESTING)]
     left: list[Path] = []
     if not all(parts):

@@ -150,7 +150,8 @@ def sprites() -> np.ndarray:
 
 
 def film(walk: np.ndarray, level: int = 1) -> np.ndarray:
-    """What is seen of walks (N, T, 5): uint8 (N, T, 28, 28, 1).  Frame t of a film depends on its own walk alone."""
+    """What is seen of walks (N, T, 5): uint8 (N, T, 28, 28, 1).  Frame t of a film depends on its walk alone; its
+    specks, at level 3, on its number, in every split the same."""
     count, length = walk.shape[:2]
     frames = _paint(walk.reshape(-1, 5), sprites()).reshape(count, length, SIDE, SIDE)
     if level >= 2:

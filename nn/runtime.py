@@ -65,7 +65,7 @@ def single_threaded_blas():
     Costs nothing where `configure` came before NumPy. Respects an OPENBLAS_NUM_THREADS that the user set. May be
     nested, also by several threads: the last one out restores.
     """
-    if _state["blas_is_single"] or os.environ.get("OPENBLAS_NUM_THREADS"):
+    if _state["blas_is_single"] or os.environ.get("OPENBLAS_NUM_THREADS", "1") != "1":
         yield
         return
     with _limit_lock:

@@ -1,7 +1,7 @@
-"""`make demo`: the lecture on one page, and then the same families trained on this machine.
+"""`make demo`: the lecture on one page, and then its methods trained on this machine.
 
 The lecture (`lecture.py`) is painted by the weights that come along, claim by claim, so that what one sees first does
-not depend on the machine. Then every family is trained anew, with the minutes that there are, and a last section of the
+not depend on the machine. Then each method is trained anew, with the minutes that there are, and a last section of the
 page grows with each: what was painted after how many steps, and how long this machine would need for as many as the
 weights that come along have had.
 """

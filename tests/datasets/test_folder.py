@@ -164,10 +164,12 @@ def test_splits_have_many_names(tmp_path, training, testing, classes, capsys):
 
 
 def test_training_pictures_alone_are_no_class(tmp_path, capsys):
-    """Catches a class named "train", or a folder said to hold no pictures, where the test split did not come along."""
+    """Catches a class named "train", or a folder said to hold no pictures, where the test split did not come along, and
+    a hidden folder that is taken for a class."""
     for place in range(10):
         paint(tmp_path / "train" / "cat" / f"{place}.png", place)
     (tmp_path / "labels.csv").write_text("")
+    (tmp_path / ".thumbnails").mkdir()
     train, test = (datasets.load(tmp_path, split) for split in ("train", "test"))
     assert train.classes == ("cat",) and (len(train), len(test)) == (9, 1) and "labels.csv" in capsys.readouterr().err
 
