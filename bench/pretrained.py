@@ -195,7 +195,8 @@ def page(figures: dict, tests: int) -> str:
         film = figures["video"]
         told = ", ".join(f"{name} {film[name]:.0%}" for name in ("digit", "stroke", "direction", "all"))
         lines += ["", f"`video`: of {FILMS} films in {FILM_STEPS} steps as asked: {told}; lawful {film['lawful']:.0%}",
-                  f"(standard error at most {standard_error(0.5, FILMS):.0%}; by the judge of `bench films`, other draws)."]  # fmt: skip
+                  f"(standard error at most {standard_error(0.5, FILMS):.0%}; by the judge of `bench films`,",
+                  "other draws)."]  # fmt: skip
     lines += ["", "How each was trained, and on what (that a run was lengthened is added by hand):", "", "```"]
     lines += [f"{row['command']}    # {row['machine']}" for row in figures.values()]
     return "\n".join([*lines, "```", ""])
