@@ -84,8 +84,8 @@ class Family(Module):
     """What the loop and the command line need to know of a way to make images.
 
     Besides what stands here a family has `sample(captions, rng, threads=None, ...)`, which returns images (N, H, W, C)
-    float32 in [0, 1] of what is `asked`, and as many of `reconstruct`, `interpolate`, `edit`, `wander`, `denoise`
-    and `weigh` (`judging/likeliest.py`) as its idea allows.
+    float32 in [0, 1] of what is `asked`, and as many of `reconstruct`, `interpolate`, `edit`, `wander`, `denoise`,
+    `inpaint`, `continue_`, `play` and `weigh` (`judging/likeliest.py`) as its idea allows.
     """
 
     name: ClassVar[str]
@@ -119,7 +119,7 @@ class Family(Module):
     def phases(self, step: int) -> list[Phase]:
         """What this step is made of: by default one update of all parameters, by `loss(shard, rng)`.
 
-        A phase may begin later than at step 0, and then stays to the end.
+        A phase may begin later than at step 0, and then stays to the end of a run that is not lengthened.
         """
         return [Phase(self.phase or self.name, self.parameters(), self.loss, self.config.optimiser)]
 

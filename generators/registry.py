@@ -2,7 +2,7 @@
 
 `FAMILIES` has one row for each family, and every list of families is made from it: the names in --help, what can be
 edited or denoised, which families know an option, what the benchmarks measure, the small models of the tests.  A new
-family is its own file, its test, its twin under bench/peers/ and one row here.
+family is its own file, its test and one row here; a twin under bench/peers/ is optional.
 """
 
 import difflib
@@ -204,8 +204,8 @@ def open_run(run: str | Path) -> tuple[Family, dict]:
 def taken_over(name: str, run: str | Path, config: FamilyConfig) -> tuple[FamilyConfig, dict[str, np.ndarray]]:
     """What a new model of this family has of a trained one: `config` with its settings, and its weights by name.
 
-    How it is trained does not follow from there.  Raises UsageError unless the family is that of the trained model, or
-    one whose config adds to its, and both are about such images and captions.
+    The optimiser and the size of shards do not follow from there.  Raises UsageError unless the family is that of the
+    trained model, or one whose config adds to its, and both are about such images and captions.
     """
     model, about = open_run(run)
     if not isinstance(config, type(model.config)):
@@ -233,7 +233,7 @@ def of_this_version(path: Path) -> Iterator[None]:
 
 # A checkpoint holds the names of a config's fields and of a model's weights, so what is renamed needs an entry here.
 FIELDS = {"text": "features", "vaegan.weight": "closeness", "flowgan.weight": "critic_weight"}  # of configs
-GONE = {"weighting": "simple", "snr_limit": 5.0, "schedule": "cosine"}  # fields, with what is always so now
+GONE = {"weighting": "simple", "snr_limit": 5.0}  # fields, with what is always so now
 WEIGHTS = (  # families, a part of a weight's name, instead
     (("vae", "vaegan"), r"^decoder\.quarter\.(weight|bias)$", r"decoder.grow.\1"),
     (("vae", "vaegan"), r"^decoder\.blocks\.", "decoder.quarter."),

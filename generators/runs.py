@@ -135,7 +135,8 @@ class Run:
         then, now = (cosine_decay(done, total, config.optimiser.final) for total in (before, steps))
         tqdm.write(f"The run is {steps:,} steps long now, not {before:,}. The learning rate falls along a cosine over "
                    f"the whole length, so it goes on at {now:.0%} of its highest, not at {then:.0%}. The bits will not "
-                   f"be those of a run that was to make {steps:,} steps from the beginning.")  # fmt: skip
+                   f"be those of a run that was to make {steps:,} steps from the beginning, and what else changes over "
+                   "a run, such as when a critic comes in, goes by the new length, too.")  # fmt: skip
 
     def held_out(self) -> dict[str, float]:
         """The losses of the weights of now on a batch of test images, each time the same with the same noise.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import datasets
-from generators import plans, runs
+from generators import plans, pretrained, runs
 from generators.config import with_text
 from generators.errors import UsageError
 from generators.families.editing import Directions
@@ -83,7 +83,7 @@ def _finish(run: runs.Run, options: Namespace) -> int:
 
 
 def sample(options: Namespace) -> int:
-    options.out = options.out or f"{Path(options.run).name}.png"
+    options.out = options.out or f"{Path(options.run).resolve().name}.png"
     if options.actions is not None:
         from generators.apps import play as game  # only here, as pages, demo and lecture below: in all they take 40 ms
 
@@ -219,7 +219,7 @@ def play(options: Namespace) -> int:
     from generators.apps import play as game
 
     own = "runs/world-playground"
-    run = options.run or (own if Path(own).exists() else "world")
+    run = options.run or (own if Path(own).exists() else pretrained.find("world") or "world")
     model, meta = open_run(run)
     if not can(model, "play"):
         raise UsageError(f"{run} holds a {model.name}, and not a {' or '.join(able('play'))} to play in")
@@ -258,7 +258,8 @@ class Job:
         self.options, self.threads = options, options.threads
         self.model, self.meta = open_run(options.run)
         if not can(self.model, verb):
-            hint = "; say what is done in it, such as --actions 'left left next'" if can(self.model, "play") else ""
+            hint = "; say what is done in it, such as --actions 'left left next'"
+            hint = hint if verb == "sample" and can(self.model, "play") else ""
             others = ", ".join(able(verb))
             raise UsageError(f"{options.run} holds a {self.model.name}, which cannot {verb}; {others} can{hint}")
         pictures.kind_of(options.out)
@@ -343,7 +344,7 @@ def _run_folder(options: Namespace) -> Path:
     if options.out:
         return Path(options.out)
     family = resolve(options.family)
-    return Path(f"runs/{family}-{Path(options.data or FAMILIES[family].data).name}")
+    return Path(f"runs/{family}-{Path(options.data or FAMILIES[family].data).resolve().name}")
 
 
 def _settings(pairs: list[str] | None) -> dict[str, str]:

@@ -47,7 +47,7 @@ ENTRIES = [
     Entry("gan-no-noise", "gan", 0.13, {**SMALL, "gamma": "0.2", "noise": "0"}),
     Entry("regression", "regression", 0.02, SMALL),
     Entry("realnvp", "realnvp", 0.375, {
-        "batch_size": "32", "steps": "[4, 4]", "widths": "[32, 48]", "depth": "2",
+        "batch_size": "32", "widths": "[32, 48]", "depth": "2",
     }),
 ]  # fmt: skip
 
@@ -143,7 +143,7 @@ def add_training(page: Page, out: Path, trained: dict[str, Trained], seed: int, 
 
 def _row(name: str, t: Trained) -> tuple[str, ...]:
     plan, seconds = t.run.plan, t.run.seconds
-    theirs = registry.open_run(name)[1]["step"] if pretrained.find(name) else 0
+    theirs = registry.open_run(path)[1]["step"] if (path := pretrained.find(name)) else 0
     here = (f"{theirs:,}", f"{theirs * t.default_seconds / 60:.0f} min") if theirs else ("–", "–")
     speed = f"{seconds / 60:.1f}", f"{1000 * seconds / plan.steps:.0f}"
     return (LABELS[name], f"{plan.steps:,}", f"{plan.config.batch_size}", *speed, *here)
@@ -151,9 +151,9 @@ def _row(name: str, t: Trained) -> tuple[str, ...]:
 
 def _too_short(trained: dict[str, Trained], seed: int, threads: Threads) -> list[str]:
     """Of the models that draw, those of whose digits the judge reads too few as asked, each with the share."""
-    if not pretrained.find("classifier"):
+    if not (path := pretrained.find("classifier")):
         return []
-    judge, captions, short = registry.load("classifier"), CAPTIONS * 4, []
+    judge, captions, short = registry.load(path), CAPTIONS * 4, []
     asked = judge.asked(captions)["digit"]
     for name, t in trained.items():
         if registry.FAMILIES[t.run.plan.family].role == "baseline":  # a blur is what it is there for

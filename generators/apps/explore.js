@@ -308,7 +308,7 @@ async function begin() {
   for (const input of all(document, "input[name=caption], input[name=other]"))
     input.onkeydown = event => { if (event.key === "Enter") one(input.closest(".controls"), "button").click(); };
   if (able("sample").length) addWords();
-  if (able("weigh").length) pad = new Pad(one(draw, ".pad"), ...models[able("weigh")[0]].shape);
+  if (able("weigh").length) pad = new Pad(one(draw, ".pad"), ...models[able("weigh")[0]].shape.slice(0, 2));
   const digits = phrases.digit && pad?.height === 28;
   one(draw, "[data-do=digit]").hidden = !digits;
   if (digits) await actions.digit();

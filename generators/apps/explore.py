@@ -137,6 +137,8 @@ class Explorer:
         for phrases in language.phrases.values():
             changed = {language.change(caption, phrase): phrase for phrase in phrases}
             captions = [one for one in changed if one != caption]  # as of a two that is never with a bar
+            if not captions:  # as of a folder without classes
+                continue
             shares = probabilities(model, image[0], captions)
             first = first or dict(zip(changed.values(), shares.round(4).tolist(), strict=True))
             caption = captions[shares.argmax()]
@@ -213,7 +215,7 @@ def explore(runs: list[str], threads: Threads, browser: bool) -> None:
     """The page of these runs, or of all that come along.  UsageError for one that paints no images and is no world."""
     models, game = {}, None
     for run in runs or pretrained.names():
-        model, meta = open_run(run)
+        model, meta = open_run(run if runs else pretrained.find(run))
         if can(model, "play"):
             game = begin(model, str(meta["plan"].get("data")), seed=0)
         elif can(model, "sample") and len(model.image_shape) == 3:

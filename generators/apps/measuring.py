@@ -97,9 +97,9 @@ def _reference(options: Namespace, judge: Classifier, meta: dict, test, count: i
 
 def _judge(options: Namespace, data: str, shape: tuple[int, ...]) -> Classifier:
     """The trained classifier that judges images of this shape (H, W, C)."""
-    folder = options.judge or f"runs/classifier-{Path(data).name}"
+    folder = options.judge or f"runs/classifier-{Path(data).resolve().name}"
     if not options.judge and data == "digits" and not Path(folder).exists():
-        folder = "classifier"  # the one that comes along
+        folder = pretrained.find("classifier") or folder  # the one that comes along
     if not Path(folder).exists() and not pretrained.find(folder):
         advice = shlex.join(["inkling", "train", "classifier", "--data", data, "--out", str(folder)])
         raise UsageError(f"there is no judge in {folder}; train one first: {advice}")

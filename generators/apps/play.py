@@ -72,7 +72,8 @@ def begin(model: World, data: str, seed: int) -> Game:
 
 
 def in_terminal(game: Game) -> None:
-    keys = "arrows: move   n: next digit   p: pen   s: stay" if "left" in game.model.keys else "keys: 1 to 8"
+    named = "left" in game.model.keys
+    keys = "arrows: move   n: next digit   p: pen   s: stay" if named else f"keys: 1 to {min(9, len(game.model.keys))}"
     with opened() as screen:
         while True:
             screen.show([*half_blocks(game.frames[-1]), f"{keys}   r: again   q: quit"])
@@ -83,7 +84,7 @@ def in_terminal(game: Game) -> None:
 
 
 def play(model: World, data: str, seed: int, show: Callable[[Game], None], record: str | None) -> int:
-    """A game until it is quit; what was played is recorded also if it ends by Ctrl-C.
+    """A game until it is quit; what was played, if anything, is recorded also if it ends by Ctrl-C.
 
     show: `in_terminal`, or on a page (`explore.py`)
     """
@@ -93,6 +94,6 @@ def play(model: World, data: str, seed: int, show: Callable[[Game], None], recor
     try:
         show(game)
     finally:
-        if record:
+        if record and len(game.frames) > 1:
             pictures.write_samples(record, np.stack(game.frames))
     return 0

@@ -46,5 +46,5 @@ def _edges(patch, axes):
 
 def check_size(family: str, size: int, multiple: int, why: str = "this network") -> None:
     """Raises ValueError, in a sentence that begins with the family's name, unless images of this size can be cut."""
-    if multiple < 1 or size % multiple:
+    if size % multiple:
         raise ValueError(f"{family}: with {why} the image size must be a multiple of {multiple}; given {size}")

@@ -196,7 +196,7 @@ class Video(Diffusion):
         given: how many from the first on, or which, (T,) bool; those of a slice together; they come back as they are
         steps, guidance: as of `sample`
         """
-        config, captions = self.config, self.understood(captions, films)
+        config, captions = self.config, self.understood(self.asked(captions, rng), films)
         known, span = np.arange(config.frames) < given if np.ndim(given) == 0 else np.array(given, bool), config.span
         whole = known.shape == (config.frames,) and (known == np.repeat(known[::span], span)).all()
         if not whole or known.all():

@@ -11,8 +11,9 @@ What it paints is the flow run backwards, at temperature 1 and unguided, as the 
 bits.  Real pixels lie on 256 levels, which a critic would see at once; so it is shown real pictures dequantised, by the
 noise that the flow is trained with.
 
-The two terms have no common unit.  In each step w makes their gradients at the picture y, in logits as the flow paints
-it, lengths of a given ratio (Esser et al. 2021, eq. 7, at the last layer's weights):
+The two terms have no common unit.  In each shard w makes their gradients at the pictures y, in logits (real ones in the
+first term, painted ones in the second), lengths of a given ratio (Esser et al. 2021, eq. 7, at the last layer's
+weights):
 
     w = critic_weight |dL_likelihood / dy| / |dL_critic / dy|
 

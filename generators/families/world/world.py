@@ -67,7 +67,7 @@ class WorldConfig(FamilyConfig):
     cold: float = number(2.0, least=1e-3)  # tau in the last third
     share: float = number(0.05, most=1)  # of the plain mean of all errors, but for the last third
     row: int = number(3, least=1, most=16)  # transitions of a film in one step
-    sticky: float = number(0.5, most=0.99)  # how likely the code of the transition before is, beyond 1 / K
+    sticky: float = number(0.5, most=0.99)  # how likely the code before goes on by itself, none being drawn
     entropy: float = number(10.0)  # weight of the encoder's, in the units of tau
     noise: float = number(0.15, most=1)  # the highest deviation of that on the context
     batch_size: int = number(24, least=1)  # films, `row` transitions of each
@@ -84,9 +84,7 @@ class World(Family):
     def __init__(self, config: WorldConfig, rng: np.random.Generator):
         super().__init__(config)
         check_size(self.name, config.image_size, 4)
-        self.predictor = Predictor(
-            config.context, config.channels, config.width, config.codes, config.heads, rng
-        )
+        self.predictor = Predictor(config.context, config.channels, config.width, config.codes, config.heads, rng)
         if config.way == "encoder":
             self.encoder = Encoder(config.image_size, config.channels, config.width, config.codes, rng)
         self.keys = {str(code + 1): code for code in range(config.codes)}  # name -> code; see `learn_keys`
@@ -94,11 +92,7 @@ class World(Family):
 
     def phases(self, step: int) -> list[Phase]:
         done = step / self.total_steps
-
-        def loss(shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-            return self.loss(shard, rng, done)
-
-        return [Phase("world", self.parameters(), loss, self.config.optimiser)]
+        return [Phase("world", self.parameters(), lambda *given: self.loss(*given, done), self.config.optimiser)]
 
     def loss(self, shard: Shard, rng: np.random.Generator, done: float) -> tuple[Tensor, dict[str, float]]:
         """The error of a row of transitions of each film; done: the share of the run that lies behind."""

@@ -233,6 +233,8 @@ def test_the_page_in_a_browser(address):
         press("#draw", "Edit")
         sync.expect(view.locator("#draw .output canvas")).to_have_count(6)
         changes(pad, lambda: press("#draw", "Wipe"))
+        stroke()
+        assert view.evaluate("Math.max(...pad.levels)") > 200  # two pixels of the picture wide, and not a hair
 
         begun = view.locator("#fill canvas.pad")
         changes(begun, lambda: press("#fill", "Take the drawing above"))
