@@ -121,6 +121,15 @@ def test_what_cannot_be_answered_is_said_in_a_sentence(address, path, asked, sen
     assert status == 400 and sentence in answer.decode()
 
 
+def test_a_drawing_is_read_where_there_is_nothing_to_say():
+    """Catches a page that does not work for a model of a folder without classes."""
+    row = registry.FAMILIES["vae"]
+    model = registry.build("vae", registry.family("vae").Config(**row.tiny), np.random.default_rng(0))
+    asked = explore.Asked(model="vae", pixels=PICTURE)
+    answer = explore.Explorer({"vae": model}, None, Threads(1)).read(asked)
+    assert (answer["caption"], answer["shares"], answer["again"]["shape"]) == ("", {}, (1, 28, 28, 1))
+
+
 def test_pictures_are_the_models_own(address):
     """Catches options that do not arrive, pictures in another order, and a drawing that is turned or too dark."""
     samples = tiny("vae").sample(["seven"] * 3, derive_rng(5, "samples", 0), temperature=0.5)

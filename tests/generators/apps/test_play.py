@@ -91,6 +91,16 @@ def test_a_game_in_the_terminal_is_recorded(run, tmp_path):
         assert picture.n_frames <= 5 and picture.format == "GIF"  # equal frames in a row are one to a GIF
 
 
+def test_a_game_that_was_not_played_is_not_recorded(run, tmp_path):
+    """Catches an earlier film that is lost where somebody looks in and quits."""
+    film = tmp_path / "game.gif"
+    film.write_bytes(b"an earlier one")
+    game = Terminal("-m", "generators", "play", str(run), "--record", str(film))
+    game.wait_for(b"q: quit", 1)
+    game.write(b"q")
+    assert game.end() == 0 and film.read_bytes() == b"an earlier one"
+
+
 SCRIPT = """
 from generators.showing.terminal import opened
 with opened() as screen:
