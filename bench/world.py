@@ -64,18 +64,20 @@ def psnr(frames: np.ndarray, truth: np.ndarray) -> float:
 
 
 class Transitions:
-    """Transitions of a split: contexts (N, T, H, W, C), after (N, H, W, C), state before (N, 5), action and effect."""
+    """Transitions of a split: contexts (N, T, H, W, C), the frame before their last and the one after, (N, H, W, C)
+    each, state before (N, 5), action and effect."""
 
     def __init__(self, split: str, context: int, count: int):
         films = playground.load(1, split, 2 + 2 * count // (playground.FRAMES - 1) * (5 if split == "unseen" else 1))
-        self.contexts, self.after = contexts_of(films.images / np.float32(255), context)
+        contexts, self.after = contexts_of(films.images / np.float32(255), context + 1)
+        self.contexts, self.earlier = contexts[:, 1:], contexts[:, -2]
         states, self.action = (part(1, split, len(films)) for part in (playground.states, playground.actions))
         self.state, self.action = states[:, :-1].reshape(-1, 5), self.action.ravel()
         keep = np.ones(len(self.state), bool)
         if split == "unseen":
             keep = playground.held_out()[tuple(self.state.T)]
         keep = np.flatnonzero(keep)[:count]
-        for name in ("contexts", "after", "state", "action"):
+        for name in ("contexts", "earlier", "after", "state", "action"):
             setattr(self, name, getattr(self, name)[keep])
         self.effect = playground.effects(self.state, self.action)
 
@@ -164,7 +166,7 @@ def one_step(model: World, unseen: Transitions, read: Reader) -> dict:
     found = {"psnr": psnr(inferred, unseen.after), "psnr_random": psnr(random, unseen.after)}
     found["gain_db"] = found["psnr"] - found["psnr_random"]
     found["psnr_last_frame"] = psnr(last, unseen.after)
-    found["psnr_constant_velocity"] = psnr(2 * last - unseen.contexts[:, -2], unseen.after)
+    found["psnr_constant_velocity"] = psnr(2 * last - unseen.earlier, unseen.after)
     actions = rng.integers(0, len(ACTIONS), len(last))
     keys = np.array([model.keys[name] for name in ACTIONS])
     shown, lost = read(under(keys[actions]))

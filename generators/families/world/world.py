@@ -9,8 +9,9 @@ guesses    Nobody chooses: each transition teaches mostly the code under which i
 
            E_k the squared error of the frame under code k.  This is the likelihood of a mixture of K predictions, and
            tau its temperature: high at first, when every code learns everything, then falling, until each transition
-           has one code.  Until the last third a small share of the plain mean of all E_k keeps codes alive that explain
-           nothing yet.  What happened between two frames is then the code of the least error: no encoder, no codebook.
+           has one code.  It falls so far that of codes which explain the same one wins all of it: a small share of the
+           plain mean of all E_k, until the last third, lets the others drift to what is explained badly yet.  What
+           happened between two frames is then the code of the least error: no encoder, no codebook.
            Source: multiple choice learning (Guzman-Rivera et al. 2012); latent policies (Edwards et al. 2019, ILPO).
 encoder    A second network looks at both frames and picks a code, by a Gumbel softmax (Jang et al. 2017) whose choice
            is hard forward and soft backward; the predictor is told that code (Genie, Bruce et al. 2024).  Nothing
@@ -24,8 +25,8 @@ Left at the left wall looks like stay, and is explained by the code of stay.  So
 to paint there, and a key that is pressed at a wall would paint anything.  But who was going left and suddenly changes
 nothing in the whole frame has perhaps met a wall: in the last third, when codes mean something, the code that went on
 is taught that nothing changes, as much as it is likely that it went on.  How likely is at first little more than the
-habit, then a matter of which code explains the halt, as the temperature of this choice falls from hot to cold once more
-by five sixths of the run: at a wall nothing speaks against the code that went on, elsewhere all its other transitions
+habit, then a matter of which code explains the halt, as the temperature of this choice falls to a tenth of hot by
+five sixths of the run: at a wall nothing speaks against the code that went on, elsewhere all its other transitions
 do.  Where something else moves all the time, as on levels 2 and 3 of the playground, no halt is seen.
 
 A predictor that remembers more than the last frame can mean one thing by a code after one history and another thing
@@ -64,7 +65,7 @@ class WorldConfig(FamilyConfig):
     width: int = number(48, least=8, multiple=8)  # channels at half size; twice as many at a quarter
     heads: int = number(4, least=1)
     hot: float = number(20.0, least=1e-3)  # tau at first: squared error of a frame, summed over pixels, white being 1
-    cold: float = number(2.0, least=1e-3)  # tau in the last third
+    cold: float = number(0.05, least=1e-3)  # tau in the second half
     share: float = number(0.05, most=1)  # of the plain mean of all errors, but for the last third
     row: int = number(3, least=1, most=16)  # transitions of a film in one step
     sticky: float = number(0.5, most=0.99)  # how likely the code before goes on by itself, none being drawn
@@ -121,22 +122,22 @@ class World(Family):
         if config.way == "guesses" and done >= 2 / 3:
             shown = films[np.arange(n)[:, None], begin[:, None] + np.arange(row + 1)]
             went = gone_on(errors.data.argmin(axis=2), (shown[:, 1:] == shown[:, :-1]).all(axis=(2, 3, 4)))
-            tau = config.hot * (config.cold / config.hot) ** min(1, 6 * done - 4)
+            tau = config.hot * 0.1 ** min(1, 6 * done - 4)
             loss = loss + F.sum(errors * halts(errors.data, went, config.sticky, tau), axis=(1, 2)) * HALTED
         least = errors.data.min(axis=2).mean(axis=1).sum() / shard.batch_size
         return F.sum(loss) * (1 / shard.batch_size), {"error": float(least)}
 
     def temperature(self, done: float) -> float:
-        """tau: it falls geometrically from `hot` to `cold` over the first two thirds of the run."""
+        """tau: it falls geometrically from `hot` to `cold` over the first half of the run."""
         hot, cold = math.log(self.config.hot), math.log(self.config.cold)
-        return math.exp(hot + (cold - hot) * min(1, 1.5 * done))
+        return math.exp(hot + (cold - hot) * min(1, 2 * done))
 
     def picked(self, frames: Tensor, before, after, rng, done: float) -> tuple[Tensor, Tensor]:
         """Of frames (N, codes, H, W, C) those of the codes that the encoder picks, (N, 1, H, W, C), and the entropy of
         its choices."""
         logits = self.encoder(before, after)
         noise = -np.log(-np.log(rng.uniform(1e-6, 1 - 1e-6, logits.shape))).astype(logits.dtype)  # Gumbel
-        soft = F.exp(F.log_softmax((logits + noise) * (1 / (1 - 0.6 * min(1, 1.5 * done)))))  # temperature 1 to 0.4
+        soft = F.exp(F.log_softmax((logits + noise) * (1 / (1 - 0.6 * min(1, 2 * done)))))  # temperature 1 to 0.4
         hard = np.eye(soft.shape[1], dtype=soft.dtype)[soft.data.argmax(axis=1)]
         choice = (soft + (hard - soft.data)).reshape(*soft.shape, 1, 1, 1)
         used = F.mean(F.exp(F.log_softmax(logits)), axis=0)
