@@ -9,9 +9,10 @@ guesses    Nobody chooses: each transition teaches mostly the code under which i
 
            E_k the squared error of the frame under code k.  This is the likelihood of a mixture of K predictions, and
            tau its temperature: high at first, when every code learns everything, then falling, until each transition
-           has one code.  It falls so far that of codes which explain the same one wins all of it: a small share of the
-           plain mean of all E_k, until the last third, lets the others drift to what is explained badly yet.  What
-           happened between two frames is then the code of the least error: no encoder, no codebook.
+           has one code.  It must not fall slowly: near balance, the more often something happens the more codes gather
+           there, and none is left for the rest.  Until the last third a small share of the plain mean of all E_k keeps
+           codes alive that explain nothing yet.  What happened between two frames is then the code of the least error:
+           no encoder, no codebook.
            Source: multiple choice learning (Guzman-Rivera et al. 2012); latent policies (Edwards et al. 2019, ILPO).
 encoder    A second network looks at both frames and picks a code, by a Gumbel softmax (Jang et al. 2017) whose choice
            is hard forward and soft backward; the predictor is told that code (Genie, Bruce et al. 2024).  Nothing
@@ -53,6 +54,7 @@ from nn import functional as F
 from nn.parallel import map_shards
 from nn.tensor import Tensor, no_grad
 
+COOLING = 2000  # steps in which tau falls, at most
 HALTED = 3.0  # how much a halt teaches the code that went on, times how likely that is, beside 1 of what explains it
 
 
@@ -65,7 +67,7 @@ class WorldConfig(FamilyConfig):
     width: int = number(48, least=8, multiple=8)  # channels at half size; twice as many at a quarter
     heads: int = number(4, least=1)
     hot: float = number(20.0, least=1e-3)  # tau at first: squared error of a frame, summed over pixels, white being 1
-    cold: float = number(0.05, least=1e-3)  # tau in the second half
+    cold: float = number(2.0, least=1e-3)  # tau from two thirds of the run on, or from COOLING steps on
     share: float = number(0.05, most=1)  # of the plain mean of all errors, but for the last third
     row: int = number(3, least=1, most=16)  # transitions of a film in one step
     sticky: float = number(0.5, most=0.99)  # how likely the code before goes on by itself, none being drawn
@@ -128,16 +130,16 @@ class World(Family):
         return F.sum(loss) * (1 / shard.batch_size), {"error": float(least)}
 
     def temperature(self, done: float) -> float:
-        """tau: it falls geometrically from `hot` to `cold` over the first half of the run."""
+        """tau falls geometrically from `hot` to `cold`: over two thirds of the run, but over COOLING steps at most."""
         hot, cold = math.log(self.config.hot), math.log(self.config.cold)
-        return math.exp(hot + (cold - hot) * min(1, 2 * done))
+        return math.exp(hot + (cold - hot) * min(1, done * max(1.5, self.total_steps / COOLING)))
 
     def picked(self, frames: Tensor, before, after, rng, done: float) -> tuple[Tensor, Tensor]:
         """Of frames (N, codes, H, W, C) those of the codes that the encoder picks, (N, 1, H, W, C), and the entropy of
         its choices."""
         logits = self.encoder(before, after)
         noise = -np.log(-np.log(rng.uniform(1e-6, 1 - 1e-6, logits.shape))).astype(logits.dtype)  # Gumbel
-        soft = F.exp(F.log_softmax((logits + noise) * (1 / (1 - 0.6 * min(1, 2 * done)))))  # temperature 1 to 0.4
+        soft = F.exp(F.log_softmax((logits + noise) * (1 / (1 - 0.6 * min(1, 1.5 * done)))))  # temperature 1 to 0.4
         hard = np.eye(soft.shape[1], dtype=soft.dtype)[soft.data.argmax(axis=1)]
         choice = (soft + (hard - soft.data)).reshape(*soft.shape, 1, 1, 1)
         used = F.mean(F.exp(F.log_softmax(logits)), axis=0)

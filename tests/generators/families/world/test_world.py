@@ -127,11 +127,13 @@ def test_the_plain_mean_counts_until_the_last_third(done, counts):
     assert (losses[0] != losses[1]) == counts
 
 
-def test_the_temperature_falls_over_half_of_the_run():
+@pytest.mark.parametrize(("steps", "end"), [(900, 2 / 3), (3000, 2 / 3), (16_000, 1 / 8)])
+def test_the_temperature_falls_over_two_thirds_of_the_run_or_2000_steps(steps, end):
     model = untrained()
+    model.total_steps = steps
     assert model.temperature(0) == pytest.approx(model.config.hot)
-    assert model.temperature(1 / 4) == pytest.approx((model.config.hot * model.config.cold) ** 0.5)
-    assert model.temperature(1 / 2) == model.temperature(1) == pytest.approx(model.config.cold)
+    assert model.temperature(end / 2) == pytest.approx((model.config.hot * model.config.cold) ** 0.5)
+    assert model.temperature(end) == model.temperature(1) == pytest.approx(model.config.cold)
 
 
 def test_a_code_says_the_same_in_every_place():
