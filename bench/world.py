@@ -320,9 +320,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.steps:
         parts = (Transitions("test", model.config.context, LABELLED), Transitions("unseen", model.config.context, 2000))
         found["compared"] = {"steps": options.steps, **compared(model, options.steps, Threads(options.threads), *parts)}
+    if options.json:  # first: what is printed may end in a pipe that breaks
+        files.write_json(options.json, found)
     for what, figure, bar, goal in table(found):
         print(f"{what:<42}{figure:>9}   (bar {bar}, goal {goal})")
     print(json.dumps(found, indent=2))
-    if options.json:
-        files.write_json(options.json, found)
     return 0
