@@ -47,6 +47,8 @@ class Transformer(Module):
     def __init__(self, config: DiTConfig, shape: tuple[int, ...], rng: np.random.Generator):
         self.patch = config.patch
         pixels, width = config.patch**2 * shape[-1], config.width
+        if width % config.heads:
+            raise ValueError(f"a transformer's width must be a multiple of its heads, {config.heads}; given {width}")
         self.time = TimeEncoder(config.features, rng)
         self.input = Linear(pixels, width, rng)
         self.place = Parameter(init.normal((math.prod(shape) // pixels, width), rng))
