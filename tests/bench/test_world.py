@@ -1,8 +1,11 @@
 """The judge of worlds, held against worlds whose figures are known."""
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import datasets
 from bench import world as bench
@@ -70,6 +73,38 @@ def test_a_deaf_model_gains_nothing(read):
     assert found["latent"]["accuracy"]["all"] == found["latent"]["majority"]
 
 
+class Foretold(Simulator):
+    """The law of level 2, looked up: whatever the two frames before show, the frames to which each action leads."""
+
+    def __init__(self, read, *known):
+        super().__init__(read)
+        self.found = {c.tobytes(): f for t in known for c, f in zip(t.contexts, t.possible(), strict=True)}
+
+    def futures(self, context):
+        return np.stack([self.found[c.tobytes()][self.order] for c in context])
+
+
+def test_on_level_2_the_law_is_obeyed_whatever_the_second_digit_does(read):
+    """Catches a judge that takes the second digit's step for an effect, or that forgets its step."""
+    labelled, unseen = (bench.Transitions(split, 2, 300, level=2) for split in ("test", "unseen"))
+    rows = np.arange(300)
+    np.testing.assert_array_equal(unseen.possible()[rows, unseen.effect], unseen.after)
+    model = Foretold(read, labelled, unseen)
+    model.learn_keys(labelled.contexts, labelled.after, labelled.effect, ACTIONS)
+    found = bench.one_step(model, unseen, read)
+    assert found["obeyed"] == 1 and found["psnr"] == 80
+    assert bench.latent(model, labelled, unseen)["accuracy"] == {"all": 1, "worst": 1}
+    model.keys = dict(zip(ACTIONS, np.roll(list(model.keys.values()), 1), strict=True))
+    assert bench.one_step(model, unseen, read)["obeyed"] < 0.3
+
+
+def test_level_3_differs_from_the_law_by_specks_alone():
+    unseen = bench.Transitions("unseen", 1, 100, level=3)
+    lawful = unseen.possible()[np.arange(100), unseen.effect]
+    specks = unseen.after != lawful
+    assert (unseen.after[specks] == 1).all() and 0.01 < specks.mean() < 0.03
+
+
 def test_keys_in_another_order_are_another_game(read):
     model = Simulator(read)
     model.learn_keys(*(lambda t: (t.contexts, t.after, t.effect))(bench.Transitions("test", 4, 500)), ACTIONS)
@@ -95,10 +130,13 @@ def test_the_command(tmp_path, capsys):
     from generators.cli import main as inkling
 
     tiny = sets_of({**registry.FAMILIES["world"].tiny, "batch_size": 8})
-    assert inkling(["train", "world", "--steps", "2", "--out", str(tmp_path / "run"), *tiny]) == 0
-    out = tmp_path / "x.json"
-    assert main(["world", str(tmp_path / "run"), "--steps", "2", "--games", "4", "--json", str(out)]) == 0
-    assert '"inverse_model"' in out.read_text() and "bar 90%" in capsys.readouterr().out
+    for data, of_level_1 in (("playground", True), ("playground-3", False)):
+        run, out, png = (str(tmp_path / f"{data}{end}") for end in ("", ".json", ".png"))
+        assert inkling(["train", "world", "--data", data, "--steps", "2", "--out", run, *tiny]) == 0
+        assert main(["world", run, "--steps", "2", "--games", "4", "--json", out, "--picture", png]) == 0
+        found, printed = json.loads(Path(out).read_text()), capsys.readouterr().out
+        assert "inverse_model" in found["compared"] and "bar 90%" in printed and Image.open(png).width > 200
+        assert ("64 random keys" in printed) == ("psnr_true_effects" in found["compared"]) == of_level_1
 
 
 def test_how_much_each_effect_changes_a_frame():
