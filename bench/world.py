@@ -310,7 +310,7 @@ def measure(model: World, level: int = 1, games: int = GAMES, count: int = TRANS
 
 def picture(model: World, level: int, count: int = 8):
     """What was there, what came, and what the code that explains it best foretold, for transitions never seen."""
-    unseen = Transitions("unseen", model.config.context, 15 * count, level)
+    unseen = Transitions("unseen", model.config.context, 40 * count, level)
     chosen = np.flatnonzero(unseen.number % 15 == 7)[:count]  # one of a film, in its middle
     codes = codes_of(model, unseen.contexts[chosen], unseen.after[chosen])
     foretold = predicted(model, unseen.contexts[chosen], codes)
