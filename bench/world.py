@@ -310,8 +310,9 @@ def measure(model: World, level: int = 1, games: int = GAMES, count: int = TRANS
 
 def picture(model: World, level: int, count: int = 8):
     """What was there, what came, and what the code that explains it best foretold, for transitions never seen."""
-    unseen = Transitions("unseen", model.config.context, 40 * count, level)
-    chosen = np.flatnonzero(unseen.number % 15 == 7)[:count]  # one of a film, in its middle
+    length = playground.FRAMES - 1
+    unseen = Transitions("unseen", model.config.context, 3 * length * count, level)  # some films leave the unseen early
+    chosen = np.flatnonzero(unseen.number % length == length // 2)[:count]  # one of a film, in its middle
     codes = codes_of(model, unseen.contexts[chosen], unseen.after[chosen])
     foretold = predicted(model, unseen.contexts[chosen], codes)
     strips = {"before": unseen.contexts[chosen, -1], "after": unseen.after[chosen], "foretold": foretold.clip(0, 1)}

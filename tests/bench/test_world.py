@@ -99,6 +99,7 @@ def test_on_level_2_the_law_is_obeyed_whatever_the_second_digit_does(read):
 
 
 def test_level_3_differs_from_the_law_by_specks_alone():
+    """Catches specks that the law is asked to foretell, and a second digit that it forgets."""
     unseen = bench.Transitions("unseen", 1, 100, level=3)
     lawful = unseen.possible()[np.arange(100), unseen.effect]
     specks = unseen.after != lawful
