@@ -19,18 +19,17 @@ motion in `bench/physics.py`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.dataset import Dataset
 from generators.config import from_data, number
 from generators.families.diffusion import process
-from generators.families.diffusion.ddpm import OF_INK, Diffusion, DiffusionConfig, to_unit
+from generators.families.diffusion.ddpm import Diffusion, DiffusionConfig, to_unit
 from generators.families.diffusion.unet import UNet
 from generators.family import Phase, Shard
 from generators.parts.attention import TransformerBlock, each
-from generators.parts.blocks import ResidualBlock, is_ink
+from generators.parts.blocks import ResidualBlock
 from generators.parts.guidance import drop_captions
 from generators.parts.patches import check_size, squeeze, unsqueeze
 from nn import functional as F
@@ -133,10 +132,6 @@ class Video(Diffusion):
         if config.frames % config.span:
             raise ValueError(f"video: span must divide the films' {config.frames} frames; given {config.span}")
         return FilmNetwork(config, rng)
-
-    @classmethod
-    def suited(cls, config: VideoConfig, dataset: Dataset) -> VideoConfig:
-        return replace(config, **OF_INK) if is_ink(dataset.images[:100]) else config
 
     def draw_levels(self, count: int, rng: np.random.Generator, slices: int) -> np.ndarray:
         """Times for the frames of `count` films of so many slices, (count, T): mostly one for a whole film, at times
