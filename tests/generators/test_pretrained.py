@@ -1,6 +1,8 @@
 """The weights that come along: each is loaded, paints, and is held to the figures measured when it was packed."""
 import json
+from argparse import Namespace
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from bench import world
 from bench.pretrained import DIGITS, FIGURES, FILM_STEPS, contest, of_films, pack, page, read, rounded, standard_error
 from datasets import digits
 from generators import plans, pretrained, registry
+from generators.apps import commands, explore, lecture, measuring, play
 from generators.apps.experiments import CAPTIONS, OPTIONS, READERS
 from generators.judging.classifier import accuracy
 from nn import checkpoint
@@ -129,6 +132,22 @@ def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
     (tmp_path / "vae").mkdir()
     with pytest.raises(checkpoint.CheckpointError, match="checkpoint.npz"):
         registry.open_run("vae")
+
+
+def test_where_no_run_is_named_a_folder_of_that_name_does_not_come_first(tmp_path, monkeypatch):
+    """Catches a lecture, an explorer, a judge or a game that opens whatever lies around where it is called."""
+    monkeypatch.chdir(tmp_path)
+    for name in pretrained.names():
+        (tmp_path / name).mkdir()
+    seen = []
+    monkeypatch.setattr(explore, "server", lambda *given: seen.append(given) or SimpleNamespace(run=lambda _: None))
+    monkeypatch.setattr(play, "play", lambda *given: seen.append(given))
+    explore.explore([], Threads(1), browser=False)
+    commands.play(Namespace(run=None, seed=0, record=None, web=False))
+    (models, world, _), (played, *_) = seen
+    assert set(NAMES) - {"gan-no-noise"} <= set(models) and world is not None and played.name == "world"
+    assert lecture.begin(tmp_path / "page", 0, Threads(1)).experiments.models.keys() >= set(NAMES)
+    assert measuring._judge(Namespace(judge=None), "digits", (28, 28, 1)).name == "classifier"
 
 
 def test_weights_too_large_for_half_precision_are_refused(tmp_path):
