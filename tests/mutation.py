@@ -18,6 +18,7 @@ import json
 import os
 import queue
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -127,13 +128,26 @@ def drawn(count: int, seed: int) -> list[Mutant]:
 # Killing them --------------------------------------------------------------------------------------------------------
 
 
+def importers(path: str) -> Iterator[str]:
+    """The files of the library that name this one in an import."""
+    named = re.compile(rf"^\s*(from|import)\b.*\b{Path(path).stem}\b", re.MULTILINE)
+    for package in PACKAGES:
+        for other in sorted((ROOT / package).rglob("*.py")):
+            if named.search(other.read_text(encoding="utf-8")):
+                yield other.relative_to(ROOT).as_posix()
+
+
 def tests_of(mutant: Mutant, calls: dict[str, dict[str, float]]) -> list[str]:
-    """The tests to run, the quickest first; of what is compiled, which nobody enters, those that enter its file."""
-    key = f"{mutant.path}:{mutant.function}"
-    of_file = [tests for name, tests in calls.items() if name.startswith(f"{mutant.path}:")]
-    found = calls.get(key) or {test: seconds for tests in of_file for test, seconds in tests.items()}
+    """The tests to run, the quickest first; of what is compiled, which nobody enters, those that enter its file, or, if
+    nobody does, those that import it."""
+    found, paths, seen = calls.get(f"{mutant.path}:{mutant.function}"), {mutant.path}, set()
+    while not found and paths:
+        found = {test: seconds for name, tests in calls.items() if name.partition(":")[0] in paths
+                 for test, seconds in tests.items()}  # fmt: skip
+        seen |= paths
+        paths = {importer for path in paths for importer in importers(path)} - seen
     chosen, spent = [], 0.0
-    for test, seconds in sorted(found.items(), key=lambda item: (item[1], item[0])):
+    for test, seconds in sorted((found or {}).items(), key=lambda item: (item[1], item[0])):
         spent += seconds
         if chosen and spent > SECONDS:
             break

@@ -226,6 +226,7 @@ def test_resume(tmp_path, capsys):
         (["info", "x", "--steps", "3"], "unrecognized arguments: --steps 3 (see: inkling info --help)"),
         (["train", "--resume"], "--out"),
         (["train", "--resume", "--out", "/nowhere"], "/nowhere"),
+        (["train", "--resume", "--out", "."], "no run to resume"),
         (["sample", "/nowhere", "--out", "x.png"], "/nowhere"),
         (["paint"], "paint"),
     ],

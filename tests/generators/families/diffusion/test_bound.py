@@ -8,7 +8,7 @@ import pytest
 import datasets
 from generators.families.diffusion import bound, process
 from generators.parts.text import Vocabulary
-from nn.parallel import Threads
+from nn.parallel import Threads, derive_rng
 from nn.tensor import Tensor
 from tests.generators.families.diffusion.test_ddpm import model
 
@@ -58,3 +58,6 @@ def test_figures_are_means_over_all_test_images_whatever_the_threads():
     made.text = lambda tokens: Tensor(np.zeros((len(tokens), made.config.features), np.float32))
     one, two = (made.likelihood_figures(test, 0, Threads(count)) for count in (1, 2))
     assert one == two and 0 < one["bits_per_dimension_bound"] < math.inf  # guesses are far off
+    captions, rng = test.captions(range(6)), derive_rng(0, "bound")
+    bits = bound.bits_bound(made, test.images / np.float32(255), captions, rng, Threads(1))
+    assert one == {"bits_per_dimension_bound": pytest.approx(bits.mean())}
