@@ -1,7 +1,7 @@
 """Pack trained runs as the weights that come along, and measure them: `python -m bench pretrained RUNS`.
 
-    inkling train vae --data digits --steps 1600 --out RUNS/vae        # and so for each
-    inkling train gan --data digits --steps 600 --set noise=0 --out RUNS/gan-no-noise
+    inkling train vae --data digits --steps 8000 --out RUNS/vae        # and so for each
+    inkling train gan --data digits --steps 2400 --set noise=0 --out RUNS/gan-no-noise
     python -m bench pretrained RUNS
 
 RUNS holds a folder for each model, by the name that it is to have; what is not there is left as it is. Writes
@@ -172,7 +172,8 @@ def page(figures: dict, tests: int) -> str:
         "# The weights that come along", "",
         "`inkling sample vae`, `generators.load('vae')` and the first part of `make demo` use these: models trained by",
         "the commands below, mostly the defaults on the built-in digits, their averaged weights in half precision,",
-        "rounded to seven binary digits and compressed. Made, measured and written by",
+        "rounded to seven binary digits and compressed. Each took 5 to 15 minutes of two cores with AVX-512, the films 20,",
+        "the world two hours of slower ones. Made, measured and written by",
         "", "```", "python -m bench pretrained RUNS", "```", "",
         f"The judge is the classifier among them; of {tests:,} test images it reads the digit of "
         f"{judge['reads_digit']:.2%} and everything of {judge['reads_all']:.1%}.", "",

@@ -61,7 +61,7 @@ def test_the_judge_reads_real_digits_as_it_did(judge, figures, test_set):
     assert share > was - 3 * standard_error(was, len(test_set)) - 1e-9
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "regression"])
 def test_a_painter_is_as_good_as_its_figure(name, judge, figures):
     """Catches: weights of another network; a sampler, temperature or guidance that went wrong."""
     captions = CAPTIONS * DRAWS
@@ -148,6 +148,13 @@ def test_where_no_run_is_named_a_folder_of_that_name_does_not_come_first(tmp_pat
     assert set(NAMES) - {"gan-no-noise"} <= set(models) and world is not None and played.name == "world"
     assert lecture.begin(tmp_path / "page", 0, Threads(1)).experiments.models.keys() >= set(NAMES)
     assert measuring._judge(Namespace(judge=None), "digits", (28, 28, 1)).name == "classifier"
+
+
+@pytest.mark.skipif("gan" not in pretrained.names(), reason="no GAN comes along")
+def test_the_critic_tells_true_captions_from_false_ones(tmp_path):
+    """Catches: a critic that is shown pictures of another range, and captions that are exchanged."""
+    experiments = lecture.begin(tmp_path, 0, Threads()).experiments
+    assert experiments.verdict()["right"] > 0.95
 
 
 def test_weights_too_large_for_half_precision_are_refused(tmp_path):
