@@ -15,19 +15,19 @@ from generators.families.diffusion.video import APART, GIVEN, TO_THE_END
 class Meeting(Twin):
     def forward(self, x: torch.Tensor, condition: torch.Tensor, shown: slice) -> torch.Tensor:
         place = self.place.reshape(self.shape[0], -1, x.shape[1])[shown]
-        x = self.first(self.around(x, len(place)), condition)
+        layout = self.layout_(condition).view(len(x), *self.shape[1:], -1).permute(0, 3, 1, 2)
+        x = self.first((around(x, len(place)) if self.across else x) + self.spread(layout), condition)
         tokens = x.permute(0, 2, 3, 1).reshape(-1, *place.shape) + place
         tokens = tokens.reshape(len(tokens) if self.across else len(x), -1, x.shape[1])
         for block in self.blocks:
             tokens = block(tokens, condition)
         tokens = tokens.reshape(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
-        return self.second(self.around(tokens, len(place)), condition)
+        return self.second(around(tokens, len(place)) if self.across else tokens, condition)
 
-    def around(self, x: torch.Tensor, slices: int) -> torch.Tensor:
-        if not self.across:
-            return x
-        film = F.pad(x.reshape(-1, slices, *x.shape[1:]), (0, 0, 0, 0, 0, 0, 1, 1))
-        return torch.cat([film[:, :-2], film[:, 1:-1], film[:, 2:]], dim=2).flatten(0, 1)
+
+def around(x: torch.Tensor, slices: int) -> torch.Tensor:
+    film = F.pad(x.reshape(-1, slices, *x.shape[1:]), (0, 0, 0, 0, 0, 0, 1, 1))
+    return torch.cat([film[:, :-2], film[:, 1:-1], film[:, 2:]], dim=2).flatten(0, 1)
 
 
 class FilmNetwork(Twin):
@@ -38,6 +38,7 @@ class FilmNetwork(Twin):
         times = t.reshape(n, -1)[:, :: self.span].expand(n, count).reshape(-1)
         captions = (caption[:, None] + self.order[shown]).reshape(n * count, -1)
         slices = x.transpose(1, 2).reshape(n * count, self.span * c, h, w)
+        slices = around(slices, count) if self.across else slices
         painted = self.slices(slices, times, captions, shown)
         return painted.reshape(n, frames, c, h, w).transpose(1, 2)
 

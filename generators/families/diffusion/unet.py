@@ -95,21 +95,22 @@ class Level(Module):
 
 
 class UNet(Module):
-    """x (N, size, size, channels), t (N,), caption (N, features) -> (N, size, size, channels).
+    """x (N, size, size, channels or `seen`), t (N,), caption (N, features) -> (N, size, size, channels).
 
     widths: channels at full size, half, a quarter, ...; `blocks`: how many on the way up at each size.
     squeezed: begin and end at half the size, four pixels to one of four times the channels: coarser, and much faster.
+    seen: channels of x, if there are more to see than to say anything of
     bottom: the coarsest level, if not a `Bottom`; it is `told` what the network is, beside its input and condition
     """
 
     def __init__(
         self, size: int, channels: int, widths: tuple[int, ...], features: int, rng: np.random.Generator,
-        blocks: int = 2, heads: int = 4, squeezed: bool = False, bottom: Module | None = None,
+        blocks: int = 2, heads: int = 4, squeezed: bool = False, bottom: Module | None = None, seen: int | None = None,
     ):  # fmt: skip
         self.squeezed = squeezed
-        channels = 4 * channels if squeezed else channels
+        seen, channels = (4 * n if squeezed else n for n in (seen or channels, channels))
         self.time = TimeEncoder(features, rng)
-        self.input = Conv2d(channels, widths[0], 3, rng)
+        self.input = Conv2d(seen, widths[0], 3, rng)
         smallest = size // 2 ** (len(widths) - (0 if squeezed else 1))
         level = bottom or Bottom(widths[-1], smallest, features, heads, rng)
         for width, width_below in zip(widths[-2::-1], widths[:0:-1], strict=True):

@@ -1,8 +1,9 @@
 """Films: the same denoising once more, with patches of space and time that look at one another.
 
 A film is an image with one more axis.  Cut into slices of a few frames it is a row of images, one channel for each
-frame, and these go through the U-Net of images; only where it is coarsest they meet: there each pixel stands for a
-patch of space and time, and all patches of a film look at one another (Ho et al. 2022; Brooks et al. 2024, on Sora).
+frame, and these go through the U-Net of images, each with the slices before and after it beside it.  Where it is
+coarsest all of them meet: there each pixel stands for a patch of space and time, and all patches of a film look at one
+another (Ho et al. 2022; Brooks et al. 2024, on Sora).
 Why not patches throughout, as in `dit.py`?  A digit that moves stands anywhere, and a transformer has to learn each
 stroke at each place anew; convolutions do not (Hoogeboom et al. 2023, who also put the transformer below the U-Net).
 
@@ -13,6 +14,8 @@ The loss, guidance and samplers are those of `ddpm.py`, and beside the network o
     times        frames repeat one another, and what is seen twelve times is seen through more noise than what is seen
                  once.  So there is more to be learnt at higher levels of noise, by `noise_factor`; but a network that
                  cannot yet follow a digit from slice to slice learns less there (docs/films.md).
+    lessons      first single slices, and these at first in the middle, where a caption's digit is soon learned; then
+                 wherever they are; then whole films (`loss`).
 
 Read on: `UNet` in `unet.py`; films and their captions in `datasets/moving.py`; whether what comes out obeys the law of
 motion in `bench/physics.py`.
@@ -26,7 +29,7 @@ import numpy as np
 from generators.config import from_data, number
 from generators.families.diffusion import process
 from generators.families.diffusion.ddpm import Diffusion, DiffusionConfig, to_unit
-from generators.families.diffusion.unet import UNet
+from generators.families.diffusion.unet import Bottom, UNet
 from generators.family import Phase, Shard
 from generators.parts.attention import TransformerBlock, each
 from generators.parts.blocks import ResidualBlock
@@ -34,11 +37,12 @@ from generators.parts.guidance import drop_captions
 from generators.parts.patches import check_size, squeeze, unsqueeze
 from nn import functional as F
 from nn import init
-from nn.modules import Module
+from nn.modules import Conv2d, Linear, Module
 from nn.parallel import Threads, map_shards
 from nn.tensor import Parameter, Tensor
 
 APART, GIVEN = 0.15, 0.25  # shares of training films whose slices differ in noise, and of which a part is given
+IN_THE_MIDDLE = 0.8  # of the clips' time: until when they are shown nearer to the middle than they are
 TO_THE_END = 2 / 3  # of those given in part: how many are to be continued to the end
 
 
@@ -56,8 +60,19 @@ class VideoConfig(DiffusionConfig):
     clips: float = number(0.5, most=1)  # share of the run, the first, that shows one slice of a film, see `Video.loss`
 
 
+def toward_middle(clips: np.ndarray, share: float) -> np.ndarray:
+    """Clips (N, T, H, W, C) from -1 to 1, each shifted as a whole, what leaves on one side coming back on the other, by
+    so large a share of the way that would bring the centre of its ink into the middle."""
+    ink = clips.mean(axis=(1, 4)) + 1  # (N, H, W)
+    wave = np.exp(2j * np.pi * (np.arange(clips.shape[2]) - (clips.shape[2] - 1) / 2) / clips.shape[2])
+    away = [np.angle(ink.sum(axis=axis) @ wave) * clips.shape[2] / (2 * np.pi) for axis in (2, 1)]  # pixels (N,)
+    shifts = np.rint(-share * np.stack(away, axis=1)).astype(int)
+    return np.stack([np.roll(clip, tuple(shift), axis=(1, 2)) for clip, shift in zip(clips, shifts, strict=True)])
+
+
 class Meeting(Module):
-    """The coarsest level, slices (N * S, h, w, width): block, attention among all S h w patches of a film, block.
+    """The coarsest level, slices (N * S, h, w, width): `Bottom`'s layout, block, attention among all S h w patches of a
+    film, block.
 
     Both blocks see, beside a slice, the one before it and the one after, so that they convolve over time as well:
     how a digit goes on is the same wherever it is, and would have to be learnt for each place by attention alone.
@@ -66,6 +81,8 @@ class Meeting(Module):
     def __init__(self, config: VideoConfig, shape: tuple[int, int, int], rng: np.random.Generator):
         width, self.shape, self.across = config.widths[-1], shape, config.across_time
         seen = 3 * width if self.across else width
+        self.layout = Linear(config.features, shape[1] * shape[2] * Bottom.LAYOUT, rng)
+        self.spread = Conv2d(Bottom.LAYOUT, seen, 1, rng)
         self.first = ResidualBlock(seen, width, config.features, rng)
         parts = (init.normal((*np.where(np.arange(3) == axis, shape, 1), width), rng) for axis in range(3))
         self.place = Parameter(sum(parts).reshape(-1, width) * np.float32(3**-0.5))  # begins as when + row + column
@@ -75,21 +92,23 @@ class Meeting(Module):
     def __call__(self, x: Tensor, condition: Tensor, shown: slice) -> Tensor:
         """shown: which of a film's slices are there, all or some in a row; each film of x has those."""
         place = self.place.reshape(self.shape[0], -1, x.shape[-1])[shown]  # (slices shown, h * w, width)
-        x = self.first(self.around(x, len(place)), condition)
+        layout = self.layout(condition).reshape(len(x), *self.shape[1:], Bottom.LAYOUT)
+        seen = around(x, len(place)) if self.across else x
+        x = self.first(seen + self.spread(layout), condition)
         h = x.reshape(-1, *place.shape) + place
         h = h.reshape(-1, (len(place) if self.across else 1) * place.shape[1], x.shape[-1])  # those that meet
         for block in self.blocks:
             h = block(h, condition)
-        return self.second(self.around(h.reshape(*x.shape), len(place)), condition)
+        h = h.reshape(*x.shape)
+        return self.second(around(h, len(place)) if self.across else h, condition)
 
-    def around(self, x: Tensor, slices: int) -> Tensor:
-        """(N * S, h, w, width) -> (N * S, h, w, 3 * width): the slice before, zeros for none, itself, and the next."""
-        if not self.across:
-            return x
-        film = x.reshape(-1, slices, *x.shape[1:])
-        none = Tensor(np.zeros_like(film.data[:, :1]))
-        before, after = F.concat([none, film[:, :-1]], axis=1), F.concat([film[:, 1:], none], axis=1)
-        return F.concat([before, film, after], axis=-1).reshape(*x.shape[:-1], -1)
+
+def around(x: Tensor, slices: int) -> Tensor:
+    """(N * S, h, w, width) -> (N * S, h, w, 3 * width): the slice before, zeros for none, itself, and the next."""
+    film = x.reshape(-1, slices, *x.shape[1:])
+    none = Tensor(np.zeros_like(film.data[:, :1]))
+    before, after = F.concat([none, film[:, :-1]], axis=1), F.concat([film[:, 1:], none], axis=1)
+    return F.concat([before, film, after], axis=-1).reshape(*x.shape[:-1], -1)
 
 
 class FilmNetwork(Module):
@@ -100,11 +119,12 @@ class FilmNetwork(Module):
 
     def __init__(self, config: VideoConfig, rng: np.random.Generator):
         slices, widths, self.span = config.frames // config.span, config.widths, config.span
+        self.across, channels = config.across_time, config.span * config.channels
         self.order = Parameter(init.normal((slices, config.features), rng))  # tells each slice which it is
         side = config.image_size // 2 ** len(widths)
         self.slices = UNet(
-            config.image_size, config.span * config.channels, widths, config.features, rng, config.blocks,
-            squeezed=True, bottom=Meeting(config, (slices, side, side), rng),
+            config.image_size, channels, widths, config.features, rng, config.blocks, squeezed=True,
+            bottom=Meeting(config, (slices, side, side), rng), seen=3 * channels if self.across else None,
         )  # fmt: skip
 
     def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor, first: int = 0) -> Tensor:
@@ -113,7 +133,8 @@ class FilmNetwork(Module):
         times = np.broadcast_to(t.reshape(len(x), -1)[:, :: self.span], (len(x), len(order))).reshape(-1)
         captions = (each(caption) + order).reshape(len(times), -1)
         film = squeeze(x, (self.span, 1, 1))  # (N, S, H, W, span * C)
-        slices = self.slices(film.reshape(len(times), *film.shape[2:]), times, captions, shown)
+        seen = film.reshape(len(times), *film.shape[2:])
+        slices = self.slices(around(seen, len(order)) if self.across else seen, times, captions, shown)
         return unsqueeze(slices.reshape(*film.shape), (self.span, 1, 1))
 
 
@@ -162,7 +183,8 @@ class Video(Diffusion):
 
         What a caption says can be seen in a few frames.  So a step of the first part of a run shows one slice of each
         film, and later, at the same cost, all slices of some: it is then known what the words mean, and what is left to
-        learn is how slices go together.
+        learn is how slices go together.  And what "seven" looks like is learned sooner where each seven stands at the
+        same place: the first slices are shifted into the middle, later ones less and less (docs/films.md).
         """
         config, alpha_bar = self.config, self.alpha_bar
         whole = config.frames // config.span
@@ -171,6 +193,8 @@ class Video(Diffusion):
         count = -(-len(shard.images) // slices)
         x0 = shard.images[:count, first * config.span : (first + slices) * config.span] * 2 - 1
         t = self.draw_levels(count, rng, slices)  # (n, T)
+        if slices < whole:
+            x0 = toward_middle(x0, max(0, 1 - done / (IN_THE_MIDDLE * config.clips)))
         eps = rng.standard_normal(x0.shape, dtype=np.float32).astype(x0.dtype)
         tokens = drop_captions(shard.tokens[:count], config.caption_dropout, rng)
 

@@ -3,11 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datasets.captions import Names
 from datasets.dataset import Dataset
 from generators.families.diffusion import process
-from generators.families.diffusion.video import GIVEN, Video, VideoConfig
+from generators.families.diffusion.video import GIVEN, Video, VideoConfig, toward_middle
 from generators.family import OptimiserConfig, Shard
 from generators.training import Trainer
 from nn.tensor import Tensor
@@ -58,15 +60,29 @@ def test_at_first_a_step_shows_one_slice_of_each_film():
     made, shown, films = Video(TINY, np.random.default_rng(0)), [], shard()
     silent = made.network
     made.network = lambda x, t, caption, first: shown.append((x.data, t, first)) or silent(x, t, caption, first)
-    losses = [made.loss(films, np.random.default_rng(seed), done)[0].item() for seed in range(30) for done in (0, 0.5)]
-    for x, t, first in shown[::2]:
+    when = 0, 0.1, 0.4, 0.5
+    losses = [made.loss(films, np.random.default_rng(seed), done)[0].item() for seed in range(30) for done in when]
+    shown, losses = [(*seen, when[i % 4]) for i, seen in enumerate(shown)], np.reshape(losses, (30, 4))
+    for x, t, first, done in (seen for seen in shown if seen[3] < 0.5):
         assert x.shape == (8, 2, 8, 8, 1) and t.shape == (8, 2) and (t > 0).all()
-        clean = (films.images * 2 - 1)[:, 2 * first : 2 * first + 2]
+        clean = toward_middle((films.images * 2 - 1)[:, 2 * first : 2 * first + 2], 1 - done / 0.4)
         nearly = t[:, 0] <= 30
         np.testing.assert_allclose(x[nearly], clean[nearly], atol=0.5)
-    assert {first for _, _, first in shown[::2]} == {0, 1, 2}
-    assert all(x.shape == (3, 6, 8, 8, 1) and first == 0 for x, _, first in shown[1::2])
-    assert np.mean(losses[::2]) == pytest.approx(np.mean(losses[1::2]), rel=0.1)
+    assert {first for _, _, first, _ in shown[::4]} == {0, 1, 2}
+    assert all(x.shape == (3, 6, 8, 8, 1) and first == 0 for x, _, first, _ in shown[3::4])
+    np.testing.assert_allclose(losses[:, :3].mean(axis=0), losses[:, 3].mean(), rtol=0.1)
+
+
+@given(row=st.integers(-3, 3), column=st.integers(-3, 3), share=st.sampled_from([0, 0.35, 0.7, 1]))
+def test_a_clip_is_shifted_toward_the_middle_as_a_whole(row, column, share):
+    """Catches rows taken for columns, frames that are shifted one by one, ink that is lost at the border, a shift that
+    goes the wrong way, and one of all clips alike."""
+    middle = np.full((1, 2, 8, 8, 1), -1.0)
+    middle[0, 0, 3:5, 2:4] = middle[0, 1, 3:5, 4:6] = 1  # what moves to the right, and is in the middle on average
+    clip = np.roll(middle, (row, column), axis=(2, 3))
+    expected = np.roll(clip, (-round(share * row), -round(share * column)), axis=(2, 3))
+    found = toward_middle(np.concatenate([clip, middle]), share)
+    np.testing.assert_array_equal(found, np.concatenate([expected, middle]))
 
 
 @pytest.mark.parametrize("across", [True, False])
@@ -161,9 +177,9 @@ def test_gaussian_films_come_out_with_their_covariance_and_go_on_with_it(given):
 
 def test_what_cannot_be_given_is_refused():
     made, films = Video(TINY, np.random.default_rng(0)), np.zeros((1, 6, 8, 8, 1), np.float32)
-    for given in (3, 6, 7, [True] * 4, [True] * 6, [True, False] * 3):
+    for known in (3, 6, 7, [True] * 4, [True] * 6, [True, False] * 3):
         with pytest.raises(ValueError, match="of 6 frames, whole runs of 2 can be given"):
-            made.continue_(films, ["dark"], np.random.default_rng(0), given)
+            made.continue_(films, ["dark"], np.random.default_rng(0), known)
     with pytest.raises(ValueError, match="span must divide the films' 6 frames; given 4"):
         Video(replace(TINY, span=4), np.random.default_rng(0))
 
