@@ -9,7 +9,7 @@ from bench.peers.blocks import drop_captions
 from bench.peers.ddpm import DDPM
 from bench.peers.layers import Twin
 from bench.peers.training import Batch
-from generators.families.diffusion.video import APART, GIVEN, TO_THE_END
+from generators.families.diffusion.video import APART, GIVEN, TO_THE_END, toward_middle
 
 
 class Meeting(Twin):
@@ -78,6 +78,9 @@ class Video(DDPM):
         config, n = self.config, len(eps)
         begin = int(begin * (config.frames // config.span - self.shown + 1))
         x0 = batch.images[:n, :, begin * config.span : (begin + self.shown) * config.span] * 2 - 1
+        if self.shown == 1:  # data, not network: ours
+            films = toward_middle(x0.permute(0, 2, 3, 4, 1).numpy(), 1)
+            x0 = torch.from_numpy(films).permute(0, 4, 1, 2, 3)
         t = self.levels(first, second, order, kinds)
         alpha_bar = self.alpha_bar[t]
         signal = alpha_bar.sqrt().float()[:, None, :, None, None]
