@@ -30,6 +30,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from tests.exercises import mutants
 from tests.exercises.catalogue import Course
 from tests.exercises.surgery import Def, cut
@@ -217,11 +219,15 @@ def main(arguments: list[str] | None = None) -> int:
     calls = json.loads(Path(options.calls).read_text(encoding="utf-8"))
     reasons = tomllib.loads((ROOT / "tests" / "mutation.toml").read_text(encoding="utf-8"))["harmless"]
     began, count, killed, open_ = time.monotonic(), 0, 0, 0
-    for mutant, end in judge(drawn(options.count, options.seed), calls, options.jobs):
-        count, killed = count + 1, killed + (end == "killed")
-        if end != "killed":
-            open_ += mutant.name not in reasons
-            print(f"{end}: {mutant.name}   {reasons.get(mutant.name, '')}", flush=True)
+    chosen = drawn(options.count, options.seed)
+    try:
+        for mutant, end in tqdm(judge(chosen, calls, options.jobs), total=len(chosen), disable=None):
+            count, killed = count + 1, killed + (end == "killed")
+            if end != "killed":
+                open_ += mutant.name not in reasons
+                tqdm.write(f"{end}: {mutant.name}   {reasons.get(mutant.name, '')}")
+    except KeyboardInterrupt:
+        print("stopped; so far:")
     if count:
         seconds = time.monotonic() - began
         print(f"{count} mutants, {killed / count:.1%} killed, {open_} without a reason, {seconds:.0f} s")
