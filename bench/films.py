@@ -5,7 +5,7 @@ exact on real ones, says what is as asked and what is lawful. Beside it:
 
     real films                         the ceiling of each figure
     captions of other films            what is right by chance
-    without attention across time      the run in --without-time, trained with --set across_time=false
+    each slice alone                   the run in --without-time, trained with --set across_time=false
     stills, moved                      digits painted by the run in --stills and moved by the law, which is cheating
 
 Then it continues films of which six frames are given, with a wall to be met and without; films at a speed between the
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     results = {"n": n, "seed": options.seed, "steps": options.sample_steps, "judge": judge.weights_hash(), "rows": rows}
     sampler = {"steps": options.sample_steps} | ({} if options.guidance is None else {"guidance": options.guidance})
     shown = {}
-    for name, run in {"video": options.run, "without attention across time": options.without_time}.items():
+    for name, run in {"video": options.run, "each slice alone": options.without_time}.items():
         if not run:
             continue
         model, meta = open_run(run)

@@ -172,8 +172,7 @@ def page(figures: dict, tests: int) -> str:
         "# The weights that come along", "",
         "`inkling sample vae`, `generators.load('vae')` and the first part of `make demo` use these: models trained by",
         "the commands below, mostly the defaults on the built-in digits, their averaged weights in half precision,",
-        "rounded to seven binary digits and compressed. Each took 5 to 15 minutes of two cores with AVX-512, the films",
-        "20, the world two hours of slower ones. Made, measured and written by",
+        "rounded to seven binary digits and compressed. Made, measured and written by",
         "", "```", "python -m bench pretrained RUNS", "```", "",
         f"The judge is the classifier among them; of {tests:,} test images it reads the digit of "
         f"{judge['reads_digit']:.2%} and everything of {judge['reads_all']:.1%}.", "",

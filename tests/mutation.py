@@ -131,7 +131,7 @@ def drawn(count: int, seed: int) -> list[Mutant]:
 
 
 def importers(path: str) -> Iterator[str]:
-    """The files of the library that name this one in an import."""
+    """The files of the library with a line of import that has this one's name, or that of another of that name."""
     named = re.compile(rf"^\s*(from|import)\b.*\b{Path(path).stem}\b", re.MULTILINE)
     for package in PACKAGES:
         for other in sorted((ROOT / package).rglob("*.py")):
@@ -141,7 +141,7 @@ def importers(path: str) -> Iterator[str]:
 
 def tests_of(mutant: Mutant, calls: dict[str, dict[str, float]]) -> list[str]:
     """The tests to run, the quickest first; of what is compiled, which nobody enters, those that enter its file, or, if
-    nobody does, those that import it."""
+    nobody does, the files that import it, or that import these, and so on."""
     found, paths, seen = calls.get(f"{mutant.path}:{mutant.function}"), {mutant.path}, set()
     while not found and paths:
         found = {test: seconds for name, tests in calls.items() if name.partition(":")[0] in paths

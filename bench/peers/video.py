@@ -78,7 +78,7 @@ class Video(DDPM):
         config, n = self.config, len(eps)
         begin = int(begin * (config.frames // config.span - self.shown + 1))
         x0 = batch.images[:n, :, begin * config.span : (begin + self.shown) * config.span] * 2 - 1
-        if self.shown == 1:  # data, not network: ours
+        if self.shown < config.frames // config.span:  # clips are shifted; data, not network: ours
             films = toward_middle(x0.permute(0, 2, 3, 4, 1).numpy(), 1)
             x0 = torch.from_numpy(films).permute(0, 4, 1, 2, 3)
         t = self.levels(first, second, order, kinds)

@@ -26,7 +26,7 @@ def soft_clip(raw: Tensor, most: float) -> Tensor:
 def is_ink(images: np.ndarray) -> bool:
     """Whether uint8 images are ink on paper, almost black and white, rather than photographs, which are gray.
 
-    About a hundred of them tell, from all over the set: films, for one, are drawn when they are asked for.
+    One to two hundred of them tell, from all over the set: films, for one, are drawn when they are asked for.
     """
     some = images[:: max(1, len(images) // 100)]
     return bool(np.mean((some > 25) & (some < 230)) <= 0.2)

@@ -49,6 +49,7 @@ def small(name, seed=0, **changes):
         ("video", {"depth": 2, "span": 2, "widths": (16, 24), "training_times": "middle"}),
         ("video", {"across_time": False, "channels": 2, "noise_factor": 3.5, "clips": 0.0}),
         ("video", {"clips": 0.0}),
+        ("video", {"span": 12, "widths": (16, 24)}),
         ("vaegan", {"channels": 2}),
     ],
 )

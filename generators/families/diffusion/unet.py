@@ -1,4 +1,4 @@
-"""The denoiser's network: a noisy image, the time and the caption in; an image of the same shape out.
+"""The denoiser's network: a noisy image, the time and the caption in; an image of the same size out.
 
 To tell noise from image the network must see both the large (is this a shoe?) and the small (where exactly does its
 edge run?).  A U-Net (Ronneberger et al. 2015) works on the image at several sizes: down to a few pixels with many
@@ -99,7 +99,7 @@ class UNet(Module):
 
     widths: channels at full size, half, a quarter, ...; `blocks`: how many on the way up at each size.
     squeezed: begin and end at half the size, four pixels to one of four times the channels: coarser, and much faster.
-    seen: channels of x, if there are more to see than to say anything of
+    seen: channels of x, if it has more than what comes out
     bottom: the coarsest level, if not a `Bottom`; it is `told` what the network is, beside its input and condition
     """
 

@@ -56,13 +56,16 @@ class VideoConfig(DiffusionConfig):
     heads: int = number(4, least=1)
     batch_size: int = number(64, least=1)  # slices; at first of as many films, see `Video.loss`
     noise_factor: float = number(1.5, least=0.01, most=100)  # see `process.noisier`
-    across_time: bool = True  # whether slices look at those before and after them
+    across_time: bool = True  # whether slices see one another: neighbours in convolutions, all in attention
     clips: float = number(0.5, most=1)  # share of the run, the first, that shows one slice of a film, see `Video.loss`
 
 
 def toward_middle(clips: np.ndarray, share: float) -> np.ndarray:
-    """Clips (N, T, H, W, C) from -1 to 1, each shifted as a whole, what leaves on one side coming back on the other, by
-    so large a share of the way that would bring the centre of its ink into the middle."""
+    """Clips (N, T, size, size, C) from -1 to 1, each shifted as a whole, what leaves on one side coming back on the
+    other, by so large a share of the way that would bring the centre of its ink, what is bright, into the middle.
+
+    The centre is a mean on a circle, since what wraps around has ink at both borders.
+    """
     ink = clips.mean(axis=(1, 4)) + 1  # (N, H, W)
     wave = np.exp(2j * np.pi * (np.arange(clips.shape[2]) - (clips.shape[2] - 1) / 2) / clips.shape[2])
     away = [np.angle(ink.sum(axis=axis) @ wave) * clips.shape[2] / (2 * np.pi) for axis in (2, 1)]  # pixels (N,)
@@ -104,7 +107,7 @@ class Meeting(Module):
 
 
 def around(x: Tensor, slices: int) -> Tensor:
-    """(N * S, h, w, width) -> (N * S, h, w, 3 * width): the slice before, zeros for none, itself, and the next."""
+    """(N * S, h, w, C) -> (N * S, h, w, 3 * C): the slice before, zeros for none, itself, and the next."""
     film = x.reshape(-1, slices, *x.shape[1:])
     none = Tensor(np.zeros_like(film.data[:, :1]))
     before, after = F.concat([none, film[:, :-1]], axis=1), F.concat([film[:, 1:], none], axis=1)

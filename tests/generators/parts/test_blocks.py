@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from generators.families.flow.conditioning import Conditioning, CouplingNetwork
-from generators.parts.blocks import ResidualBlock, modulated_norm
+from generators.parts.blocks import ResidualBlock, is_ink, modulated_norm
 from nn import functional as F
 from nn.tensor import Tensor
 from tests.oracles import normalisation
@@ -59,3 +59,10 @@ def test_no_group_of_a_modulated_norm_is_a_single_channel(channels):
     plain = F.group_norm_silu(x, norm.gamma, norm.beta, norm.groups).data
     scaled = norm(Tensor(x), Tensor(np.concatenate([scales, 0 * scales], axis=1))).data
     assert np.abs(scaled - plain).max(axis=(0, 1, 2)).min() > 1e-3
+
+
+def test_whether_images_are_ink_is_asked_of_the_whole_set():
+    """Catches: the first images taken for all, of a folder in the order of its classes, say."""
+    images = np.zeros((1000, 2, 2, 1), np.uint8)
+    images[100:] = 128
+    assert is_ink(images[:100]) and not is_ink(images) and not is_ink(images[::-1])
