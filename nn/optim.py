@@ -92,9 +92,6 @@ class EMA:
         self.average[...] = d * self.average + (1 - d) * self.values
         self.count += 1
 
-    def state(self) -> dict[str, np.ndarray]:
-        return {"average": self.average, "count": self.count}
-
 
 class AdamW(Adam):
     """Adam, and beside it w <- w - rate * weight_decay * w, not mixed into the moments (Loshchilov and Hutter 2019).
