@@ -12,6 +12,9 @@ included, and a condition costs next to nothing: u's mean and variance are scale
 dscale and dshift follow from sums that are needed anyway.  The loop over positions is the inner one, one vector of
 channels (a cache line) wide, and keeps the constants and sums of its channels in registers.
 
+The arithmetic takes long enough for the next image to come from memory meanwhile, and for its place in the result; each
+is asked for one image ahead.  Where no cache holds the images: 14x14x32, 32 of them, 138 us backward -> 87 on Zen 5.
+
 Sums are taken around a value near the channel's mean, so that a mean far from zero costs no digits, and the channels of
 a group are joined by the parallel-variance formula (Chan et al. 1979), in float64.
 
@@ -21,7 +24,7 @@ import math
 
 from nn.kernels import kernel
 from nn.kernels.exponential import exp
-from nn.kernels.simd import lanes, load_some, splat, store_some
+from nn.kernels.simd import lanes, load_some, prefetch, splat, store_some
 
 SPARSE = 16
 BLOCK = 256  # positions whose sum is made by itself: a float32 sum of very many numbers loses digits
@@ -92,13 +95,16 @@ def make_forward(with_silu):
                     scale = 1.0 + modulation[image, c]
                     slopes[c] = inverse * scale
                     places[c] = inverse * (scale * means[c] + modulation[image, channels + c] - average)
-            start = image * positions * channels
+            size = positions * channels
+            start = image * size
             for c in range(0, channels, lanes(x)):
                 left = channels - c
                 m, g = load_some(means, c, left), load_some(gamma, c, left)
                 slope = g * load_some(slopes, c, left)
                 place = g * load_some(places, c, left) + load_some(beta, c, left)
-                for p in range(start + c, start + positions * channels, channels):
+                for p in range(start + c, start + size, channels):
+                    prefetch(x, p + size, 0)
+                    prefetch(out, p + size, 1)
                     h = slope * (load_some(x, p, left) - m) + place
                     if with_silu:
                         h = h / (1.0 + exp(-h))
@@ -122,14 +128,18 @@ def make_backward(with_silu):
         for image in range(count):
             means, variances = constants[image, 0], constants[image, 1]
             slopes, places = constants[image, 2], constants[image, 3]
-            start = image * positions * channels
+            size = positions * channels
+            start = image * size
             for c in range(0, channels, lanes(x)):
                 left = channels - c
                 m, g = load_some(means, c, left), load_some(gamma, c, left)
                 slope = g * load_some(slopes, c, left)
                 place = g * load_some(places, c, left) + load_some(beta, c, left)
                 dh_sum = dhd_sum = splat(x, 0.0)
-                for p in range(start + c, start + positions * channels, channels):
+                for p in range(start + c, start + size, channels):
+                    prefetch(x, p + size, 0)
+                    prefetch(grad, p + size, 0)
+                    prefetch(dx, p + size, 1)
                     d = load_some(x, p, left) - m
                     dh = load_some(grad, p, left)
                     if with_silu:
@@ -162,7 +172,7 @@ def make_backward(with_silu):
                 left = channels - c
                 m, slope = load_some(means, c, left), load_some(slopes, c, left) * load_some(gamma, c, left)
                 tilt, level = load_some(tilts, c, left), load_some(levels, c, left)
-                for p in range(start + c, start + positions * channels, channels):
+                for p in range(start + c, start + size, channels):
                     dh = load_some(dx if with_silu else grad, p, left)
                     store_some(dx, p, slope * dh - (tilt * (load_some(x, p, left) - m) + level), left)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nn.kernels import activation, kernel
 from nn.kernels.exponential import exp
-from nn.kernels.simd import lanes, load_some, store_some, total
+from nn.kernels.simd import lanes, load_some, prefetch, store_some, total
 from tests.oracles import elementary
 from tests.oracles.numeric import assert_close
 
@@ -17,6 +17,12 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def exp_all(x, out):
     for i in range(0, x.size, lanes(x)):
         store_some(out, i, exp(load_some(x, i, x.size - i)), x.size - i)
+
+
+@kernel
+def prefetch_around(x, index):
+    prefetch(x, index, 0)
+    prefetch(x, index, 1)
 
 
 @kernel
@@ -64,6 +70,14 @@ def test_vectors_stop_at_the_end(dtype, size):
     exp_all(x, out[:size])
     assert_close(out[:size], np.exp(x), 3e-7)
     assert (out[size:] == 7).all()
+
+
+@given(index=st.integers(-(2**40), 2**40))
+def test_prefetch_is_a_hint_only(index):
+    """Catches: a load or a store in its place, which would fault beyond the array's end, or change it."""
+    x = np.arange(20.0)
+    prefetch_around(x, index)
+    np.testing.assert_array_equal(x, np.arange(20.0))
 
 
 @dtypes
