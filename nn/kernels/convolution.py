@@ -14,6 +14,7 @@ import numpy as np
 
 from nn.kernels import winograd
 from nn.kernels.im2col import col2im, im2col
+from nn.kernels.rows import add_row, sum_rows
 from nn.kernels.scratch import scratch
 
 NARROW = 8  # channels, at most, of an output whose patches are laid out rather than the input's
@@ -59,8 +60,7 @@ def convolve(x, weight, bias, stride, padding):
         patches = _patches(method, x, kernel, stride, padding, out_height, out_width)
         np.matmul(patches, weight.reshape(-1, channels[1]), out=out.reshape(-1, channels[1]))
     if bias is not None:
-        rows = out.reshape(len(out) * out_height, out_width * channels[1])
-        rows += np.tile(bias, out_width)  # long rows: 25,088 of 32 numbers each took as long as the products
+        add_row(out.reshape(math.prod(out.shape[:3]), channels[1]), bias)
     return out
 
 
@@ -101,9 +101,8 @@ def weight_gradient(x, grad, kernel, stride, padding):
 
 
 def bias_gradient(grad):
-    """The sum over all pixels, as a matrix product: 14 us for 6272 x 32, where np.sum takes 107."""
-    pixels = grad.reshape(math.prod(grad.shape[:3]), grad.shape[3])
-    return np.ones(len(pixels), grad.dtype) @ pixels
+    """The sum over all pixels."""
+    return sum_rows(grad.reshape(math.prod(grad.shape[:3]), grad.shape[3]))
 
 
 def output_size(shape, kernel, stride, padding):

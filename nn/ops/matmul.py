@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from nn.kernels.rows import add_row, sum_rows
 from nn.tensor import Function, Tensor
 
 
@@ -42,7 +43,7 @@ class Linear(Function):
         ctx.save(x if ctx.needs[1] else None, w if ctx.needs[0] else None)
         y = _rows(x) @ w
         if b is not None:
-            y += b
+            add_row(y, b)
         return y.reshape(*x.shape[:-1], w.shape[1])
 
     def backward(ctx, grad):
@@ -51,7 +52,7 @@ class Linear(Function):
         return (
             (rows @ w.T).reshape(*grad.shape[:-1], w.shape[0]) if ctx.needs[0] else None,
             _rows(x).T @ rows if ctx.needs[1] else None,
-            rows.sum(axis=0) if ctx.needs[2] else None,
+            sum_rows(rows) if ctx.needs[2] else None,
         )
 
 

@@ -1,6 +1,8 @@
 """Moving numbers about: each op against plain NumPy, and what comes back where one number was used twice."""
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nn import functional as F
 from nn.tensor import Tensor
@@ -41,6 +43,20 @@ def test_concat_and_split_are_inverse():
     np.testing.assert_array_equal(F.concat(pieces, 1).data, X)
     judge(F.split, [X], (X[..., :2], X[..., 2:]), sections=2, axis=-1)
     judge(lambda a, b: F.concat([a, b], 1), [X[:, :1], X[:, 1:]], X)
+
+
+@given(
+    widths=st.lists(st.integers(0, 5), min_size=1, max_size=3), even=st.booleans(), dtype=st.sampled_from("fdi"),
+    far=st.booleans(), count=st.integers(0, 3),
+)  # fmt: skip
+def test_short_pieces_end_to_end(widths, even, dtype, far, count):
+    """Catches: pieces of 8 or 16 bytes, moved as one number, that lie apart, differ in width, or come back cast."""
+    widths = widths[:1] * len(widths) if even else widths
+    source = np.arange(count * 4 * 10.0).reshape(count, 4, 10).astype(dtype)
+    pieces = [source[..., : 2 * width : 2] if far else source[..., width : 2 * width] for width in widths]
+    joined = F.concat(pieces, -1).data
+    assert joined.dtype == source.dtype
+    np.testing.assert_array_equal(joined, np.concatenate(pieces, -1))
 
 
 def test_a_piece_that_nobody_used():
