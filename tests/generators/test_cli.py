@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -297,6 +298,22 @@ def test_another_package_of_our_name(tmp_path, way, case, words, name):
     assert words in sentence and f"package {name!r}" in sentence and str(tmp_path) in sentence
     assert "not to be imported" not in done.stderr
     assert (done.returncode, done.stderr.count("\n")) == (2, 1) if way[0] == "-m" else "ImportError" in sentence
+
+
+def test_another_package_is_told_of_in_this_process_too(monkeypatch, tmp_path):
+    """The sentences themselves.  Catches: another place, or another package, than the one that is in the way."""
+    assert generators.foreign() is None
+    root = str(Path(cli.__file__).parents[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(generators.glob, "glob", lambda pattern: [pattern] if pattern.endswith("nn[-.]*info") else [])
+        assert generators.foreign().startswith(f"another project's package 'nn' is installed in {root}, too")
+    for origin, begins in [
+        (str(tmp_path / "disk/__init__.py"), f"the package 'disk' in {tmp_path} hides Inkling's own in {root}"),
+        (None, f"Inkling's package 'disk' is gone from {root}"),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(generators.importlib.util, "find_spec", lambda name, o=origin: SimpleNamespace(origin=o))
+            assert generators.foreign().startswith(begins)
 
 
 def test_version(capsys):

@@ -53,6 +53,14 @@ def test_a_run_leaves_a_checkpoint_metrics_and_samples(tmp_path):
     assert meta["step"] == 10 and meta["family"] == "toy"
 
 
+def test_samples_are_painted_eight_times(tmp_path, monkeypatch):
+    """Catches: one picture for every step, and the last one twice."""
+    run, painted = start(tmp_path / "x", 40), []
+    monkeypatch.setattr(Run, "paint_samples", lambda run: painted.append(run.trainer.step_number))
+    finish(run)
+    assert painted == list(range(5, 41, 5))
+
+
 @pytest.mark.parametrize(("cores", "size"), [(1, 32), (2, 32), (8, 8), (32, 4)])
 def test_the_shards_of_a_run_are_planned_by_the_cores_and_kept(tmp_path, monkeypatch, cores, size):
     """Catches a batch of 64 of which two cores have shards and the others none, and a resumed run that cuts anew."""

@@ -1,4 +1,6 @@
 """The program in surroundings that are not as usual: each case in a process of its own."""
+import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -93,6 +95,37 @@ def test_a_full_disk_under_standard_output_is_named(tmp_path):
         pytest.skip("this system has no /dev/full")
     done = shell(["--help"], "> /dev/full")
     assert (done.returncode, done.stderr) == (2, "inkling: standard output: No space left on device\n")
+
+
+class Recorder:
+    """A stream that notes what is done to it, and fails with an error if it is given one."""
+
+    def __init__(self, error=None):
+        self.done, self.error = [], error
+
+    def fileno(self):
+        return os.open(os.devnull, os.O_WRONLY)  # a number of its own, which is pointed elsewhere
+
+    def write(self, text):
+        self.done.append(text)
+        if self.error:
+            raise OSError(self.error, "it went wrong")
+
+    def flush(self):
+        self.done.append("flushed")
+
+
+@pytest.mark.parametrize(("error", "named"), [(None, False), (errno.EPIPE, False), (errno.ENOSPC, True)])
+def test_a_stream_fails_once_and_is_then_silent(error, named):
+    """Catches: a reader that has gone reported as an error, a full disk not reported, and text that stays behind."""
+    recorder = Recorder(error)
+    stream = program._Stream(recorder, "standard output", str.upper)
+    with pytest.raises(OSError, match="standard output") if named else contextlib.nullcontext():
+        assert stream.write("word") == 4
+    stream.flush()
+    assert recorder.done == (["WORD"] if error else ["WORD", "flushed"])
+    assert (stream.failure is not None) == named
+    assert stream.write("more") == 4 and recorder.done[1:] == ([] if error else ["flushed", "MORE"])
 
 
 def test_without_compiled_kernels_one_sentence(tmp_path):

@@ -57,6 +57,18 @@ def test_evaluation_exposes_the_copier(reference):
     assert "match_unseen" not in figures and len(evaluate.summary(figures)) >= 8
 
 
+def test_the_summary_tells_what_some_families_have_alone(reference):
+    """Catches: likelihoods that are measured and not told, and likelihoods told of families that have none."""
+    figures = evaluate.evaluate(Copier(reference.training), reference, score=False)
+    plain = evaluate.summary(figures)
+    more = evaluate.summary(figures | {"bits_per_dimension": 1.25, "accuracy_score": 0.5, "accuracy_score_real": 0.8})
+    added = [
+        ("bits per dimension, given the caption", "1.250", ""), ("accuracy score", "50.0%", "80.0%"),
+        ("accuracy score / real", "0.625", "1"),
+    ]  # fmt: skip
+    assert [row for row in more if row not in plain] == added and [row for row in more if row in plain] == plain
+
+
 def test_evaluation_exposes_the_collapsed(reference):
     whole = evaluate.evaluate(Copier(reference.training), reference, score=False)
     collapsed = evaluate.evaluate(Copier(reference.training, places=(0,)), reference, score=False)

@@ -36,6 +36,17 @@ def test_the_penalty_estimates_the_squared_gradient():
     assert abs(penalty.mean() - w @ w) < 4 * standard_error
 
 
+def test_the_score_is_one_number_for_the_picture_and_one_for_the_match():
+    """r.f + f.(W c + b) / sqrt(F).  Catches: a match of other pictures' captions, or of another length than r.f."""
+    rng = np.random.default_rng(0)
+    critic = Discriminator((8, 8, 1), 8, 4, 3, rng)
+    features = rng.standard_normal((2, critic.FEATURES)).astype(np.float32)
+    tokens = np.array([[1], [2]])
+    captions = critic.text(tokens).data @ critic.caption.weight.data + critic.caption.bias.data
+    expected = (features * (critic.real.weight.data[:, 0] + captions / math.sqrt(critic.FEATURES))).sum(axis=1)
+    np.testing.assert_allclose(critic.score(Tensor(features), tokens).data, expected, rtol=1e-4)
+
+
 def test_where_painted_pictures_are_the_real_ones_nothing_is_left_to_learn():
     """Log 2 a pair, for either side, and no gradient for the critic.  Catches: sides that are compared on different
     scales or under different captions; a mean for a sum.  And captions that lie move the critic even here."""

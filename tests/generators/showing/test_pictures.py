@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from generators.showing import pictures
-from generators.showing.charts import line_chart
+from generators.showing.charts import _number, line_chart
 from generators.showing.page import Page
 from generators.showing.pictures import PictureError
 from nn import checkpoint
@@ -270,6 +270,14 @@ def test_chart_survives_any_range(low, spread, log, count):
         y = np.abs(y) + 1e-8
     root = xml.fromstring(line_chart({"a": (np.arange(count) + 1, y)}, log=log))
     assert "nan" not in xml.tostring(root, encoding="unicode")
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("text", ["1,500", "100", "99.5", "0.25", "1e-05"])
+def test_numbers_beside_an_axis(sign, text):
+    """Catches: large negative numbers as powers of ten, and what rounding left of a zero."""
+    assert _number(float(sign + text.replace(",", ""))) == sign + text
+    assert _number(float(sign + "1e-13")) == "0"
 
 
 def test_chart_leaves_out_what_is_not_finite():
