@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 
-from nn import functional as F
 from nn import init
 from nn.modules import Conv2d, GroupNormSiLU, Linear, Module
-from nn.tensor import Tensor
+from nn.tensor import Function, Tensor
 
 
 def log_mean_exp(log_values: np.ndarray) -> np.ndarray:
@@ -15,12 +14,25 @@ def log_mean_exp(log_values: np.ndarray) -> np.ndarray:
     return np.logaddexp.reduce(log_values, axis=0) - math.log(len(log_values))
 
 
+class SoftClip(Function):
+    """y = m tanh(x / m);  dx = (1 - tanh^2(x / m)) dy."""
+
+    def forward(ctx, x, most):
+        tanh = np.tanh(x * (1 / most))
+        ctx.save(tanh)
+        return tanh * most
+
+    def backward(ctx, grad):
+        (tanh,) = ctx.saved
+        return grad * (1 - tanh * tanh)
+
+
 def soft_clip(raw: Tensor, most: float) -> Tensor:
     """most * tanh(raw / most): near 0 the identity, never beyond `most`; for logarithms of scales.
 
     A plain clip has no gradient outside, so a scale that overshoots, as happens in the first steps, would stay there.
     """
-    return most * F.tanh(raw * (1 / most))
+    return SoftClip.apply(raw, most=most)
 
 
 def is_ink(images: np.ndarray) -> bool:
