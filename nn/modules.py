@@ -125,8 +125,8 @@ class Conv2d(Module):
         self.weight = Parameter(init.he((kernel, kernel, in_channels, out_channels), rng))
         self.bias = Parameter(init.zeros((out_channels,)))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
+    def __call__(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding, onto=onto)
 
 
 class GroupNorm(Module):

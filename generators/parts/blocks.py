@@ -72,5 +72,5 @@ class ResidualBlock(Module):
 
     def __call__(self, x: Tensor, condition: Tensor) -> Tensor:
         h = self.conv1(self.norm1(x))
-        h = self.conv2(self.norm2(h, self.condition(condition)))
-        return h + (x if self.skip is None else self.skip(x))
+        h = self.norm2(h, self.condition(condition))
+        return self.conv2(h, onto=x if self.skip is None else self.skip(x))

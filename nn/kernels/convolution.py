@@ -42,8 +42,11 @@ def choose(kernel, stride, padding, channels):
     return "narrow" if square and channels[1] <= NARROW and channels[1] < channels[0] else "im2col"
 
 
-def convolve(x, weight, bias, stride, padding):
-    """y[n,i,j,:] = sum over u, v of x[n, i*stride+u-padding, j*stride+v-padding, :] @ weight[u,v] + bias (or None)."""
+def convolve(x, weight, bias, stride, padding, onto=None):
+    """y[n,i,j,:] = sum over u, v of x[n, i*stride+u-padding, j*stride+v-padding, :] @ weight[u,v] + bias (or None).
+
+    onto: what it is added to, like y
+    """
     x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
     bias = None if bias is None else np.ascontiguousarray(bias)
     kernel, channels = weight.shape[:2], weight.shape[2:]
@@ -53,7 +56,7 @@ def convolve(x, weight, bias, stride, padding):
     if not x.size or not weight.size:
         out[...] = 0  # nothing to sum
     elif method == "winograd":
-        return _winograd(x, winograd.transform_weights(weight), bias, padding, out)
+        return _winograd(x, winograd.transform_weights(weight), bias, padding, onto, out)
     elif method == "narrow":
         _spread(x, _flipped(weight), 1, kernel[0] - 1 - padding, out)
     else:
@@ -61,6 +64,8 @@ def convolve(x, weight, bias, stride, padding):
         np.matmul(patches, weight.reshape(-1, channels[1]), out=out.reshape(-1, channels[1]))
     if bias is not None:
         add_row(out.reshape(math.prod(out.shape[:3]), channels[1]), bias)
+    if onto is not None:
+        out += onto
     return out
 
 
@@ -76,7 +81,7 @@ def input_gradient(grad, weight, shape, stride, padding):
         if choose(weight.shape[:2], 1, padding, weight.shape[:1:-1]) != "winograd":
             return convolve(grad, _flipped(weight), None, 1, padding)
         weights = winograd.transform_weights(np.ascontiguousarray(weight), flipped=True)
-        return _winograd(grad, weights, None, padding, out)
+        return _winograd(grad, weights, None, padding, None, out)
     _spread(grad, weight, stride, padding, out)
     return out
 
@@ -139,15 +144,16 @@ def _patches(method, x, kernel, stride, padding, out_height, out_width):
     return columns
 
 
-def _winograd(x, weights, bias, padding, out):
-    """out = Winograd convolution of x with transformed weights (n^2, in, out), a few images at a time."""
+def _winograd(x, weights, bias, padding, onto, out):
+    """out = `onto` + Winograd convolution of x with transformed weights (n^2, in, out), a few images at a time."""
+    onto = None if onto is None else np.ascontiguousarray(onto)
     channels, out_channels = weights.shape[1:]
     bias = np.zeros(out_channels, x.dtype) if bias is None else bias
     for part in _chunks(len(x), out.shape[1:3], channels, out_channels, x.itemsize):
         images = winograd.image_planes(x[part], padding, out.shape[1:3])
         flat, products = winograd.planes(images.shape[1], out_channels, x.dtype, "product planes")
         np.matmul(images, weights, out=products)
-        winograd.scatter(flat, bias, out[part])
+        winograd.scatter(flat, bias, None if onto is None else onto[part], out[part])
     return out
 
 

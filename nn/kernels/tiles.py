@@ -33,12 +33,15 @@ def load_tile(typing_context, array, start, row_stride, column_stride, size):
 
 
 @intrinsic
-def store_tile(typing_context, array, start, row_stride, column_stride, rows, columns, tile):
-    """Write a tile as load_tile reads it, but only its first `rows` rows and `columns` columns."""
+def store_tile(typing_context, array, start, row_stride, column_stride, rows, columns, tile, onto):
+    """Write a tile as load_tile reads it, but only its first `rows` rows and `columns` columns.
+
+    onto: None, or an array like `array`, to whose numbers at the same places the tile's are added
+    """
     n = round(tile.count**0.5)
 
     def lower(context, builder, sig, args):
-        data, start, row_stride, column_stride, rows, columns, packed = args
+        data, start, row_stride, column_stride, rows, columns, packed, base = args
         vectors = unpack_tuple(builder, packed)
         for i in range(n):
             with builder.if_then(builder.icmp_signed(">", rows, rows.type(i)), likely=True):
@@ -47,10 +50,14 @@ def store_tile(typing_context, array, start, row_stride, column_stride, rows, co
                     with builder.if_then(builder.icmp_signed(">", columns, columns.type(j)), likely=True):
                         index = builder.add(row, builder.mul(column_stride, column_stride.type(j)))
                         pointer, align = place(context, builder, array, data, index)
-                        builder.store(vectors[i * n + j], pointer, align=align)
+                        value = vectors[i * n + j]
+                        if onto != types.none:
+                            below, _ = place(context, builder, onto, base, index)
+                            value = builder.fadd(value, builder.load(below, align=align))
+                        builder.store(value, pointer, align=align)
         return context.get_dummy_value()
 
-    return types.void(array, *(types.intp,) * 5, tile), lower
+    return types.void(array, *(types.intp,) * 5, tile, onto), lower
 
 
 @intrinsic(prefer_literal=True)

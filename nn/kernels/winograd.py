@@ -41,7 +41,7 @@ def _make_gather(name):
                     corner = i * M * row_stride + j * M * channels
                     for c in range(0, channels, lanes(x)):
                         tile = transform(name, load_tile(padded, corner + c, row_stride, channels, patch))
-                        store_tile(planes, t + c, size * plane_stride, plane_stride, size, size, tile)
+                        store_tile(planes, t + c, size * plane_stride, plane_stride, size, size, tile, None)
                     t += channels
 
     return gather
@@ -57,7 +57,7 @@ def _make_flat(name):
         stride, out_stride = tiles.shape[1], out.shape[1]
         for c in range(0, length, lanes(tiles)):
             tile = transform(name, load_tile(tiles, c, columns * stride, stride, columns))
-            store_tile(out, c, rows * out_stride, out_stride, rows, rows, tile)
+            store_tile(out, c, rows * out_stride, out_stride, rows, rows, tile, None)
 
     return flat
 
@@ -68,8 +68,11 @@ SIZE = M + R - 1
 
 
 @kernel
-def scatter(planes, bias, out):
-    """planes (SIZE^2, >= N*tiles*C), bias (C,) -> out (N, H, W, C), of which the last tiles may see a part only."""
+def scatter(planes, bias, onto, out):
+    """planes (SIZE^2, >= N*tiles*C), bias (C,) -> out (N, H, W, C), of which the last tiles may see a part only.
+
+    onto: like out, added to it; or None
+    """
     count, height, width, channels = out.shape
     plane_stride = planes.shape[1]
     t = 0
@@ -80,10 +83,12 @@ def scatter(planes, bias, out):
                 below = ((image * height + i + M) * width + j * M) * channels
                 for c in range(below, below + M * M * channels, lanes(out)):
                     prefetch(out, c, 1)
+                    if onto is not None:
+                        prefetch(onto, c, 0)
                 for c in range(0, channels, lanes(out)):
                     tile = transform("output", load_tile(planes, t + c, SIZE * plane_stride, plane_stride, SIZE))
                     tile = add_to_all(tile, load_some(bias, c, lanes(out)))
-                    store_tile(out, corner + c, width * channels, channels, height - i, width - j, tile)
+                    store_tile(out, corner + c, width * channels, channels, height - i, width - j, tile, onto)
                 t += channels
 
 

@@ -30,11 +30,23 @@ class Conv2d(Function):
         return dx, dw, db
 
 
-def conv2d(x, w, b=None, stride=1, padding=0):
+class Conv2dOnto(Function):
+    """y = a + A(w) x + b: a convolution, and what goes past it, without a pass of its own;  da = dy."""
+
+    def forward(ctx, x, w, b, a, stride, padding):
+        ctx.stride, ctx.padding = stride, padding
+        ctx.save(x, w)
+        return convolution.convolve(x, w, b, stride, padding, onto=a)
+
+    def backward(ctx, grad):
+        return *Conv2d.backward(ctx, grad), grad
+
+
+def conv2d(x, w, b=None, stride=1, padding=0, onto=None):
     """Convolve x (N, H, W, in) with w (kh, kw, in, out), add b (out,): (N, H', W', out).
 
-    H' = (H + 2*padding - kh) // stride + 1, and W' likewise.  Raises ValueError where the channels of x and w differ
-    or the kernel is larger than the padded image.
+    H' = (H + 2*padding - kh) // stride + 1, and W' likewise.  onto: of that shape, added to the result, as in a
+    residual block.  Raises ValueError where channels or shapes differ or the kernel is larger than the padded image.
 
     >>> import numpy as np
     >>> image, edge = np.array([0.0, 0, 5, 5]).reshape(1, 1, 4, 1), np.array([-1.0, 1]).reshape(1, 2, 1, 1)
@@ -47,7 +59,12 @@ def conv2d(x, w, b=None, stride=1, padding=0):
             f"conv2d: a kernel of {w.shape[0]}x{w.shape[1]} is larger than an image of {x.shape[1]}x{x.shape[2]} "
             f"with padding {padding}"
         )
-    return Conv2d.apply(x, w, b, stride=stride, padding=padding)
+    if onto is None:
+        return Conv2d.apply(x, w, b, stride=stride, padding=padding)
+    shape = (x.shape[0], *convolution.output_size(x.shape, w.shape[:2], stride, padding), w.shape[3])
+    if tuple(onto.shape) != shape:
+        raise ValueError(f"conv2d: `onto` must have the shape of the result, {shape}; given {onto.shape}")
+    return Conv2dOnto.apply(x, w, b, onto, stride=stride, padding=padding)
 
 
 class ConvTranspose2d(Function):

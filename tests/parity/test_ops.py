@@ -112,6 +112,7 @@ TWINS = {
     "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
     "log_softmax": lambda x, axis: torch.log_softmax(x, axis),
     "conv2d": conv2d,
+    "conv2d.onto": lambda x, w, b, a, **options: a + conv2d(x, w, b, **options),
     "conv_transpose2d": conv_transpose2d,
     "max_pool2d": spatial(lambda x, size: T.max_pool2d(x, size)),
     "group_norm": group_norm,

@@ -106,7 +106,7 @@ class CouplingNetwork(Module):
         h = self.enter(x) + self.position
         *modulations, last_modulation = F.split(self.caption(condition.words), len(self.norms) + 1, axis=-1)
         for norm, convolution, modulation in zip(self.norms, self.convolutions, modulations, strict=True):
-            h = h + convolution(norm(h, modulation))
+            h = convolution(norm(h, modulation), onto=h)
         return self.leave(self.norm(h, last_modulation))
 
 

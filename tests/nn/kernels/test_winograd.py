@@ -28,7 +28,7 @@ def test_the_last_tiles_end_with_the_image(height, width):
     flat, planes = winograd.planes(2 * winograd.tile_count(height, width), 16, np.dtype(np.float64), "test")
     planes[:] = np.random.default_rng([height, width]).standard_normal(planes.shape)
     guarded = np.full((4, height, width, 16), 7.0)
-    winograd.scatter(flat, np.zeros(16), guarded[1:-1])
+    winograd.scatter(flat, np.zeros(16), None, guarded[1:-1])
     tiles = planes.reshape(6, 6, 2, -(-height // 4), -(-width // 4), 16)
     whole = np.einsum("ia,abnrsc,jb->nrisjc", MATRICES["output"], tiles, MATRICES["output"])
     whole = whole.reshape(2, 4 * tiles.shape[3], 4 * tiles.shape[4], 16)

@@ -183,6 +183,11 @@ def draw_conv(rng):
     return arrays, {"stride": int(rng.integers(1, 3)), "padding": int(rng.integers(0, 3))}
 
 
+def draw_conv_onto(rng):
+    arrays, options = draw_conv(rng)
+    return [*arrays, normal(rng, *F.conv2d(*arrays, **options).shape)], options
+
+
 def draw_conv_transpose(rng):
     (n,), (height, width) = lengths(rng, 1, most=2), (int(s) for s in rng.integers(2, 5, 2))
     (kh, kw), (inputs, outputs) = rng.integers(1, 5, 2), lengths(rng, 2, most=3)
@@ -291,6 +296,7 @@ CASES = [
     case("softplus", one(normal)),
     case("log_softmax", draw_softmax),
     case("conv2d", draw_conv),
+    case("conv2d.onto", draw_conv_onto, lambda x, w, b, a, **options: F.conv2d(x, w, b, **options, onto=a)),
     case("conv_transpose2d", draw_conv_transpose),
     case("max_pool2d", draw_pool),
     case("group_norm", draw_group_norm),

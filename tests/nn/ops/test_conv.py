@@ -53,8 +53,13 @@ def test_any_layout_in_memory_will_do(channels, stride):
 def test_gradients_of_winograd(size):
     """Catches: a wrong gradient of the algorithm that small random channel counts never reach."""
     rng = np.random.default_rng(size)
-    arrays = [rng.standard_normal(s) for s in ((2, size, size, 16), (3, 3, 16, 16), (16,))]
-    gradcheck(lambda x, w, b: F.conv2d(x, w, b, padding=1), arrays, rng)
+    arrays = [rng.standard_normal(s) for s in ((2, size, size, 16), (3, 3, 16, 16), (16,), (2, size, size, 16))]
+    gradcheck(lambda x, w, b: F.conv2d(x, w, b, padding=1), arrays[:3], rng)
+    gradcheck(lambda x, w, b, a: F.conv2d(x, w, b, padding=1, onto=a), arrays, rng)
+    x, w, b, a = arrays
+    assert_close(F.conv2d(x, w, b, padding=1, onto=a).data, a + oracle.conv2d(x, w, b, 1, 1), 1e-12)
+    apart = np.repeat(a, 2, axis=2)[:, :, ::2]  # the same numbers, but not side by side
+    np.testing.assert_array_equal(F.conv2d(x, w, padding=1, onto=apart).data, F.conv2d(x, w, padding=1, onto=a).data)
 
 
 def test_winograd_keeps_the_digits_of_float32():
@@ -74,6 +79,7 @@ def test_winograd_keeps_the_digits_of_float32():
         (lambda: F.conv2d(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 4)), np.ones(3)), "bias"),
         (lambda: F.conv_transpose2d(np.ones((1, 2, 2, 2)), np.ones((3, 3, 2, 4)), output_padding=1), "output_padding"),
         (lambda: F.conv_transpose2d(np.ones((1, 1, 1, 2)), np.ones((3, 3, 2, 4)), padding=2), "nothing is left"),
+        (lambda: F.conv2d(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 4)), onto=np.ones((1, 5, 5, 4))), "(1, 3, 3, 4); g"),
         (lambda: F.conv2d(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 4)), stride=0), "stride must be at least 1"),
         (lambda: F.conv_transpose2d(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 4)), padding=-1), "given 1 and -1"),
     ],
