@@ -4,7 +4,7 @@ A family says in `phases` what a step is made of, and knows nothing of the loop 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -45,7 +45,7 @@ class FamilyConfig(Config):
     batch_size: int = number(128, least=1)
     shard_size: int = number(SHARD, least=1)  # images a worker takes at a time; more cores: fewer, see `planned`
     ema_decay: float = number(0.999, most=0.999999)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimiser: OptimiserConfig = OptimiserConfig()
 
 
 def data_fields(dataset) -> dict:

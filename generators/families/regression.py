@@ -9,7 +9,7 @@ all at once.  With nowhere to put what the caption leaves out, the network has t
 The painter is the same network as a GAN's generator without noise, so that the two differ in nothing but the loss.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from nn.tensor import Tensor
 class RegressionConfig(FamilyConfig):
     width: int = number(32, least=8, multiple=8)  # channels at half size; twice as many at a quarter
     features: int = number(64, least=1)  # numbers in a caption's embedding
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3))
+    optimiser: OptimiserConfig = OptimiserConfig(muon=False, rate=2e-3)
 
 
 class Regression(Family):

@@ -22,7 +22,7 @@ Read on: `reparameterise`, the two likelihoods, the networks, what can be done w
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tqdm import tqdm
@@ -53,7 +53,7 @@ class AutoEncoderConfig(FamilyConfig):
 class VAEConfig(AutoEncoderConfig):
     beta: float = number(1.0)  # weight of the KL term
     likelihood: str = choice("bernoulli", "logistic")  # what the decoder's outputs mean, see below
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2, weight_decay=0.01))
+    optimiser: OptimiserConfig = OptimiserConfig(rate=2e-2, weight_decay=0.01)
 
 
 def reparameterise(mean: Tensor, log_var: Tensor, noise: np.ndarray) -> Tensor:

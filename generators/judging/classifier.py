@@ -9,7 +9,7 @@ real ones (`metrics`). It learns from the first 30,000 training images alone, so
 """
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tqdm import tqdm
@@ -38,9 +38,7 @@ class ClassifierConfig(FamilyConfig):
     reink: float = number(0.0, most=1)  # share of training images with thicker or thinner strokes: `reinked`
     dropout: float = number(0.3, most=0.99)  # of the features
     ema_decay: float = number(0.995, most=0.999999)
-    optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(muon=False, rate=2e-3, weight_decay=0.05)
-    )
+    optimiser: OptimiserConfig = OptimiserConfig(muon=False, rate=2e-3, weight_decay=0.05)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ proven.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -49,10 +49,8 @@ from nn import init
 from nn.modules import Conv2d, Linear, Module
 from nn.tensor import Tensor, no_grad
 
-
-def of_the_game() -> OptimiserConfig:
-    """How the critic is updated, and a painter that learns from nothing else."""
-    return OptimiserConfig(muon=False, rate=2e-3, betas=(0.0, 0.99), clip_norm=10.0, final=0.05)
+# How the critic is updated, and a painter that learns from nothing else.
+OF_THE_GAME = OptimiserConfig(muon=False, rate=2e-3, betas=(0.0, 0.99), clip_norm=10.0, final=0.05)
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class CriticConfig(FamilyConfig):
     gamma: float = number(0.05)  # weight of the critic's gradient penalties
     lies: float = number(1.0)  # weight of its contest with false captions
     penalty_step: float = number(0.05, least=1e-4)  # s of their finite difference; pictures go from -1 to 1
-    optimiser: OptimiserConfig = field(default_factory=of_the_game)
+    optimiser: OptimiserConfig = OF_THE_GAME
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class GuestCriticConfig(CriticConfig):
     """Likewise, where the family has sizes and an optimiser of its own."""
 
     critic_width: int = number(32, least=8, multiple=8)  # its channels at half size; twice as many at a quarter
-    critic_optimiser: OptimiserConfig = field(default_factory=of_the_game)
+    critic_optimiser: OptimiserConfig = OF_THE_GAME
 
 
 class PlainBlock(Module):

@@ -25,7 +25,7 @@ Lipman et al. 2023 (flow matching); Lu et al. 2022b (DPM-Solver++) and Zhao et a
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -65,7 +65,7 @@ class DiffusionConfig(FamilyConfig):
     edit_guidance: float = number(3.0, least=-100, most=100)  # of painting an image again under another caption
     # Of noise over signal, between which guidance acts: see `weight_at`.
     guided_levels: tuple[float, float] = number((0.15, 10.0), least=1e-6, length=(2, 2))
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=2e-2))
+    optimiser: OptimiserConfig = OptimiserConfig(rate=2e-2)
 
 
 @dataclass(frozen=True)

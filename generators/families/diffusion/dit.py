@@ -16,7 +16,7 @@ Read on: `Transformer`, `TransformerBlock` in `parts/attention.py`, and `ddpm.py
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class DiTConfig(DiffusionConfig):
     width: int = number(192, least=1)  # numbers in a patch's vector
     depth: int = number(4, most=100)  # blocks
     heads: int = number(4, least=1)
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=1e-2))
+    optimiser: OptimiserConfig = OptimiserConfig(rate=1e-2)
 
 
 class Transformer(Module):

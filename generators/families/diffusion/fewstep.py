@@ -23,7 +23,7 @@ Beyond black and white there is no gradient, which is of little matter if a teac
 Without --from the same network is a GAN from scratch.  There is no guidance: the critic reads captions itself.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from generators.config import number
 from generators.families.diffusion import process
 from generators.families.diffusion.ddpm import DDPM, DDPMConfig, Diffusion, Fresh, to_unit
 from generators.family import OptimiserConfig, Phase, Shard
-from generators.parts.critic import GuestCriticConfig, WithCritic, of_the_game
+from generators.parts.critic import OF_THE_GAME, GuestCriticConfig, WithCritic
 from nn import functional as F
 from nn.parallel import Threads, map_shards
 from nn.tensor import Tensor, no_grad
@@ -40,7 +40,7 @@ from nn.tensor import Tensor, no_grad
 @dataclass(frozen=True)
 class FewStepConfig(DDPMConfig, GuestCriticConfig):
     steps: int = number(1, least=1, most=4)  # looks at a picture until it is finished
-    optimiser: OptimiserConfig = field(default_factory=lambda: replace(of_the_game(), rate=5e-4))
+    optimiser: OptimiserConfig = replace(OF_THE_GAME, rate=5e-4)
 
 
 class FewStep(WithCritic, Diffusion):

@@ -28,7 +28,7 @@ Read on: `conditioning.py`, `bits_per_dimension`, `Dequantiser`, `build_flow` (t
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tqdm import tqdm
@@ -66,7 +66,7 @@ class RealNVPConfig(FamilyConfig):
     guidance: float = number(2.0, least=-100, most=100)  # of sampling: how strictly the caption is followed
     edit_guidance: float = number(2.5, least=-100, most=100)  # of painting an image again under another caption
     batch_size: int = number(64, least=1)  # in minutes of training, more steps are worth more than quieter ones
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=3e-2))
+    optimiser: OptimiserConfig = OptimiserConfig(rate=3e-2)
 
 
 # --- between 8-bit images and real numbers ------------------------------------------------------------------------

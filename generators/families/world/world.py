@@ -42,7 +42,7 @@ a row is what it predicted itself, without gradient; and what it plays is rounde
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class WorldConfig(FamilyConfig):
     noise: float = number(0.15, most=1)  # the highest deviation of that on the context
     batch_size: int = number(24, least=1)  # films, `row` transitions of each
     shard_size: int = number(12, least=1)
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(final=0.1))
+    optimiser: OptimiserConfig = OptimiserConfig(final=0.1)
 
 
 class World(Family):
