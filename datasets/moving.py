@@ -82,7 +82,9 @@ class Films:
     def path(self, index, room: np.ndarray) -> np.ndarray:
         """The corner of the box in each frame, (n, T, 2), of films in which it has `room` (n, 2) pixels to go."""
         velocity = self.velocity[index]
-        return positions(_starts(self.places[index], velocity, room), velocity, room, self.bouncing[index])
+        ahead = np.ceil(BEFORE_WALL * np.abs(velocity))  # pixels, at least, from the beginning to a wall
+        start = np.where(velocity < 0, ahead, 0) + np.floor(self.places[index] * (room - ahead + 1))
+        return positions(start, velocity, room, self.bouncing[index])
 
 
 def positions(start: np.ndarray, velocity: np.ndarray, room: np.ndarray, bouncing: np.ndarray) -> np.ndarray:
@@ -101,12 +103,6 @@ def _boxes(pictures):
     first = np.stack([lines.argmax(axis=1) for lines in inked], axis=1)
     last = np.stack([SIDE - 1 - lines[:, ::-1].argmax(axis=1) for lines in inked], axis=1)
     return first, SIDE - 1 - (last - first)
-
-
-def _starts(places, velocity, room):
-    """Corners (n, 2) at these places, 0 to 1, among those from which no wall is met before frame BEFORE_WALL."""
-    ahead = np.ceil(BEFORE_WALL * np.abs(velocity))
-    return np.where(velocity < 0, ahead, 0) + np.floor(places * (room - ahead + 1))
 
 
 def _allowed(unseen):

@@ -291,8 +291,7 @@ def refuse_to_overwrite(folder: Path) -> None:
 
 
 def _summary(metrics: dict[str, float]) -> str:
-    shown = [name for name in metrics if name.endswith("loss")]
-    return ", ".join(f"{name.replace('_', ' ')} {metrics[name]:.4g}" for name in shown)
+    return ", ".join(f"{name.replace('_', ' ')} {loss:.4g}" for name, loss in metrics.items() if name.endswith("loss"))
 
 
 class _Stop:

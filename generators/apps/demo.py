@@ -46,10 +46,8 @@ ENTRIES = [
     Entry("gan", "gan", 0.165, {**SMALL, "gamma": "0.2"}),  # small batches need it, or variety is lost
     Entry("gan-no-noise", "gan", 0.13, {**SMALL, "gamma": "0.2", "noise": "0"}),
     Entry("regression", "regression", 0.02, SMALL),
-    Entry("realnvp", "realnvp", 0.375, {
-        "batch_size": "32", "widths": "[32, 48]", "depth": "2",
-    }),
-]  # fmt: skip
+    Entry("realnvp", "realnvp", 0.375, {"batch_size": "32", "widths": "[32, 48]", "depth": "2"}),
+]
 
 
 @dataclass

@@ -58,8 +58,6 @@ class GAN(WithCritic, Family):
         self.generator = Generator(config, rng)
         self.add_critic(config.width, rng)
 
-    # --- training ----------------------------------------------------------------------------------------------
-
     def phases(self, step: int) -> list[Phase]:
         return self.in_turn("generator", self.generator_loss)
 
@@ -68,15 +66,10 @@ class GAN(WithCritic, Family):
         z = rng.standard_normal((len(shard.tokens), self.config.noise), dtype=np.float32)
         return self.generator(self.text(shard.tokens), z)
 
-    # --- generating --------------------------------------------------------------------------------------------
-
     def paint(self, z: np.ndarray, captions: list[str], threads: Threads | None = None) -> np.ndarray:
         """Images (N, H, W, C) in [0, 1] from noise z (N, noise) and captions."""
         tokens = self.vocabulary.encode(captions)
-
-        def generate(part: slice) -> np.ndarray:
-            return self.generator(self.text(tokens[part]), z[part]).data * 0.5 + 0.5
-
+        generate = lambda part: self.generator(self.text(tokens[part]), z[part]).data * 0.5 + 0.5  # noqa: E731
         return map_shards(generate, len(z), threads)
 
     def sample(self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None) -> np.ndarray:

@@ -57,8 +57,6 @@ class VAEGAN(WithCritic, AutoEncoder):
     def expected(self, outputs: Tensor) -> Tensor:
         return F.tanh(outputs) * 0.5 + 0.5
 
-    # --- training ----------------------------------------------------------------------------------------------
-
     def phases(self, step: int) -> list[Phase]:
         return self.in_turn("painters", self.loss)
 

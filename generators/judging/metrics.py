@@ -62,10 +62,7 @@ def precision_recall(
     (Kynkäänniemi et al. 2019, eq. 1 and 2). Blurred samples lose precision; a collapsed generator loses recall.
     """
     real, generated = _cloud(real, k + 1), _cloud(generated, k + 1)
-    return (
-        float(_inside(generated, real, _radii(real, k, threads), threads).mean()),
-        float(_inside(real, generated, _radii(generated, k, threads), threads).mean()),
-    )
+    return _share_inside(generated, real, k, threads), _share_inside(real, generated, k, threads)
 
 
 def _radii(cloud: np.ndarray, k: int, threads: Threads | None) -> np.ndarray:
@@ -80,9 +77,10 @@ def _radii(cloud: np.ndarray, k: int, threads: Threads | None) -> np.ndarray:
     return _by_blocks(reach, cloud, cloud, threads)
 
 
-def _inside(points: np.ndarray, cloud: np.ndarray, radii: np.ndarray, threads: Threads | None) -> np.ndarray:
-    """(N,) bool: whether a point lies in any of the cloud's balls."""
-    return _by_blocks(lambda part: (_squared(part, cloud) <= radii).any(axis=1), points, cloud, threads)
+def _share_inside(points: np.ndarray, cloud: np.ndarray, k: int, threads: Threads | None) -> float:
+    """The share of points that lie in any of the cloud's balls."""
+    radii = _radii(cloud, k, threads)
+    return float(_by_blocks(lambda part: (_squared(part, cloud) <= radii).any(axis=1), points, cloud, threads).mean())
 
 
 # Copies

@@ -207,13 +207,10 @@ class WithCritic:
 
     def discriminator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """L_D, on freshly painted pictures."""
-        config = self.config
         with no_grad():
             fake = self.painted(shard, rng).data
-        loss, sums = critic_loss(
-            self.discriminator, self.real(shard, rng), fake, shard.tokens, shard.false_tokens, rng, config.gamma,
-            config.penalty_step, config.lies,
-        )  # fmt: skip
+        real, weights = self.real(shard, rng), (self.config.gamma, self.config.penalty_step, self.config.lies)
+        loss, sums = critic_loss(self.discriminator, real, fake, shard.tokens, shard.false_tokens, rng, *weights)
         return loss * (1 / shard.batch_size), {name: value / shard.batch_size for name, value in sums.items()}
 
     def generator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:

@@ -105,11 +105,8 @@ def _reduce(x, y) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(x, lowest, mean, highest) of each stretch; of each point where there are few."""
     if len(x) <= STRETCHES:
         return x, y, y, y
-    cuts = np.array_split(np.arange(len(x)), STRETCHES)
-    return tuple(
-        np.array([summary(values[cut]) for cut in cuts])
-        for values, summary in ((x, np.mean), (y, np.min), (y, np.mean), (y, np.max))
-    )
+    summaries = (x, np.mean), (y, np.min), (y, np.mean), (y, np.max)
+    return tuple(np.array([of(part) for part in np.array_split(values, STRETCHES)]) for values, of in summaries)
 
 
 def _points(across: np.ndarray, down: np.ndarray) -> str:

@@ -57,8 +57,9 @@ class Page:
                 gray = np.array_equal(red, green) and np.array_equal(green, blue)
         except OSError:
             raise PictureError("a page's picture must be a Pillow image or the bytes of a PNG, GIF or SVG") from None
-        tag = _image(content, kind, caption, classes="ink" if gray else "", width=width)
-        self._figure("picture", tag, caption)
+        mark, data = ' class="ink"' if gray else "", base64.b64encode(content).decode("ascii")
+        size = f'width="{width}" alt="{escape(caption, quote=True)}"'
+        self._figure("picture", f'<img{mark} {size} src="data:image/{kind.lower()};base64,{data}">', caption)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence]) -> None:
         """A table; cells are made text by `str`, and a column of figures stands to the right."""
@@ -121,10 +122,3 @@ def _tag(tag: str, text: str, classes: str = "") -> str:
     """An element with escaped text, or nothing for no text."""
     mark = f' class="{classes}"' if classes else ""
     return f"<{tag}{mark}>{_inline(text)}</{tag}>" if text else ""
-
-
-def _image(content: bytes, kind: str, description: str, classes: str, width: int | None = None) -> str:
-    data = base64.b64encode(content).decode("ascii")
-    size = f' width="{width}"' if width else ""
-    mark = f' class="{classes}"' if classes else ""
-    return f'<img{mark}{size} alt="{escape(description, quote=True)}" src="data:image/{kind.lower()};base64,{data}">'

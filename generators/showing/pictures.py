@@ -139,9 +139,7 @@ def gif_bytes(frames: np.ndarray | Sequence[Image.Image], milliseconds: int = 80
     if len({frame.size for frame in frames}) != 1:
         raise PictureError("the frames of a film must have one size")
     durations = [milliseconds] * (len(frames) - 1) + [hold]
-    file = io.BytesIO()
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    return file.getvalue()
+    return _encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 def film_of_grids(
@@ -177,9 +175,8 @@ def write_samples(
     originals: of which the images were made; kept beside them in arrays and, as `originals/`, in folders.
 
     The arrays are `images` (and `originals`) uint8 (N, H, W) or (N, H, W, 3), of films with T behind N, `captions` of
-    fixed-width text and
-    `labels` int64, -1 where no class is known; no pickle is in them. The files of a folder are 00000.png, 00001.png
-    and so on. Raises PictureError for another ending or lengths that disagree.
+    fixed-width text and `labels` int64, -1 where no class is known; no pickle is in them. The files of a folder are
+    00000.png, 00001.png and so on. Raises PictureError for another ending or lengths that disagree.
     """
     sets = {"images": to_uint8(images)} | ({} if originals is None else {"originals": to_uint8(originals)})
     tiles, kind = sets["images"], kind_of(path)

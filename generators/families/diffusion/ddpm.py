@@ -212,10 +212,8 @@ class DDPM(AutoEncode, Diffusion):
         halvings = len(config.widths) - (0 if config.squeezed else 1)
         why = f"{len(config.widths)} widths{' of a squeezed image' if config.squeezed else ''}"
         check_size(self.name, config.image_size, 2**halvings, why)
-        return UNet(
-            config.image_size, config.channels, config.widths, config.features, rng, config.blocks, config.heads,
-            config.squeezed,
-        )  # fmt: skip
+        sizes = config.image_size, config.channels, config.widths, config.features
+        return UNet(*sizes, rng, config.blocks, config.heads, config.squeezed)
 
     def denoise(
         self, captions: list[str], rng: np.random.Generator, threads: Threads | None = None, steps: int | None = None,

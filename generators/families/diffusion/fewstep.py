@@ -87,8 +87,5 @@ class FewStep(WithCritic, Diffusion):
         captions, steps = self.asked(captions, rng), self.config.steps if steps is None else steps
         times, tokens = self.times(steps)[:-1], self.vocabulary.encode(captions)
         start, rngs = self.noise(len(captions), rng), rng.spawn(len(captions))
-
-        def paint(part: slice) -> np.ndarray:
-            return self.picture(start[part], tokens[part], times, Fresh(rngs[part])).data
-
+        paint = lambda part: self.picture(start[part], tokens[part], times, Fresh(rngs[part])).data  # noqa: E731
         return to_unit(map_shards(paint, len(captions), threads, processes=True))

@@ -117,9 +117,8 @@ class Dequantiser(Module):
 
     def __init__(self, config: RealNVPConfig, rng: np.random.Generator):
         size, channels = config.image_size // 2, 4 * config.channels
-        self.network = CouplingNetwork(
-            channels, 2 * channels, size, config.widths[0], 1, config.features, sketch_channels(config, size), rng
-        )
+        sketch, width = sketch_channels(config, size), config.widths[0]
+        self.network = CouplingNetwork(channels, 2 * channels, size, width, 1, config.features, sketch, rng)
 
     def __call__(self, images: np.ndarray, noise: np.ndarray, condition: Conditioning) -> tuple[Tensor, Tensor]:
         """-> numbers in [0, 1] (N, H, W, C), and log |det du/dnoise|, (N,)"""
