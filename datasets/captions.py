@@ -59,8 +59,7 @@ class Language:
     def words(self, text: str) -> list[str]:
         """The words of a caption, all in the vocabulary; none for the empty caption.
 
-        CaptionError for an unknown word, with the nearest known ones, and for a caption that is neither empty nor says
-        anything.
+        CaptionError for an unknown word, with the nearest known ones, and for a caption, not empty, that says nothing.
         """
         found = words(text)
         if self._known.issuperset(found) and (found or not text.strip()):  # so are all captions that training draws
@@ -161,8 +160,7 @@ class Sentences(Language):
     def parse(self, text: str) -> dict[str, str]:
         """What a caption says: attribute -> value, a subset of `attributes`.
 
-        CaptionError if it holds an unknown word, half a phrase, two values of one attribute or a value that its noun
-        does not have.
+        CaptionError for an unknown word, half a phrase, two values of one attribute, or one that its noun cannot have.
         """
         return dict(self._parse(text))
 

@@ -49,8 +49,7 @@ class Dataset:
     def contradicting(self, indices, given: list[str], rng: np.random.Generator) -> list[str]:
         """For each image a caption that is false of it, of the kind of its given (true) caption.
 
-        Of the empty caption's kind nothing is false: it becomes the name of another class. DataError for a data set of
-        a single class, of which nothing is false.
+        Nothing of the empty caption's kind is false: it becomes the name of another class. DataError if there is none.
         """
         return self.language.contradicting(self._codes(indices), given, rng)
 

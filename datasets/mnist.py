@@ -37,10 +37,7 @@ SOURCES = {
 
 
 def load(name: str, split: str = "train", limit: int | None = None) -> Dataset:
-    """The first `limit` images of a split of "mnist" or "fashion".
-
-    DataError if the files are damaged, do not fit each other, or are nowhere to be had.
-    """
+    """The first `limit` images of a split of "mnist" or "fashion". DataError for files damaged, at odds or missing."""
     if split not in SPLITS:
         raise DataError(f"{name} has no split {split!r}; choose one of {', '.join(SPLITS)}")
     source = SOURCES[name]

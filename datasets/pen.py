@@ -6,9 +6,8 @@ deform     bends, stretches and slants the curve
 place      scales the curve to its size, centres it, adds the tremor of a hand and the varying width of a pen
 ink        draws the curve as antialiased strokes
 
-Each picture has a random stream of its own, splitmix64 (Steele et al. 2014) started from a hash of (seed, index), so
-that picture i never depends on what else is drawn. tests/datasets/pen_reference.py has skeleton, curve and ink as
-formulas on whole arrays.
+Each picture has a random stream of its own, splitmix64 (Steele et al. 2014) started from a hash of (seed, index).
+tests/datasets/pen_reference.py has skeleton, curve and ink as formulas on whole arrays.
 """
 
 import numba
@@ -87,8 +86,7 @@ def draw_keys(stream, indices, out):
 def draw_attributes(keys, hand_count, allowed, out):
     """Fill out (n, 5) int64 with the attributes of the pictures with these keys (n,) uint64.
 
-    hand_count (digits, variants) is positive where a digit has a variant; allowed (digits, strokes, slants) bool says
-    which combinations may appear.
+    hand_count (digits, variants): 0 where there is none; allowed (digits, strokes, slants) bool: what may appear.
     """
     digits, strokes, slants = allowed.shape
     stream = np.empty(1, np.uint64)

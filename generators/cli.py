@@ -1,8 +1,7 @@
 """The command line: `inkling`, or `python -m generators`.
 
 Parses, checks, and hands over to `apps/`.  `cli.ini` has each command, its arguments, which values they take, and what
-they say in --help.  Whatever is wrong with the input ends in one sentence and exit status 2, without a traceback; a
-traceback is a bug of ours.
+they say in --help.  What is wrong with the input ends in one sentence and exit status 2; a traceback is a bug of ours.
 """
 
 import argparse

@@ -151,10 +151,7 @@ def family(name: str) -> type[Family]:
 
 
 def build(name: str, config: FamilyConfig, rng: np.random.Generator, most: int = LARGEST_MODEL) -> Family:
-    """A new model with weights drawn from `rng`.
-
-    Raises ConfigError if the config describes none, or one of more than `most` numbers.
-    """
+    """A new model, weights drawn from `rng`.  ConfigError if the config describes none, or more than `most` numbers."""
     kind = family(name)
     try:
         with init.at_most(most):

@@ -4,8 +4,7 @@
     metrics.jsonl     one line a step, now and then with the loss of test images
     samples/          what the model painted on the way, under the same captions and noise each time
 
-A step depends on what the checkpoint holds and on its own number alone (see `training.py`), so a resumed run
-repeats the steps that were lost, bit for bit; the metrics of those steps are cut off first.
+A resumed run repeats the steps that were lost, bit for bit (see `training.py`); their metrics are cut off first.
 """
 
 from __future__ import annotations
@@ -85,10 +84,7 @@ class Run:
 
     @classmethod
     def resume(cls, folder: Path, threads: Threads, dataset=None) -> Run:
-        """The run as its checkpoint left it, on the data set that it names unless one is given.
-
-        Raises CheckpointError, DataError or RunError in one sentence.
-        """
+        """The run as its checkpoint left it, on its data set or this one.  CheckpointError, DataError or RunError."""
         path = folder / "checkpoint.npz"
         arrays, meta = read(path)
         with of_this_version(path):
@@ -295,10 +291,7 @@ def _summary(metrics: dict[str, float]) -> str:
 
 
 class _Stop:
-    """Asks the loop to stop after the current step; a second Ctrl-C stops at once.
-
-    A terminal that is closed may send SIGHUP twice.
-    """
+    """Asks the loop to stop after this step; a second Ctrl-C stops at once (not SIGHUP, of which there may be two)."""
 
     asked = False
 

@@ -1,9 +1,8 @@
 """`make demo`: the lecture on one page, and then its methods trained on this machine.
 
-The lecture (`lecture.py`) is painted by the weights that come along, claim by claim, so that what one sees first does
-not depend on the machine. Then each method is trained anew, with the minutes that there are, and a last section of the
-page grows with each: what was painted after how many steps, and how long this machine would need for as many as the
-weights that come along have had.
+The lecture (`lecture.py`) is painted by the weights that come along, so that what one sees first does not depend on the
+machine. Then each method is trained anew, with the minutes that there are, and a last section of the page grows with
+each: what was painted after how many steps, and how long this machine would take for as many as those weights had.
 """
 
 import time

@@ -1,9 +1,8 @@
 """The project's argument, claim by claim, each with experiments on the weights that come along, made just now.
 
 `lecture.md` is the lecture, `lecture.zh-TW.md` the same in Chinese: all sentences, in which figures and pictures of the
-experiments (`experiments.py`) stand as format fields, {bits.full}.  From each come a text and a page.  A paragraph, or
-a row of a table, that names what a model would have to be there for is left out; {missing.dit}, which is empty, is
-there only without a `dit`.
+experiments (`experiments.py`) stand as format fields, {bits.full}.  From each come a text and a page.  Paragraphs and
+rows of tables that name what needs a missing model are left out; {missing.dit} is there only without a `dit`.
 """
 
 import os

@@ -52,10 +52,9 @@ def escaped(text: str) -> str:
 def streams() -> Iterator[None]:
     """Within it anything can be printed, and printing never stops the work.
 
-    A reader that has gone (`| head -1`, a closed terminal) gets no more.  What cannot be shown in the terminal's
-    encoding, and on standard output every control character, is shown escaped.  Standard streams that are closed
-    (`2>&-`) lead nowhere, so that no file of ours gets their number.  Raises OSError naming standard output where it
-    is a file on a full disk.
+    A reader that has gone (`| head -1`, a closed terminal) gets no more.  What the terminal's encoding lacks, and on
+    standard output every control character, is shown escaped.  Standard streams that are closed (`2>&-`) lead nowhere,
+    so that no file of ours gets their number.  Raises OSError naming standard output where it is a file on a full disk.
     """
     for descriptor in range(3):
         try:

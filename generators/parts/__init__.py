@@ -1,5 +1,4 @@
 """What more than one family is made of, and what knows no family.
 
-Read `text` (captions) and `blocks` (layers) first; then `patches`, `painter`, `attention`, `guidance`, `critic`,
-`autoencode`.
+Read `text` (captions), `blocks` (layers), `patches`, `painter`, `attention`, `guidance`, `critic`, `autoencode`.
 """

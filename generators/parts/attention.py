@@ -13,10 +13,7 @@ from nn.tensor import Tensor
 
 
 class AttentionBlock(Module):
-    """x + attention(norm(x)) over all pixels of x (N, H, W, C).
-
-    The output layer starts at zero, so the block starts as the identity.
-    """
+    """x + attention(norm(x)) over all pixels of x (N, H, W, C): the identity at first, as the output layer is zero."""
 
     def __init__(self, channels: int, heads: int, rng: np.random.Generator):
         self.norm = GroupNorm(8, channels)

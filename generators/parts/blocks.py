@@ -57,8 +57,7 @@ class ResidualBlock(Module):
 
     x (N, H, W, in_channels), condition (N, condition_features) -> (N, H, W, out_channels).  The condition scales and
     shifts every channel between the convolutions (Perez et al. 2018), before the second norm: behind it it did less
-    (`docs/notebook.md`).  The second convolution starts at zero, so the block starts as the identity (or as a 1x1
-    convolution where the channels change).
+    (`docs/notebook.md`).  The second convolution starts at zero, so the block starts as the identity, or as `skip`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, condition_features: int, rng: np.random.Generator):

@@ -1,8 +1,7 @@
 """The critic: a network that says how well a picture and a caption match, and the losses of the game with it.
 
-A GAN shows its painter no image at all.  A second network, the *discriminator*, looks at an image and a caption and
-says how well they match; the painter learns from that score alone, and the discriminator learns by comparing what was
-painted with real pictures.  In turn:
+The painter of a GAN learns from the score of this network, the *discriminator*, alone (`families/gan.py`).  The
+discriminator learns by comparing what was painted with real pictures.  In turn:
 
     discriminator    real picture, its caption            up
                      painted picture, its caption         down
@@ -30,8 +29,7 @@ have; the finite difference along a random direction has the same expectation as
 
     R = E_d [ (D(x + s d, c) - D(x, c))^2 ] / s^2,    d ~ N(0, I)
 
-With exact penalties and without false captions the game converges locally (Huang et al. 2024); for ours that is not
-proven.
+With exact penalties and without false captions the game converges locally (Huang et al. 2024; not proven for ours).
 """
 
 import math
@@ -87,8 +85,7 @@ class Discriminator(Module):
     """What it sees in an image (`look`), and how well that matches a caption (`score`): a projection discriminator
     (Miyato and Koyama 2018, eq. 4).  Nearly all of the cost is in `look`, whose result serves several captions.
 
-    The words of a caption are summed, so its score is the sum of one score for each word, and it has a score for
-    combinations of words that it has never met.
+    The words of a caption are summed, so its score is the sum of one for each word, also in combinations never met.
     """
 
     FEATURES = 128  # of an image

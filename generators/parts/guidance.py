@@ -2,11 +2,7 @@
 
 A network that now and then gets no caption in training (`drop_captions`) also learns what images look like whatever the
 caption.  Of its two answers, without and with the caption, the difference is what the caption changes; `guide` takes
-that change w times:
-
-    e_u + w (e_c - e_u)
-
-Diffusion guides its guesses so, a flow the scales and shifts of its couplings (`bijectors.ask`).
+that change w times.  Diffusion guides its guesses so, a flow the scales and shifts of its couplings (`bijectors.ask`).
 """
 
 from typing import TypeVar

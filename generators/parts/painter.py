@@ -3,8 +3,7 @@
     vector --linear--> (H/4, W/4) --blocks, 2x--> (H/2, W/2) --blocks, 2x--> (H, W)
 
 Blocks at a quarter and at half of the resolution see the whole picture cheaply, and the caption modulates each of them;
-at full resolution there is one convolution of few channels.  A resolution is doubled by giving each pixel four times
-the channels and laying them out as 2x2 pixels (`unsqueeze`).
+at full resolution there is one convolution of few channels.  `unsqueeze` doubles a resolution.
 """
 
 import numpy as np
@@ -17,8 +16,7 @@ from nn.tensor import Tensor
 
 
 class Painter(Module):
-    """x (N, inputs), caption (N, features) -> (N, size, size, outputs); no bounds: what the outputs mean is the
-    caller's matter.
+    """x (N, inputs), caption (N, features) -> (N, size, size, outputs), without bounds: the caller says what they mean.
 
     The caption modulates the blocks; whoever wants it among the inputs as well puts it there.
     width: channels at half size, twice as many at a quarter.

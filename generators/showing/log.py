@@ -16,10 +16,7 @@ LARGEST_METRIC = 1e100  # beyond it a chart has no scale
 
 
 def losses(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of a run: name -> steps and values, as `charts.line_chart` takes them.
-
-    Raises RunError for a log with a line that a run would not write.
-    """
+    """Of a run: name -> steps and values, for `charts.line_chart`.  RunError for a line that a run would not write."""
     rows, wrong = _rows(folder / NAME)
     if wrong:
         raise RunError(f"{folder / NAME}: {wrong}; remove the file, or that line and all after it")

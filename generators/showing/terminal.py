@@ -79,8 +79,7 @@ class Screen:
         self.write("".join(f"\x1b[{row + 1};1H{line}\x1b[K" for row, line in enumerate(lines)))
 
     def key(self) -> str:
-        """The next key: a character, or "up", "down", "left", "right", "escape", as which a terminal that is gone
-        counts, too."""
+        """The next key: a character, or "up", "down", "left", "right", "escape", also for a terminal that is gone."""
         first = os.read(self.source, 1)
         if first == b"\x1b":
             rest = b""

@@ -9,8 +9,7 @@ is near, and what that means, it has to learn (Peebles and Xie 2023):
     blocks    attention among the patches, then two layers for each; time and caption scale, shift and gate both
     and back  T vectors  ->  T patches of p x p pixels
 
-It also has more to learn; how it compares to the U-Net after equal minutes stands in docs/notebook.md.  Where both
-meet, films are painted: `video.py`.
+It also has more to learn (docs/notebook.md compares both after equal minutes).  `video.py` paints films by both.
 
 Read on: `Transformer`, `TransformerBlock` in `parts/attention.py`, and `ddpm.py` for all the rest.
 """

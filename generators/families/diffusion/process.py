@@ -6,8 +6,7 @@ left.  Sums of Gaussians are Gaussian, so any number of these steps is one step 
     x_t = sqrt(ab_t) x_0 + sqrt(1 - ab_t) eps,   eps ~ N(0, I)                          (`q_sample`)
 
 The *schedule* ab_0, ..., ab_T ("alpha bar") says how much of the image's variance is left: ab_0 = 1, nothing has
-happened; ab_T near 0, all is noise; in between it only falls.  Arrays have T + 1 entries, so that entry t belongs to
-time t and no index is ever shifted.
+happened; ab_T near 0, all is noise; in between it only falls.  Arrays have T + 1 entries: entry t belongs to time t.
 
 Backwards needs x_0, which is what we are after.  But if something can *guess* it from x_t, the rest is arithmetic: x_t
 and the guess give eps, and from both follows the distribution of the slightly cleaner x_s, s < t.  So a sampler here
@@ -110,8 +109,7 @@ def middle_share(steps: int, kind: str = "cosine") -> np.ndarray:
     Where the image is nearly clear, little is left to decide, and where it is nearly gone, little can be seen.  So
     times are drawn in proportion to ((1 - ab_t)^3 ab_t)^1.5, found by trial (`docs/notebook.md`), and each sometimes,
     for a sampler may ask for any.  The median noise over signal is 1.64; Karras et al. 2022 (section 5), who also train
-    mostly on the middle, have 0.30.  The loss is not reweighted in return, so the objective changes: errors at these
-    times count more.
+    mostly on the middle, have 0.30.  The loss is not reweighted in return: errors at these times count more.
     """
     alpha_bar = schedule(steps, kind)[1:]
     density = ((1 - alpha_bar) ** 3 * alpha_bar) ** 1.5

@@ -2,8 +2,7 @@
 
 To tell noise from image the network must see both the large (is this a shoe?) and the small (where exactly does its
 edge run?).  A U-Net (Ronneberger et al. 2015) works on the image at several sizes: down to a few pixels with many
-channels, where a single convolution sees half the picture, and up again; at each size the way down is added to what
-comes back from below.  So it is recursive:
+channels, where a single convolution sees half the picture, and up again, each time adding what the way down had:
 
     level(x)  =  blocks( block(x) + enlarge( level below( shrink( block(x) ) ) ) )
 

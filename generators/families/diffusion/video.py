@@ -17,8 +17,7 @@ The loss, guidance and samplers are those of `ddpm.py`, and beside the network o
     lessons      first single slices, and these at first in the middle, where a caption's digit is soon learned; then
                  wherever they are; then whole films (`loss`).
 
-Read on: `UNet` in `unet.py`; films and their captions in `datasets/moving.py`; whether what comes out obeys the law of
-motion in `bench/physics.py`.
+Read on: `UNet` in `unet.py`; films in `datasets/moving.py`; whether samples obey their law in `bench/physics.py`.
 """
 
 from collections.abc import Sequence
@@ -74,8 +73,7 @@ def toward_middle(clips: np.ndarray, share: float) -> np.ndarray:
 
 
 class Meeting(Module):
-    """The coarsest level, slices (N * S, h, w, width): `Bottom`'s layout, block, attention among all S h w patches of a
-    film, block.
+    """The coarsest level, slices (N * S, h, w, width): layout, block, attention among a film's S h w patches, block.
 
     Both blocks see, beside a slice, the one before it and the one after, so that they convolve over time as well:
     how a digit goes on is the same wherever it is, and would have to be learnt for each place by attention alone.

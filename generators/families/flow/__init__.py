@@ -1,4 +1,1 @@
-"""The normalizing flow: read `bijectors` (the layers), `conditioning` (what captions say to them), then `realnvp`.
-
-`flowgan` adds a critic.
-"""
+"""The normalizing flow: read `bijectors` (layers), `conditioning` (captions), `realnvp`; `flowgan` adds a critic."""

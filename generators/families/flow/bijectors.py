@@ -185,11 +185,9 @@ class Inverse(Function):
 
 
 class Guided:
-    """A guided condition: under it, a network's answer is, of its answers under two plain conditions,
+    """A guided condition, usable wherever one is: a network's answer is `guide` of those under two plain conditions.
 
-        silent + weight (said - silent)        (`guide`; for flows: Zhai et al. 2024, on guidance)
-
-    Usable wherever a condition is.  The flow stays exact: scale and shift may be any function of the unchanged half.
+    The flow stays exact: scale and shift may be any function of the unchanged half (Zhai et al. 2024, on guidance).
     said, silent: conditions of the same N images.
     """
 

@@ -1,8 +1,7 @@
 """What a flow is told of a caption, and the networks that use it.
 
 Every coupling and the dequantiser compute from one half of an image and the caption what to do with the other half
-(`CouplingNetwork`).  The caption reaches them as words, whose numbers scale and shift channels, and for ink also as
-pictures, the `Sketches`.
+(`CouplingNetwork`).  A caption reaches them as words, which scale and shift channels, and for ink as `Sketches`, too.
 """
 
 import math

@@ -8,12 +8,10 @@ et al. 2018; by a critic alone it paints well, but its likelihood is lost):
     flow      L = -log p(x | c)  +  w E softplus( D(x, c) - D(f^-1(z | c), c) ),      z ~ N(0, I)
 
 What it paints is the flow run backwards, at temperature 1 and unguided, as the likelihood has it, and not rounded to 8
-bits.  Real pixels lie on 256 levels, which a critic would see at once; so it is shown real pictures dequantised, by the
-noise that the flow is trained with.
+bits.  Real pixels lie on 256 levels, which a critic would see at once; so it is shown them dequantised as in training.
 
 The two terms have no common unit.  In each shard w makes their gradients at the pictures y, in logits (real ones in the
-first term, painted ones in the second), lengths of a given ratio (Esser et al. 2021, eq. 7, at the last layer's
-weights):
+first term, painted ones in the second), lengths of a given ratio (Esser et al. 2021, eq. 7, at the last layer):
 
     w = critic_weight |dL_likelihood / dy| / |dL_critic / dy|
 

@@ -18,9 +18,8 @@ Pixels are whole numbers, a density wants real ones, and a density over isolated
 noise fills the gap between a value and the next (`Dequantiser`), and what is measured is a bound on the probability of
 the 8-bit image itself (`bits_per_dimension`).
 
-A likelihood counts every bit alike, and of the hundreds that an image costs, which digit it shows is three: captions
-are learned late.  So for ink the couplings are also shown sketches of what the caption says (`conditioning.Sketches`),
-and painting is guided (`bijectors.Guided`).
+To a likelihood the digit is three bits among hundreds, and captions are learned late.  So for ink the couplings are
+also shown sketches of what the caption says (`conditioning.Sketches`), and painting is guided (`bijectors.Guided`).
 
 Read on: `conditioning.py`, `bits_per_dimension`, `Dequantiser`, `build_flow` (the multi-scale architecture),
 `RealNVP.loss`, `sample`, `encode`, `decode`; and `families/editing.py` for what adding to an image's noise does.
@@ -330,8 +329,7 @@ class RealNVP(AutoEncode, Family):
         return quantise(self.flow.inverse(Tensor(z), self.guided(tokens, guidance)).data)
 
     def edit_options(self, guidance: float | None = None) -> tuple[dict, dict]:
-        """guidance: of both ways.  None: to paint a little more strictly than to read, which brings more of the changes
-        through."""
+        """guidance: of both ways.  None: to paint a little more strictly than to read; more changes come through."""
         if guidance is None:
             return {"guidance": self.reading_guidance}, {"guidance": self.config.edit_guidance}
         return {"guidance": guidance}, {"guidance": guidance}

@@ -19,8 +19,7 @@ encoder    A second network looks at both frames and picks a code, by a Gumbel s
            hinders it from always picking the same one, so the entropy of its choices over a shard is rewarded.
 
 Of transitions in a row, pi_k is higher for the code of the one before, since who acts tends to go on (a hidden Markov
-model).  Else nothing would speak against one code that makes bold what is thin and another that makes thin what is
-bold, where one key does both.
+model).  Else nothing would speak against one code that makes bold and another that makes thin, where one key does both.
 
 Left at the left wall looks like stay, and is explained by the code of stay.  So the code of left would never learn what
 to paint there, and a key that is pressed at a wall would paint anything.  But who was going left and suddenly changes
