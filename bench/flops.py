@@ -42,6 +42,7 @@ COUNTS = {
     matmul.MatMul: _product,
     matmul.Linear: _product,
     conv.Conv2d: _convolution,
+    conv.Conv2dOnto: _convolution,
     conv.ConvTranspose2d: _transposed,
     attention.ScaledDotProductAttention: _attention,
 }

@@ -1,6 +1,7 @@
 """Single ops beside PyTorch's at the shapes that the families use, and a step's profile: `python -m bench ops`.
 
     python -m bench ops
+    python -m bench ops --isa avx2
     python -m bench ops --profile ddpm
 
 Each op runs on a batch of 128 images on two cores: ours on shards of 32 in two processes, as in training, PyTorch's on
@@ -14,6 +15,7 @@ import argparse
 from bench import profile
 from bench.arena import TORCH, Contestant, Failed, torch_is_installed
 from bench.models import WITH_TWIN
+from bench.speed import add_isa, hold_to, vectors
 from disk import files
 
 # op, and the shapes of its inputs for the whole batch; an image op's first axis is cut into shards
@@ -55,7 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", nargs="+", metavar="FAMILY", choices=WITH_TWIN, help="instead: where a step goes")
     parser.add_argument("--steps", type=int, default=10, help="of a profile (default: 10)")
     parser.add_argument("--json", metavar="FILE", help="also write the figures of the ops there")
+    add_isa(parser)
     options = parser.parse_args(arguments)
+    hold_to(options.isa)
     if options.profile:
         for family in options.profile:
             print(profile.table(profile.profile(family, options.steps)), end="\n\n", flush=True)
@@ -64,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not torch_is_installed():
         print("PyTorch is not installed, so Inkling runs alone; to compare: .venv/bin/pip install -e '.[bench]'")
         sides = ["ours"]
+    if options.isa:
+        print(f"Vectors of {options.isa}: {', '.join(vectors(sides, options.isa))}.")
     rows = compare([case for case in CASES if options.only in (None, case[0])], sides, options.rounds)
     if options.json:
         files.write_json(options.json, rows)

@@ -206,7 +206,7 @@ def table(result: Profile, shapes: int = 15) -> str:
         line("between the ops: graph, modules, losses", Row(result.between, 0)),
         *(line(name, row) for name, row in result.parts.items()),
         "",
-        "of which, inside Conv2d backward:",
+        "of which, inside the backward of convolutions:",
         *(line(f"  {name}", row) for name, row in result.inside.items()),
         "",
         "by shape of the inputs:",

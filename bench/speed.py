@@ -44,8 +44,7 @@ def say(text: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     names = options.contestants or list(ALL)
-    if options.isa:
-        os.environ |= ISA[options.isa]
+    hold_to(options.isa)
     if not torch_is_installed():
         print(HOW_TO_INSTALL)
         names = [name for name in names if name in OURS]
@@ -65,6 +64,15 @@ def main(arguments: list[str] | None = None) -> int:
         report.plot(result["families"], options.plot)
     wrong = [family for family, measured in result["families"].items() if measured.get("agrees") is False]
     return 1 if wrong else 0
+
+
+def add_isa(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--isa", choices=list(ISA), help="keep both sides to these vectors (default: all there are)")
+
+
+def hold_to(isa: str | None) -> None:
+    """Keep what is started from now on to these vectors; None: to none."""
+    os.environ |= ISA.get(isa, {})
 
 
 def held_back(core: str | None) -> str | None:
@@ -146,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_families(parser, WITH_TWIN, WITH_TWIN)
     parser.add_argument("--contestants", nargs="+", choices=list(ALL), help="default: all")
-    parser.add_argument("--isa", choices=list(ISA), help="keep both sides to these vectors (default: all there are)")
+    add_isa(parser)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
     parser.add_argument("--turn", type=float, default=4.0, metavar="SECONDS", help="length of a turn (default: 4)")
     parser.add_argument("--sweep", nargs="*", default=[], choices=list(SWEEPS), help="besides: over these")

@@ -33,13 +33,15 @@ class Conv2d(Function):
 class Conv2dOnto(Function):
     """y = a + A(w) x + b: a convolution, and what goes past it, without a pass of its own;  da = dy."""
 
+    gradients = staticmethod(Conv2d.backward)
+
     def forward(ctx, x, w, b, a, stride, padding):
         ctx.stride, ctx.padding = stride, padding
         ctx.save(x, w)
         return convolution.convolve(x, w, b, stride, padding, onto=a)
 
     def backward(ctx, grad):
-        return *Conv2d.backward(ctx, grad), grad
+        return *Conv2dOnto.gradients(ctx, grad), grad
 
 
 def conv2d(x, w, b=None, stride=1, padding=0, onto=None):
