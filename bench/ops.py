@@ -15,7 +15,7 @@ import argparse
 from bench import profile
 from bench.arena import TORCH, Contestant, Failed, torch_is_installed
 from bench.models import WITH_TWIN
-from bench.speed import add_isa, hold_to, vectors
+from bench.speed import HOW_TO_INSTALL, add_isa, hold_to, vectors
 from disk import files
 
 # op, and the shapes of its inputs for the whole batch; an image op's first axis is cut into shards
@@ -61,12 +61,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     hold_to(options.isa)
     if options.profile:
+        if options.isa:
+            parser.error("a profile is of this process, which has chosen its vectors already: leave out --isa")
         for family in options.profile:
             print(profile.table(profile.profile(family, options.steps)), end="\n\n", flush=True)
         return 0
     sides = ["ours", *(name for name in TORCH if name != "torch_compile")]
     if not torch_is_installed():
-        print("PyTorch is not installed, so Inkling runs alone; to compare: .venv/bin/pip install -e '.[bench]'")
+        print(HOW_TO_INSTALL)
         sides = ["ours"]
     if options.isa:
         print(f"Vectors of {options.isa}: {', '.join(vectors(sides, options.isa))}.")

@@ -48,7 +48,7 @@ class Profile:
     two_threads: float = 0.0  # seconds by the clock, without timers, on two threads
     python: float = 0.0  # seconds: the same number of shards of the smallest size
     ops: dict[tuple[str, str, str], Row] = field(default_factory=lambda: defaultdict(Row))
-    inside: dict[str, Row] = field(default_factory=lambda: defaultdict(Row))  # parts of Conv2d's backward
+    inside: dict[str, Row] = field(default_factory=lambda: defaultdict(Row))  # parts of the backward of convolutions
     parts: dict[str, Row] = field(default_factory=lambda: defaultdict(Row))  # data, engine, optimiser
 
     @property

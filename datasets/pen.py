@@ -6,8 +6,9 @@ deform     bends, stretches and slants the curve
 place      scales the curve to its size, centres it, adds the tremor of a hand and the varying width of a pen
 ink        draws the curve as antialiased strokes
 
-Each picture has a random stream of its own, splitmix64 (Steele et al. 2014) started from a hash of (seed, index).
-tests/datasets/pen_reference.py has skeleton, curve and ink as formulas on whole arrays.
+Each picture has a random stream of its own, splitmix64 (Steele et al. 2014) started from a hash of (seed, index), so
+that picture i never depends on what else is drawn. tests/datasets/pen_reference.py has skeleton, curve and ink as
+formulas on whole arrays.
 """
 
 import numba

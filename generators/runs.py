@@ -84,7 +84,10 @@ class Run:
 
     @classmethod
     def resume(cls, folder: Path, threads: Threads, dataset=None) -> Run:
-        """The run as its checkpoint left it, on its data set or this one.  CheckpointError, DataError or RunError."""
+        """The run as its checkpoint left it, on `dataset`, or the data that it names.
+
+        Raises CheckpointError, DataError or RunError in one sentence.
+        """
         path = folder / "checkpoint.npz"
         arrays, meta = read(path)
         with of_this_version(path):

@@ -112,6 +112,7 @@ class Conv2d(Module):
     """Cross-correlation of (N, H, W, in_channels) with `out_channels` filters of kernel x kernel, an odd number.
 
     Zeros around the image keep H and W as they are at stride 1; at stride 2 they are halved, rounded up.
+    onto: of the result's shape, added to it.
 
     >>> layer = Conv2d(1, 8, 3, np.random.default_rng(0), stride=2)
     >>> layer(Tensor(np.ones((5, 28, 28, 1), np.float32))).shape

@@ -21,7 +21,7 @@ from generators.family import Family, FamilyConfig, OptimiserConfig, Shard, data
 from generators.training import Trainer, train
 from nn import functional as F
 from nn.modules import Conv2d, GroupNormSiLU, Linear
-from nn.parallel import SHARD, Threads, derive_rng, map_shards
+from nn.parallel import Threads, derive_rng, map_shards
 from nn.tensor import Tensor
 
 IMAGES = 30_000  # training images that the judge may see, at most half of them
@@ -112,7 +112,7 @@ class Classifier(Family):
             features, logits = self(batch)
             return np.concatenate([features.data, *(head.data.argmax(axis=1)[:, None] for head in logits)], axis=1)
 
-        table = map_shards(read, len(images), threads, most=2 * SHARD)
+        table = map_shards(read, len(images), threads)
         features, values = np.split(table, [self.config.features], axis=1)
         values = dict(zip(self.config.names, values.T.astype(np.int64), strict=True))
         return Reading(features.astype(np.float32), values)

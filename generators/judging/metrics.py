@@ -135,7 +135,8 @@ def caption_match(read: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarray
     """How often a judge reads in the images what their captions asked for.
 
     `read` and `asked` map an attribute's name to values (N,); -1 in `asked` where the caption is silent. Returns the
-    share that matches for each attribute over the captions that state it, and `all`: of images without a mistake.
+    share that matches for each attribute over the captions that state it, and `all`: of images that have
+    everything their caption states.
     """
     everything = np.ones(len(next(iter(asked.values()))), dtype=bool)
     match = {}

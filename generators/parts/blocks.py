@@ -15,7 +15,7 @@ def log_mean_exp(log_values: np.ndarray) -> np.ndarray:
 
 
 class SoftClip(Function):
-    """y = m tanh(x / m);  dx = (1 - tanh^2(x / m)) dy."""
+    """y = m tanh(x / m), m being `most`;  dx = (1 - tanh^2(x / m)) dy."""
 
     def forward(ctx, x, most):
         tanh = np.tanh(x * (1 / most))
@@ -57,7 +57,8 @@ class ResidualBlock(Module):
 
     x (N, H, W, in_channels), condition (N, condition_features) -> (N, H, W, out_channels).  The condition scales and
     shifts every channel between the convolutions (Perez et al. 2018), before the second norm: behind it it did less
-    (`docs/notebook.md`).  The second convolution starts at zero, so the block starts as the identity, or as `skip`.
+    (`docs/notebook.md`).  The second convolution starts at zero, so the block starts as the identity, or as the 1x1
+    convolution `skip` where the channels change.
     """
 
     def __init__(self, in_channels: int, out_channels: int, condition_features: int, rng: np.random.Generator):

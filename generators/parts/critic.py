@@ -206,8 +206,9 @@ class WithCritic:
         """L_D, on freshly painted pictures."""
         with no_grad():
             fake = self.painted(shard, rng).data
-        real, weights = self.real(shard, rng), (self.config.gamma, self.config.penalty_step, self.config.lies)
-        loss, sums = critic_loss(self.discriminator, real, fake, shard.tokens, shard.false_tokens, rng, *weights)
+        real, config = self.real(shard, rng), self.config
+        game = config.gamma, config.penalty_step, config.lies
+        loss, sums = critic_loss(self.discriminator, real, fake, shard.tokens, shard.false_tokens, rng, *game)
         return loss * (1 / shard.batch_size), {name: value / shard.batch_size for name, value in sums.items()}
 
     def generator_loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:

@@ -1,7 +1,7 @@
 """Convolution and its two gradients on plain arrays: which algorithm, and the matrix products between its kernels.
 
     choose          which algorithm; a function of shapes alone, so that results never depend on timing or cores
-    convolve        y = A(w) x + b
+    convolve        y = A(w) x + b, perhaps added to something
     input_gradient  A(w)^T g: with stride 1 a convolution again, with the kernel flipped
     weight_gradient dL/dw
 
@@ -45,7 +45,7 @@ def choose(kernel, stride, padding, channels):
 def convolve(x, weight, bias, stride, padding, onto=None):
     """y[n,i,j,:] = sum over u, v of x[n, i*stride+u-padding, j*stride+v-padding, :] @ weight[u,v] + bias (or None).
 
-    onto: what it is added to, like y
+    onto: like y, added to it; or None
     """
     x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
     bias = None if bias is None else np.ascontiguousarray(bias)

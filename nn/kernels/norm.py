@@ -96,15 +96,15 @@ def make_forward(with_silu):
                     slopes[c] = inverse * scale
                     places[c] = inverse * (scale * means[c] + modulation[image, channels + c] - average)
             size = positions * channels
-            start = image * size
+            start, ahead = image * size, size if image + 1 < count else 0
             for c in range(0, channels, lanes(x)):
                 left = channels - c
                 m, g = load_some(means, c, left), load_some(gamma, c, left)
                 slope = g * load_some(slopes, c, left)
                 place = g * load_some(places, c, left) + load_some(beta, c, left)
                 for p in range(start + c, start + size, channels):
-                    prefetch(x, p + size, 0)
-                    prefetch(out, p + size, 1)
+                    prefetch(x, p + ahead, 0)
+                    prefetch(out, p + ahead, 1)
                     h = slope * (load_some(x, p, left) - m) + place
                     if with_silu:
                         h = h / (1.0 + exp(-h))
@@ -129,7 +129,7 @@ def make_backward(with_silu):
             means, variances = constants[image, 0], constants[image, 1]
             slopes, places = constants[image, 2], constants[image, 3]
             size = positions * channels
-            start = image * size
+            start, ahead = image * size, size if image + 1 < count else 0
             for c in range(0, channels, lanes(x)):
                 left = channels - c
                 m, g = load_some(means, c, left), load_some(gamma, c, left)
@@ -137,9 +137,9 @@ def make_backward(with_silu):
                 place = g * load_some(places, c, left) + load_some(beta, c, left)
                 dh_sum = dhd_sum = splat(x, 0.0)
                 for p in range(start + c, start + size, channels):
-                    prefetch(x, p + size, 0)
-                    prefetch(grad, p + size, 0)
-                    prefetch(dx, p + size, 1)
+                    prefetch(x, p + ahead, 0)
+                    prefetch(grad, p + ahead, 0)
+                    prefetch(dx, p + ahead, 1)
                     d = load_some(x, p, left) - m
                     dh = load_some(grad, p, left)
                     if with_silu:

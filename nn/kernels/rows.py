@@ -7,14 +7,14 @@ import math
 
 import numpy as np
 
-SHORT = 64  # numbers in a row, at most, that several rows are taken together
+SHORT = 64  # numbers in a row, at most, that several are taken together; and how many rows are, at most
 
 
 def add_row(matrix: np.ndarray, row: np.ndarray) -> None:
-    """matrix (R, C), contiguous, += row (C,)."""
+    """matrix (R, C) += row (C,); contiguous, else its numbers are not reached."""
     count, columns = matrix.shape
-    together = math.gcd(count, SHORT) if 0 < columns <= SHORT else 1
-    rows = matrix.reshape(count // max(1, together), together * columns)
+    together = math.gcd(count, SHORT) if columns <= SHORT else 1
+    rows = matrix.reshape(count // together, together * columns)
     rows += np.tile(row, together)
 
 

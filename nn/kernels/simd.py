@@ -159,7 +159,7 @@ def prefetch(typing_context, array, index, write):
     """Begin to bring the cache line at a flat index near: to `write` it (1) or to read it (0), constants both.
 
     Other work hides the wait.  A processor foresees by itself only what a loop that goes straight on will read; not
-    tiles, nor stores that are far apart.  The index may lie beyond the array's end: then nothing happens.
+    tiles, nor stores that are far apart.  The index may lie outside the array: that is in vain, but no fault.
     """
 
     def lower(context, builder, sig, args):

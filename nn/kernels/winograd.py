@@ -80,8 +80,9 @@ def scatter(planes, bias, onto, out):
         for i in range(0, height, M):
             for j in range(0, width, M):
                 corner = ((image * height + i) * width + j) * channels
-                below = ((image * height + i + M) * width + j * M) * channels
-                for c in range(below, below + M * M * channels, lanes(out)):
+                # the next row of tiles fills the next M rows, which lie in one run: this tile asks for its share of it
+                share = ((image * height + i + M) * width + j * M) * channels
+                for c in range(share, share + M * M * channels, lanes(out)):
                     prefetch(out, c, 1)
                     if onto is not None:
                         prefetch(onto, c, 0)

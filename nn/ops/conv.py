@@ -6,7 +6,10 @@ With y = A(w) x for a convolution,
 A transposed convolution is y = A(w)^T x with the channels of w exchanged, so its gradient with respect to x is an
 ordinary convolution.  `nn/kernels/convolution.py` computes A, by one of several algorithms.
 """
+import math
+
 from nn.kernels import convolution
+from nn.kernels.rows import add_row
 from nn.tensor import Function
 
 
@@ -31,9 +34,12 @@ class Conv2d(Function):
 
 
 class Conv2dOnto(Function):
-    """y = a + A(w) x + b: a convolution, and what goes past it, without a pass of its own;  da = dy."""
+    """y = a + A(w) x + b: a convolution and what goes past it;  da = dy.
 
-    gradients = staticmethod(Conv2d.backward)
+    One array fewer than by `Add`; Winograd adds while it writes tiles, which spares a pass, others in place afterwards.
+    """
+
+    gradients = staticmethod(Conv2d.backward)  # itself, whatever a bench puts in its place to count or time it
 
     def forward(ctx, x, w, b, a, stride, padding):
         ctx.stride, ctx.padding = stride, padding
@@ -81,7 +87,9 @@ class ConvTranspose2d(Function):
         )
         shape = (x.shape[0], height, width, w.shape[3])
         y = convolution.input_gradient(x, w.transpose(0, 1, 3, 2), shape, stride, padding)
-        return y if b is None else y + b
+        if b is not None:
+            add_row(y.reshape(math.prod(shape[:3]), shape[3]), b)
+        return y
 
     def backward(ctx, grad):
         x, w = ctx.saved

@@ -67,6 +67,9 @@ def test_flops_of_ops_by_hand():
         with flops.counted() as total:
             F.sum(F.conv2d(x, w, padding=1)).backward()
         assert total[0] == passes * one
+        with flops.counted() as total:
+            F.sum(F.conv2d(x, w, padding=1, onto=np.ones((2, 6, 6, 8), np.float32))).backward()
+        assert total[0] == passes * one
     q = Parameter(np.ones((2, 3, 5, 4), np.float32))
     with flops.counted() as total:
         F.sum(F.scaled_dot_product_attention(q, q, q)).backward()

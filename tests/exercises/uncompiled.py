@@ -64,6 +64,7 @@ def unless_negative(vector, other):
 
 
 _PLAIN = {f.__name__: f for f in (lanes, load_some, store_some, splat, exp, unless_negative)}
+_PLAIN["prefetch"] = lambda array, index, write: None
 _PLAIN["total"] = lambda vector: np.asarray(vector).sum()
 
 

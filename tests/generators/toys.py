@@ -1,6 +1,6 @@
 """Models and data small enough to train a thousand times in a test."""
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class ToyConfig(FamilyConfig):
     batch_size: int = 24
     shard_size: int = 5
     ema_decay: float = 0.9
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(rate=0.01, warmup_steps=2))
+    optimiser: OptimiserConfig = OptimiserConfig(rate=0.01, warmup_steps=2)
 
 
 class Toy(Family):

@@ -6,7 +6,8 @@ A deterministic world needs no noise: one pass is sharp, once a code has said wh
 
 A code turns channels up and down and does nothing else, so it says the same in every place.  Were it to say what goes
 where (as the layout of a denoiser's captions does, `diffusion/unet.py`), it could mean left here and right there, and a
-key that obeys in one corner only is no key.  So a code can only mean one change, wherever the digit stands.
+key that obeys in one corner only is no key.  A convolution does the same everywhere, so a code can only mean one
+change, wherever the digit stands.
 
 To scale a channel is to scale the filters that read it, W * (s_k h) = (W s_k) * h.  So the futures under all codes are
 one convolution, with as many times the filters, and what they share is computed once.

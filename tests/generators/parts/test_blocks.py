@@ -1,11 +1,14 @@
 """Where a condition enters: the residual block and the flow's coupling network, beside their formulas."""
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from generators.families.flow.conditioning import Conditioning, CouplingNetwork
-from generators.parts.blocks import ResidualBlock, is_ink, modulated_norm
+from generators.parts.blocks import ResidualBlock, is_ink, modulated_norm, soft_clip
 from nn import functional as F
-from nn.tensor import Tensor
+from nn.tensor import Parameter, Tensor
+from tests.nn.gradcheck import gradcheck
 from tests.oracles import normalisation
 from tests.oracles.numeric import assert_close
 
@@ -66,3 +69,24 @@ def test_whether_images_are_ink_is_asked_of_the_whole_set():
     images = np.zeros((1000, 2, 2, 1), np.uint8)
     images[100:] = 128
     assert is_ink(images[:100]) and not is_ink(images) and not is_ink(images[::-1])
+
+
+@given(shape=st.lists(st.integers(0, 4), max_size=3), most=st.floats(0.5, 10), seed=st.integers(0, 99))
+def test_a_soft_clip_is_its_formula(shape, most, seed):
+    """Catches: another curve with the same ends, a gradient without what stands inside the tanh."""
+    rng = np.random.default_rng(seed)
+    x = 3 * rng.standard_normal(shape)
+    gradcheck(lambda x: soft_clip(x, most), (Tensor(x, requires_grad=True),), rng)
+    for dtype, tolerance in ((np.float64, 1e-14), (np.float32, 1e-6)):
+        clipped = soft_clip(x.astype(dtype), most)
+        assert clipped.dtype == dtype
+        np.testing.assert_allclose(clipped.data, most * np.tanh(x / most), rtol=tolerance, atol=tolerance)
+
+
+def test_a_soft_clip_knows_the_way_back():
+    """Catches a clip: a scale beyond it would have no gradient, and stay there."""
+    raw = Parameter(np.array([-30.0, -7.0, 0.0, 0.01, 7.0, 30.0]))
+    bounded = soft_clip(raw, 5)
+    F.sum(bounded).backward()
+    assert (np.abs(bounded.data) <= 5).all() and (np.abs(raw.grad) > 0).all()
+    np.testing.assert_allclose(bounded.data[2:4], raw.data[2:4], atol=1e-6)

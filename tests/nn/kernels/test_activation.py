@@ -1,4 +1,7 @@
 """exp on vectors, vectors at the ends of arrays, and the activations made of them."""
+import re
+
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -74,10 +77,19 @@ def test_vectors_stop_at_the_end(dtype, size):
 
 @given(index=st.integers(-(2**40), 2**40))
 def test_prefetch_is_a_hint_only(index):
-    """Catches: a load or a store in its place, which would fault beyond the array's end, or change it."""
+    """Catches: a load or a store in its place, which would fault outside the array, or change it."""
     x = np.arange(20.0)
     prefetch_around(x, index)
     np.testing.assert_array_equal(x, np.arange(20.0))
+
+
+def test_prefetch_is_a_hint_at_all():
+    """Catches: a prefetch that asks for nothing, or to read what is to be written."""
+    compiled = numba.njit(prefetch_around.py_func)
+    compiled(np.arange(20.0), 0)
+    (text,) = compiled.inspect_llvm().values()
+    calls = re.findall(r"call void @llvm\.prefetch.*i32 (\d), i32 (\d), i32 (\d)\)", text)
+    assert {"".join(numbers) for numbers in calls} == {"031", "131"}
 
 
 @dtypes

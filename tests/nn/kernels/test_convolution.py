@@ -65,6 +65,8 @@ def test_convolution_and_its_gradients_are_what_the_definition_says(dtype, shape
     dw = convolution.weight_gradient(x, grad, shape["kernel"], *options)
     assert y.dtype == dx.dtype == dw.dtype == dtype
     assert_close(y, simple.convolve(*wide[:3], *options), TOLERANCE[dtype], "the output")
+    onto = convolution.convolve(x, weight, bias, *options, onto=grad)
+    assert_close(onto, wide[3] + simple.convolve(*wide[:3], *options), TOLERANCE[dtype], "the output onto something")
     assert_close(dx, simple.input_gradient(wide[3], wide[1], x.shape, *options), TOLERANCE[dtype], "dx", floor=1)
     assert_close(dw, simple.weight_gradient(wide[0], wide[3], shape["kernel"], *options), TOLERANCE[dtype], "dw", 1)
 
@@ -107,12 +109,15 @@ def test_the_algorithm_follows_from_the_shape(method, kernel, stride, padding, c
 
 
 def test_a_large_batch_is_cut_into_chunks_that_add_up():
-    """Catches: chunks of Winograd's planes that overlap, are dropped, or overwrite the weights' gradient."""
+    """Catches: chunks of Winograd's planes that overlap, are dropped, overwrite the weights' gradient, or are all added
+    to the first images."""
     rng = np.random.default_rng(0)
     x, grad = rng.standard_normal((2, 23, 12, 12, 32))
     weight = rng.standard_normal((3, 3, 32, 32))
     assert len(convolution._chunks(23, (12, 12), 32, 32, 8)) > 1
     assert_close(convolution.convolve(x, weight, None, 1, 1), simple.convolve(x, weight, 0, 1, 1), 1e-13)
+    onto = convolution.convolve(x, weight, None, 1, 1, onto=grad)
+    assert_close(onto, grad + simple.convolve(x, weight, 0, 1, 1), 1e-13)
     expected = simple.weight_gradient(x, grad, (3, 3), 1, 1)
     assert_close(convolution.weight_gradient(x, grad, (3, 3), 1, 1), expected, 1e-13)
 

@@ -22,17 +22,19 @@ def test_the_matrices_convolve(m, r, points):
     np.testing.assert_allclose(output @ ((weights @ g) * (inputs @ d)), np.correlate(d, g), atol=1e-13)
 
 
-@given(height=st.integers(1, 9), width=st.integers(1, 9))
-def test_the_last_tiles_end_with_the_image(height, width):
-    """Catches: a tile that writes beyond the image, into the next row or the next image."""
+@given(height=st.integers(1, 9), width=st.integers(1, 9), added=st.booleans())
+def test_the_last_tiles_end_with_the_image(height, width, added):
+    """Catches: a tile that writes, or adds what lies, beyond the image, in the next row or the next image."""
     flat, planes = winograd.planes(2 * winograd.tile_count(height, width), 16, np.dtype(np.float64), "test")
     planes[:] = np.random.default_rng([height, width]).standard_normal(planes.shape)
     guarded = np.full((4, height, width, 16), 7.0)
-    winograd.scatter(flat, np.zeros(16), None, guarded[1:-1])
+    onto = np.random.default_rng(0).standard_normal(guarded.shape) if added else None
+    winograd.scatter(flat, np.zeros(16), onto if onto is None else onto[1:-1], guarded[1:-1])
     tiles = planes.reshape(6, 6, 2, -(-height // 4), -(-width // 4), 16)
     whole = np.einsum("ia,abnrsc,jb->nrisjc", MATRICES["output"], tiles, MATRICES["output"])
     whole = whole.reshape(2, 4 * tiles.shape[3], 4 * tiles.shape[4], 16)
-    assert_close(guarded[1:-1], whole[:, :height, :width], 1e-14)
+    expected = whole[:, :height, :width] + (0 if onto is None else onto[1:-1])
+    assert_close(guarded[1:-1], expected, 1e-14)
     assert (guarded[[0, -1]] == 7).all()
 
 

@@ -128,6 +128,11 @@ def draw_split(rng):
     return [normal(rng, before, sections * size, after)], {"sections": sections, "axis": int(rng.choice([1, -2]))}
 
 
+def draw_split_of_the_last_axis(rng):
+    (array,), options = draw_split(rng)
+    return [np.ascontiguousarray(array.swapaxes(1, 2))], {**options, "axis": int(rng.choice([2, -1]))}
+
+
 def draw_stack(rng):
     shape, count = lengths(rng, int(rng.integers(0, 3))), int(rng.integers(1, 4))
     axis = int(rng.integers(-len(shape) - 1, len(shape) + 1))
@@ -282,6 +287,7 @@ CASES = [
     case("broadcast_to", draw_broadcast_to),
     case("concat", draw_concat, lambda *tensors, axis: F.concat(tensors, axis)),
     case("split", draw_split),
+    case("split.last", draw_split_of_the_last_axis),
     case("stack", draw_stack, lambda *tensors, axis: F.stack(tensors, axis)),
     case("getitem", draw_slices),
     case("getitem.integers", draw_integers),
