@@ -1,7 +1,8 @@
 """Kernels as plain Python: stands in for Numba where nothing is to be compiled, and is imported in no time.
 
 `@njit` leaves a function as it is, and a vector of nn/kernels/simd.py is a short array.  So an error in the learner's
-code has a readable traceback, every op of the library works, and a check does not wait two seconds for Numba itself.
+code has a readable traceback, the ops of the library work (but for Winograd's tiles), and a check does not wait two
+seconds for Numba itself.
 """
 
 from __future__ import annotations
