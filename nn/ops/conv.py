@@ -6,10 +6,7 @@ With y = A(w) x for a convolution,
 A transposed convolution is y = A(w)^T x with the channels of w exchanged, so its gradient with respect to x is an
 ordinary convolution.  `nn/kernels/convolution.py` computes A, by one of several algorithms.
 """
-import math
-
 from nn.kernels import convolution
-from nn.kernels.rows import add_row
 from nn.tensor import Function
 
 
@@ -87,9 +84,7 @@ class ConvTranspose2d(Function):
         )
         shape = (x.shape[0], height, width, w.shape[3])
         y = convolution.input_gradient(x, w.transpose(0, 1, 3, 2), shape, stride, padding)
-        if b is not None:
-            add_row(y.reshape(math.prod(shape[:3]), shape[3]), b)
-        return y
+        return y if b is None else y + b
 
     def backward(ctx, grad):
         x, w = ctx.saved
