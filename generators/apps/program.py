@@ -120,6 +120,6 @@ class _Stream:
             with contextlib.suppress(OSError):  # what is left in its buffer must go somewhere
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
             self.stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-            if error.errno not in (errno.EPIPE, errno.EIO):  # the reader, or the terminal, is gone
+            if error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF):  # the reader, the terminal, a worker's copy
                 self.failure = OSError(error.errno, error.strerror, self.name)
                 raise self.failure from error

@@ -115,7 +115,9 @@ class Recorder:
         self.done.append("flushed")
 
 
-@pytest.mark.parametrize(("error", "named"), [(None, False), (errno.EPIPE, False), (errno.ENOSPC, True)])
+@pytest.mark.parametrize(
+    ("error", "named"), [(None, False), (errno.EPIPE, False), (errno.EBADF, False), (errno.ENOSPC, True)]
+)
 def test_a_stream_fails_once_and_is_then_silent(error, named):
     """Catches: a reader that has gone reported as an error, a full disk not reported, and text that stays behind."""
     recorder = Recorder(error)
