@@ -113,6 +113,7 @@ def test_an_index_may_be_a_tensor():
         (lambda x: F.split(x, 3, 2), "cannot cut axis 2"),
         (lambda x: F.split(x, 0, 1), "cannot cut axis 1"),
         (lambda x: F.stack([x, x[0]]), "one shape"),
+        (lambda x: F.concat([]), "at least one tensor"),
     ],
 )
 def test_errors_say_what_was_given(call, words):
