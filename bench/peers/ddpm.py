@@ -60,7 +60,7 @@ class DDPM(FamilyTwin):
     def __init__(self, ours):
         super().__init__(ours)
         if ours.config.prediction == "velocity":
-            raise ValueError("the PyTorch twin predicts v or the noise; compare a model that does, too, not velocity")
+            raise ValueError("the PyTorch twin does not predict the velocity; compare one that predicts another thing")
         self.register_buffer("alpha_bar", torch.tensor(ours.alpha_bar))  # float64 (T + 1,)
         if ours.training_share is not None:
             self.register_buffer("training_share", torch.tensor(ours.training_share))  # float64 (T,)
@@ -80,7 +80,7 @@ class DDPM(FamilyTwin):
         alpha_bar = self.alpha_bar[t]
         signal = alpha_bar.sqrt().float()[:, None, None, None]
         noise = (1 - alpha_bar).sqrt().float()[:, None, None, None]
-        target = eps if config.prediction == "noise" else signal * eps - noise * x0
+        target = {"noise": eps, "image": x0}.get(config.prediction, signal * eps - noise * x0)
         caption = self.text(drop_captions(batch.tokens, config.caption_dropout, uniform))
         output = self.network(signal * x0 + noise * eps, t, caption)
         errors = F.mse_loss(output, target, reduction="none").mean(dim=(1, 2, 3))
@@ -116,8 +116,12 @@ class DDPM(FamilyTwin):
         for t, s, ab_t, ab_s in zip(times, times[1:], levels, levels[1:], strict=False):
             output = self.predict(x, torch.full((len(x),), t), caption)
             signal, deviation = math.sqrt(ab_t), math.sqrt(1 - ab_t)
-            v = self.config.prediction == "v"
-            x0 = signal * x - deviation * output if v else (x - deviation * output) / signal
+            if self.config.prediction == "image":
+                x0 = output
+            elif self.config.prediction == "noise":
+                x0 = (x - deviation * output) / signal
+            else:
+                x0 = signal * x - deviation * output
             aim = x0 = x0.clamp(-MAX_GUESS, MAX_GUESS)
             if last is not None:
                 x_r, x0_r, ab_r = last
@@ -126,4 +130,7 @@ class DDPM(FamilyTwin):
                     aim = process.average_guess(x0_r, ab_r, x0, ab_t, ab_t, ab_s)
             last = x, x0, ab_t
             x = step(x, aim, ab_t, ab_s)
+        return self.finished(x)
+
+    def finished(self, x: torch.Tensor) -> torch.Tensor:
         return (x * 0.5 + 0.5).clamp(0, 1)

@@ -158,9 +158,11 @@ FAMILIES = {
         ("the roles exchanged", "exchanged", "signal * eps - noise * x0", "noise * eps - signal * x0"),
         ("the velocity backwards", "wrong sign", "eps - x0", "x0 - eps"),
         ("v for the velocity", "another kind", 'if kind == "velocity":', "if False:"),
+        ("v for the image", "another kind", 'if kind == "image":', "if False:"),
     ],
     "clean-image": [
         ("not scaled back", "not brought back", "(x_t - noise * output) / signal", "x_t - noise * output"),
+        ("v for the image", "the image itself", 'if kind == "image":', "if False:"),
         ("the velocity not scaled back", "not brought back", "(x_t - noise * output) / (signal + noise)",
          "x_t - noise * output"),
     ],

@@ -301,7 +301,9 @@ ALL = {
     result = np.empty_like(x_t)
     for i in range(len(x_t)):
         ab = alpha_bar[t if np.ndim(t) == 0 else t[i]]
-        if kind == "noise":
+        if kind == "image":
+            result[i] = output[i]
+        elif kind == "noise":
             result[i] = (x_t[i] - (1 - ab) ** 0.5 * output[i]) * ab**-0.5
         elif kind == "velocity":
             result[i] = (x_t[i] - (1 - ab) ** 0.5 * output[i]) / (ab**0.5 + (1 - ab) ** 0.5)

@@ -97,7 +97,7 @@ def test_q_sample(shape):
     trial.expect(got, np.sqrt(ab) * x0 + np.sqrt(1 - ab) * eps, "x_t", instead=instead)
 
 
-KINDS = pytest.mark.parametrize("kind", ["noise", "v", "velocity"])
+KINDS = pytest.mark.parametrize("kind", ["noise", "v", "velocity", "image"])
 
 
 @pytest.mark.exercise(id="training-target")
@@ -109,7 +109,7 @@ def test_training_target(kind, shape):
     got = trial.run(process.training_target, x0, t, eps, ALPHA_BAR, kind)
     ab = ALPHA_BAR[t].reshape(-1, *[1] * (len(shape) - 1))
     v = np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0
-    right = {"noise": eps, "v": v, "velocity": eps - x0}[kind]
+    right = {"noise": eps, "v": v, "velocity": eps - x0, "image": x0}[kind]
     instead = {
         "this is x_t": np.sqrt(ab) * x0 + np.sqrt(1 - ab) * eps,
         "signal and noise are exchanged": np.sqrt(1 - ab) * eps - np.sqrt(ab) * x0,
@@ -131,19 +131,21 @@ def test_clean_image(kind, t, shape):
     x0, eps = normal(shape, 0), normal(shape, 1)
     ab = ALPHA_BAR[t].reshape(-1, *[1] * (len(shape) - 1))
     x_t = np.sqrt(ab) * x0 + np.sqrt(1 - ab) * eps
-    output = {"noise": eps, "v": np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0, "velocity": eps - x0}[kind]
+    v = np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0
+    output = {"noise": eps, "v": v, "velocity": eps - x0, "image": x0}[kind]
     tags = [f'of "{kind}"', *(["where t is one number for all"] if np.ndim(t) == 0 else [])]
     trial = Trial(f'clean_image(output, x_t, t, alpha_bar, "{kind}")', *tags, output=output, x_t=x_t, t=t)
     got = trial.run(process.clean_image, output, x_t, t, ALPHA_BAR, kind)
     of_noise = (x_t - np.sqrt(1 - ab) * output) / np.sqrt(ab)
     of_v = np.sqrt(ab) * x_t - np.sqrt(1 - ab) * output
-    whole = {"noise": 1.0, "v": 1.0, "velocity": np.sqrt(ab) + np.sqrt(1 - ab)}[kind]
+    whole = {"velocity": np.sqrt(ab) + np.sqrt(1 - ab)}.get(kind, 1.0)
     instead = {
         "the noise is taken away, but the image is not brought back to its size": x_t - np.sqrt(1 - ab) * output,
+        "asked for the image, the network says the image itself": of_v if kind == "image" else x0,
         "the kinds are exchanged": of_v if kind == "noise" else of_noise,
         "one time for the whole batch, that of the first image": clean_at_the_first(output, x_t, t, kind),
         "the sign of the output": {
-            "noise": x_t / np.sqrt(ab), "v": np.sqrt(ab) * x_t, "velocity": x_t / whole
+            "noise": x_t / np.sqrt(ab), "v": np.sqrt(ab) * x_t, "velocity": x_t / whole, "image": 0 * x0
         }[kind] * 2 - x0,
     }
     instead = {cause: value for cause, value in instead.items() if not np.allclose(value, x0)}
@@ -152,6 +154,8 @@ def test_clean_image(kind, t, shape):
 
 def clean_at_the_first(output, x_t, t, kind):
     ab = ALPHA_BAR[np.ravel(t)[0]]
+    if kind == "image":
+        return output
     if kind != "v":
         return (x_t - np.sqrt(1 - ab) * output) / (np.sqrt(ab) + (kind == "velocity") * np.sqrt(1 - ab))
     return np.sqrt(ab) * x_t - np.sqrt(1 - ab) * output
@@ -164,7 +168,8 @@ def test_training_target_stays_float32(kind):
     trial = Trial(f'training_target(x0, t, eps, alpha_bar, "{kind}")', "in float32", x0=x0, eps=eps)
     got = trial.run(process.training_target, x0, np.array([1, 2, 5]), eps, ALPHA_BAR, kind)
     ab = ALPHA_BAR[[1, 2, 5]].reshape(3, 1)
-    right = {"noise": eps, "v": np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0, "velocity": eps - x0}[kind]
+    v = np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0
+    right = {"noise": eps, "v": v, "velocity": eps - x0, "image": x0}[kind]
     trial.expect(got, right, "the target", rtol=1e-5, atol=1e-6, dtype=np.float32)
 
 
@@ -177,7 +182,8 @@ def test_clean_image_stays_float32(kind, t):
     got = trial.run(process.clean_image, output, x_t, t, ALPHA_BAR, kind)
     ab = ALPHA_BAR[t].reshape(-1, 1)
     whole = np.sqrt(ab) + (kind == "velocity") * np.sqrt(1 - ab)
-    right = np.sqrt(ab) * x_t - np.sqrt(1 - ab) * output if kind == "v" else (x_t - np.sqrt(1 - ab) * output) / whole
+    of_v, of_noise = np.sqrt(ab) * x_t - np.sqrt(1 - ab) * output, (x_t - np.sqrt(1 - ab) * output) / whole
+    right = {"image": output, "v": of_v}.get(kind, of_noise)
     trial.expect(got, right, "x_0", rtol=1e-4, atol=1e-5, dtype=np.float32)
 
 

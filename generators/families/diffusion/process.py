@@ -130,8 +130,9 @@ def noisier(t: np.ndarray, factor: float, alpha_bar: np.ndarray) -> np.ndarray:
 
 
 def training_target(x0: np.ndarray, t: np.ndarray, eps: np.ndarray, alpha_bar: np.ndarray, kind: str) -> np.ndarray:
-    """What the network should say of x_t: eps itself ("noise"; Ho et al. 2020), eps - x_0 ("velocity"; see
-    `straight_alpha_bar`), or ("v"; Salimans and Ho 2022, sec. 4)
+    """What the network should say of x_t: eps itself ("noise"; Ho et al. 2020), x_0 itself ("image"; Li and He 2025: it
+    may be far simpler than its noise), eps - x_0 ("velocity"; see `straight_alpha_bar`), or ("v"; Salimans and Ho 2022,
+    section 4)
 
     v = sqrt(ab_t) eps - sqrt(1 - ab_t) x_0,
 
@@ -140,6 +141,8 @@ def training_target(x0: np.ndarray, t: np.ndarray, eps: np.ndarray, alpha_bar: n
     """
     if kind == "noise":
         return eps
+    if kind == "image":
+        return x0
     if kind == "velocity":
         return eps - x0
     signal, noise = signal_and_noise(alpha_bar, t, x0)
@@ -150,6 +153,8 @@ def clean_image(
     output: np.ndarray, x_t: np.ndarray, t: int | np.ndarray, alpha_bar: np.ndarray, kind: str
 ) -> np.ndarray:
     """The x_0 that a network's output means: `training_target` and `q_sample`, solved for x_0."""
+    if kind == "image":
+        return output
     signal, noise = signal_and_noise(alpha_bar, t, x_t)
     if kind == "noise":
         return (x_t - noise * output) / signal

@@ -84,7 +84,7 @@ def test_time_and_caption_and_image_all_reach_the_output():
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "straight"])
-@pytest.mark.parametrize("prediction", ["noise", "v", "velocity"])
+@pytest.mark.parametrize("prediction", ["noise", "v", "velocity", "image"])
 def test_the_loss_is_the_squared_error_over_the_whole_batch(prediction, schedule):
     made = model(prediction=prediction, schedule=schedule, dtype=np.float64)
     np.testing.assert_array_equal(made.alpha_bar, process.schedule(50, schedule))
@@ -96,7 +96,7 @@ def test_the_loss_is_the_squared_error_over_the_whole_batch(prediction, schedule
     x0 = part.images * 2 - 1
     eps = (x_t - signal * x0) / noise
     assert abs(eps.mean()) < 0.3 and 0.7 < eps.std() < 1.3
-    target = {"noise": eps, "v": signal * eps - noise * x0, "velocity": eps - x0}[prediction]
+    target = {"noise": eps, "v": signal * eps - noise * x0, "velocity": eps - x0, "image": x0}[prediction]
     errors = (target**2).mean(axis=(1, 2, 3))  # the spy says zero
     assert loss.item() == pytest.approx(errors.sum() / 12)
 

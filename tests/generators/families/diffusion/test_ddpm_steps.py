@@ -137,7 +137,7 @@ def test_times_are_drawn_in_the_shares_asked_for():
     np.testing.assert_allclose(counts[1:] / 16_000, np.diff(share, prepend=0), atol=5 * math.sqrt(0.25 / 16_000))
 
 
-@given(SEEDS, st.sampled_from(["noise", "v", "velocity"]), st.sampled_from(["cosine", "straight"]))
+@given(SEEDS, st.sampled_from(["noise", "v", "velocity", "image"]), st.sampled_from(["cosine", "straight"]))
 def test_the_clean_image_is_read_back_from_the_training_target(seed, kind, schedule):
     alpha_bar = process.schedule(1000, schedule)
     t = np.array([1, 1000, np.random.default_rng(seed).integers(1, 1001)])
