@@ -22,7 +22,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.models import add_families, digits, make_trainer
+from bench.models import add_families, data_for, make_trainer
 from disk import files
 from generators.registry import able
 from generators.training import Trainer, planned
@@ -36,9 +36,9 @@ PARTS = {"work": "shards", "add up": "sum", "move": "update"}  # what `Trainer._
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    dataset, found = digits(), {}
+    found = {}
     for name in options.families:
-        found[name] = measure(name, dataset, options.steps, options.seconds)
+        found[name] = measure(name, data_for(name), options.steps, options.seconds)
         print(table(name, found[name]), flush=True)
     if options.json:
         files.write_json(options.json, {"machine": runtime.describe(), "families": found})
