@@ -1,6 +1,8 @@
 """Twins of `generators/families/diffusion/dit.py`."""
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -24,15 +26,19 @@ class TransformerBlock(Twin):
 
 class Transformer(Twin):
     def forward(self, x: torch.Tensor, t: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
-        (n, c, h, w), p = x.shape, self.patch
-        condition = F.silu(self.time(t) + caption)
-        patches = x.reshape(n, c, h // p, p, w // p, p).permute(0, 2, 4, 3, 5, 1)  # (N, rows, columns, p, p, C)
-        tokens = self.input(patches.reshape(n, -1, p * p * c)) + self.place
+        n, c, *sizes = x.shape
+        counts, axes = [size // edge for size, edge in zip(sizes, self.patch, strict=True)], range(len(sizes))
+        condition = F.silu(self.time(t.reshape(-1)).view(n, -1, caption.shape[-1]) + caption[:, None]).flatten(0, 1)
+        cut = x.reshape(n, c, *(length for pair in zip(counts, self.patch, strict=True) for length in pair))
+        rows, within = [2 + 2 * axis for axis in axes], [3 + 2 * axis for axis in axes]
+        order = (0, *rows, *within, 1)  # (N, rows, columns, p, p, C)
+        patches = cut.permute(order)
+        tokens = self.input(patches.reshape(n, math.prod(counts), -1)) + self.place
         for block in self.blocks:
             tokens = block(tokens, condition)
         scale, shift = self.condition(condition)[:, None].chunk(2, dim=-1)
-        out = self.output(modulated_norm(tokens, scale, shift)).reshape(n, h // p, w // p, p, p, c)
-        return out.permute(0, 5, 1, 3, 2, 4).reshape(n, c, h, w)
+        out = self.output(modulated_norm(tokens.reshape(len(condition), -1, tokens.shape[-1]), scale, shift))
+        return out.reshape(patches.shape).permute([order.index(axis) for axis in range(len(order))]).reshape(x.shape)
 
 
 class DiT(DDPM):

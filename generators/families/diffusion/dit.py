@@ -23,7 +23,7 @@ from generators.config import number
 from generators.families.diffusion.ddpm import DDPM, OF_INK, DiffusionConfig
 from generators.families.diffusion.unet import TimeEncoder
 from generators.family import OptimiserConfig
-from generators.parts.attention import TransformerBlock
+from generators.parts.attention import TransformerBlock, each
 from generators.parts.patches import check_size, squeeze, unsqueeze
 from nn import functional as F
 from nn import init
@@ -41,30 +41,37 @@ class DiTConfig(DiffusionConfig):
 
 
 class Transformer(Module):
-    """x (N, H, W, C), t (N,), caption (N, features) -> (N, H, W, C); shape: of one x."""
+    """x (N, *shape), t (N,), caption (N, features) -> (N, *shape): `depth` blocks on patches of `width` numbers.
 
-    def __init__(self, config: DiTConfig, shape: tuple[int, ...], rng: np.random.Generator):
-        self.patch = config.patch
-        pixels, width = config.patch**2 * shape[-1], config.width
-        if width % config.heads:
-            raise ValueError(f"a transformer's width must be a multiple of its heads, {config.heads}; given {width}")
-        self.time = TimeEncoder(config.features, rng)
-        self.input = Linear(pixels, width, rng)
-        self.place = Parameter(init.normal((math.prod(shape) // pixels, width), rng))
-        self.blocks = [TransformerBlock(width, config.heads, config.features, rng) for _ in range(config.depth)]
-        self.condition = Linear(config.features, 2 * width, rng)
-        self.output = Linear(width, pixels, rng)
+    shape: of one x, channels last; patch: a patch's edges along all axes but that one
+    t: (N, runs), where equal runs of an image's patches have noise of their own
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], patch: tuple[int, ...], width: int, depth: int, heads: int, features: int,
+        rng: np.random.Generator,
+    ):  # fmt: skip
+        self.patch, numbers = patch, math.prod(patch) * shape[-1]
+        if width % heads:
+            raise ValueError(f"a transformer's width must be a multiple of its heads, {heads}; given {width}")
+        self.time = TimeEncoder(features, rng)
+        self.input = Linear(numbers, width, rng)
+        self.place = Parameter(init.normal((math.prod(shape) // numbers, width), rng))
+        self.blocks = [TransformerBlock(width, heads, features, rng) for _ in range(depth)]
+        self.condition = Linear(features, 2 * width, rng)
+        self.output = Linear(width, numbers, rng)
         for last in (self.condition, self.output):
             last.weight.data = init.zeros(last.weight.shape)
 
     def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor) -> Tensor:
-        condition = F.silu(self.time(t) + caption)
+        features = caption.shape[-1]
+        condition = F.silu(self.time(t.reshape(-1)).reshape(len(x), -1, features) + each(caption)).reshape(-1, features)
         patches = squeeze(x, self.patch)  # (N, H/p, W/p, p * p * C)
         h = self.input(patches.reshape(len(x), -1, patches.shape[-1])) + self.place  # (N, T, width)
         for block in self.blocks:
             h = block(h, condition)
         scale, shift = F.split(self.condition(condition), 2, axis=-1)
-        h = F.layer_norm(h, 1 + scale, shift)
+        h = F.layer_norm(h.reshape(len(condition), -1, h.shape[-1]), 1 + scale, shift)
         return unsqueeze(self.output(h).reshape(*patches.shape), self.patch)
 
 
@@ -77,4 +84,5 @@ class DiT(DDPM):
 
     def build_network(self, config: DiTConfig, rng: np.random.Generator) -> Transformer:
         check_size(self.name, config.image_size, config.patch, "patches of that size")
-        return Transformer(config, self.image_shape, rng)
+        patch = (config.patch, config.patch)
+        return Transformer(self.image_shape, patch, config.width, config.depth, config.heads, config.features, rng)
