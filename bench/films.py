@@ -5,7 +5,7 @@ exact on real ones, says what is as asked and what is lawful. Beside it:
 
     real films                         the ceiling of each figure
     captions of other films            what is right by chance
-    each slice alone                   the run in --without-time, trained with --set across_time=false
+    each frame alone                   the run in --without-time, trained with --set across_time=false
     stills, moved                      digits painted by the run in --stills and moved by the law, which is cheating
 
 Then it continues films of which six frames are given, with a wall to be met and without; films at a speed between the
@@ -26,8 +26,8 @@ from datasets.dataset import Dataset
 from datasets.moving import FRAMES, SIDE, Films, positions
 from disk import files
 from generators.families.diffusion import process
-from generators.families.diffusion.ddpm import to_unit
 from generators.families.diffusion.video import Video
+from generators.families.diffusion.video import part as parted
 from generators.judging.classifier import Classifier
 from generators.judging.evaluate import draw
 from generators.judging.metrics import frechet_distance
@@ -139,14 +139,14 @@ def painted_on(model: Video, dataset: Dataset, judge: Classifier, steps: int, se
     law came back. Where they fall is what training must look at most."""
     real = dataset.images[:] / np.float32(255)
     truth, found = physics.read(real, judge, threads), {}
-    levels, rng = np.sqrt(1 / model.alpha_bar - 1), derive_rng(seed, "painted on")
+    levels, rng, clean = np.sqrt(1 / model.alpha_bar - 1), derive_rng(seed, "painted on"), parted(real * 2 - 1)
     for level in tqdm(LEVELS, desc="painting on", leave=False):
         t = int(np.searchsorted(levels, level))
         times = [t, *(s for s in model.times(steps) if s < t)]
-        noise = rng.standard_normal(real.shape, dtype=np.float32)
-        x_t = process.q_sample(real * 2 - 1, np.full(len(real), t), noise, model.alpha_bar)
+        noise = rng.standard_normal(clean.shape, dtype=np.float32)
+        x_t = process.q_sample(clean, np.full(len(real), t), noise, model.alpha_bar)
         guess = model.denoiser(np.zeros((len(real), 1), np.int64), 0.0)
-        reading = physics.read(to_unit(process.sample(guess, x_t, times, model.alpha_bar)), judge, threads)
+        reading = physics.read(model.finished(process.sample(guess, x_t, times, model.alpha_bar)), judge, threads)
         found[f"{level:g}"] = {
             "digit": float((reading.digit == truth.digit).mean()),
             "direction": float((reading.direction == truth.direction).mean()),
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     results = {"n": n, "seed": options.seed, "steps": options.sample_steps, "judge": judge.weights_hash(), "rows": rows}
     sampler = {"steps": options.sample_steps} | ({} if options.guidance is None else {"guidance": options.guidance})
     shown = {}
-    for name, run in {"video": options.run, "each slice alone": options.without_time}.items():
+    for name, run in {"video": options.run, "each frame alone": options.without_time}.items():
         if not run:
             continue
         model, meta = open_run(run)

@@ -85,8 +85,8 @@ FAMILIES = {
         **DENOISING,
     ),
     "video": Row(
-        "generators.families.diffusion.video:Video", "diffusion of films, cut into slices",
-        {**TINY_UNET, "depth": 1}, ("sample", "continue_"), sampling=DENOISING["sampling"], data="moving",
+        "generators.families.diffusion.video:Video", "diffusion of films: what is shown, and how it moves",
+        {**TINY_UNET, "width": 8, "depth": 1}, ("sample", "continue_"), sampling=DENOISING["sampling"], data="moving",
     ),
     "gan": Row(
         "generators.families.gan:GAN", "a generator and a discriminator", {"width": 8, "noise": 4, "features": 8},

@@ -4,94 +4,86 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from bench.peers import dit  # noqa: F401  its blocks
+from bench.peers import dit  # noqa: F401  its transformer
 from bench.peers.blocks import drop_captions
 from bench.peers.ddpm import DDPM
 from bench.peers.layers import Twin
 from bench.peers.training import Batch
-from generators.families.diffusion.video import APART, GIVEN, TO_THE_END, toward_middle
-
-
-class Meeting(Twin):
-    def forward(self, x: torch.Tensor, condition: torch.Tensor, shown: slice) -> torch.Tensor:
-        place = self.place.reshape(self.shape[0], -1, x.shape[1])[shown]
-        layout = self.layout_(condition).view(len(x), *self.shape[1:], -1).permute(0, 3, 1, 2)
-        x = self.first((around(x, len(place)) if self.across else x) + self.spread(layout), condition)
-        tokens = x.permute(0, 2, 3, 1).reshape(-1, *place.shape) + place
-        tokens = tokens.reshape(len(tokens) if self.across else len(x), -1, x.shape[1])
-        for block in self.blocks:
-            tokens = block(tokens, condition)
-        tokens = tokens.reshape(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
-        return self.second(around(tokens, len(place)) if self.across else tokens, condition)
-
-
-def around(x: torch.Tensor, slices: int) -> torch.Tensor:
-    film = F.pad(x.reshape(-1, slices, *x.shape[1:]), (0, 0, 0, 0, 0, 0, 1, 1))
-    return torch.cat([film[:, :-2], film[:, 1:-1], film[:, 2:]], dim=2).flatten(0, 1)
+from generators.families.diffusion.video import APART, GIVEN, TO_THE_END, join, part
 
 
 class FilmNetwork(Twin):
-    def forward(self, x: torch.Tensor, t: torch.Tensor, caption: torch.Tensor, first: int = 0) -> torch.Tensor:
-        n, c, frames, h, w = x.shape
-        count = frames // self.span
-        shown = slice(first, first + count)
-        times = t.reshape(n, -1)[:, :: self.span].expand(n, count).reshape(-1)
-        captions = (caption[:, None] + self.order[shown]).reshape(n * count, -1)
-        slices = x.transpose(1, 2).reshape(n * count, self.span * c, h, w)
-        slices = around(slices, count) if self.across else slices
-        painted = self.slices(slices, times, captions, shown)
-        return painted.reshape(n, frames, c, h, w).transpose(1, 2)
+    def forward(self, x: torch.Tensor, t: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
+        film, ways = x[..., :-2, :], x[..., -2:, :]
+        return torch.cat([self.paint(film, t, caption), self.move(ways, film, t, caption)], dim=3)
+
+    def paint(self, x: torch.Tensor, t: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
+        film, t, caption = self.films(x, t, caption)  # (n, C, frames, H, W)
+        n, channels, frames, *size = film.shape
+        levels = (t / self.steps).float()[..., None, None].expand(n, frames, *size)
+        seen = torch.cat([film.transpose(1, 2).flatten(1, 2), levels], dim=1)
+        painted = self.what(seen, t.amax(dim=1), caption).view(n, frames, channels, *size)
+        return self.together(painted.transpose(1, 2), len(x))
+
+    def move(self, ways: torch.Tensor, film: torch.Tensor, t: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
+        ink = torch.stack([film.mean(dim=4), film.mean(dim=3)], dim=3)
+        seen = torch.cat([ways, ink], dim=1)
+        return self.together(self.how(*self.films(seen, t, caption)), len(seen))[:, : ways.shape[1]]
+
+    def films(self, x: torch.Tensor, t: torch.Tensor, caption: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        n, c, frames, *size = x.shape
+        t = t.view(n, -1).expand(n, frames).reshape(-1, self.frames)
+        cut = x.view(n, c, -1, self.frames, *size).transpose(1, 2).flatten(0, 1)
+        return cut, t, caption.repeat_interleave(len(cut) // n, dim=0)
+
+    def together(self, films: torch.Tensor, n: int) -> torch.Tensor:
+        return films.reshape(n, -1, *films.shape[1:]).transpose(1, 2).flatten(2, 3)
 
 
 class Video(DDPM):
-    """As at the beginning of a run, where it shows clips, if the config has any."""
-
-    @property
-    def shown(self) -> int:
-        return 1 if self.config.clips else self.config.frames // self.config.span
-
     def draw(self, batch: Batch, rng) -> tuple[torch.Tensor, ...]:
-        slices, double = self.shown, {"dtype": torch.float64}
-        n, c, _, *size = -(-len(batch.images) // slices), *batch.images.shape[1:]
-        first, *offsets = (rng.uniform(**double) for _ in range(3))
-        order, kinds = rng.uniform(n * slices, **double), rng.uniform(4, n, 1, **double)
-        eps = rng.normal(n, c, slices * self.config.span, *size)
-        return first, *offsets, order, kinds, eps, rng.uniform(n, **double)
+        n, c, frames, height, width = batch.images.shape
+        some = -(-n * self.network.frames // frames)
+        many = some * frames
+        uniform = rng.uniform(n, dtype=torch.float64)
+        shapes = (), (some,), (), (many,), (many,), (4, some, 1)
+        levels = [rng.uniform(*shape, dtype=torch.float64) for shape in shapes]
+        return uniform, *levels, rng.normal(some, c, frames, height + 2, width)
 
-    def drawn_times(self, offset: torch.Tensor, count: int) -> torch.Tensor:
-        t, level = self.times(offset, count), (1 / self.alpha_bar - 1).sqrt()
-        return torch.searchsorted(level, self.config.noise_factor * level[t]).clamp(max=self.config.time_steps)
+    def drawn_times(self, offset: torch.Tensor, powers: torch.Tensor) -> torch.Tensor:
+        t, level = self.times(offset, len(powers)), (1 / self.alpha_bar - 1).sqrt()
+        return torch.searchsorted(level, self.config.noise_factor**powers * level[t]).clamp(max=self.config.time_steps)
 
-    def levels(self, first, second, order, kinds) -> torch.Tensor:
-        n, slices = kinds.shape[1], self.shown
-        together = self.drawn_times(first, n)[:, None]
-        apart = self.drawn_times(second, n * slices)[order.argsort()].reshape(n, slices)
+    def levels(self, first, power, second, powers, order, kinds) -> torch.Tensor:
+        n, frames = len(power), self.config.frames
+        together = self.drawn_times(first, power)[:, None]
+        apart = self.drawn_times(second, powers)[order.argsort()].reshape(n, frames)
         kind, onward, begin, end = kinds
-        begin = (begin * slices).floor()
-        end = torch.where(onward < TO_THE_END, slices, begin + 1 + (end * (slices - begin)).floor())
-        number = torch.arange(slices)
+        begin = (begin * frames).floor()
+        end = torch.where(onward < TO_THE_END, frames, begin + 1 + (end * (frames - begin)).floor())
+        number = torch.arange(frames)
         given = (kind > 1 - GIVEN) & ((number < begin) | (number >= end))
-        t = torch.where(given, 0, torch.where(kind < APART, apart, together))
-        return t.repeat_interleave(self.config.span, dim=1)
+        return torch.where(given, 0, torch.where(kind < APART, apart, together))
 
-    def loss(self, batch: Batch, begin, first, second, order, kinds, eps, uniform) -> torch.Tensor:
-        config, n = self.config, len(eps)
-        begin = int(begin * (config.frames // config.span - self.shown + 1))
-        x0 = batch.images[:n, :, begin * config.span : (begin + self.shown) * config.span] * 2 - 1
-        if self.shown < config.frames // config.span:  # clips are shifted; data, not network: ours
-            films = toward_middle(x0.permute(0, 2, 3, 4, 1).numpy(), 1)
-            x0 = torch.from_numpy(films).permute(0, 4, 1, 2, 3)
-        t = self.levels(first, second, order, kinds)
+    def loss(self, batch: Batch, uniform, *drawn) -> torch.Tensor:
+        *levels, eps = drawn
+        films = batch.images[: len(eps)].permute(0, 2, 3, 4, 1).numpy() * 2 - 1
+        x0 = torch.from_numpy(part(films)).permute(0, 4, 1, 2, 3)  # data, not network: ours
+        t = self.levels(*levels)
         alpha_bar = self.alpha_bar[t]
         signal = alpha_bar.sqrt().float()[:, None, :, None, None]
         noise = (1 - alpha_bar).sqrt().float()[:, None, :, None, None]
-        target = eps if config.prediction == "noise" else signal * eps - noise * x0
-        caption = self.text(drop_captions(batch.tokens[:n], config.caption_dropout, uniform))
-        output = self.network(signal * x0 + noise * eps, t, caption, begin)
+        target = {"noise": eps, "image": x0}.get(self.config.prediction, signal * eps - noise * x0)
+        caption = self.text(drop_captions(batch.tokens, self.config.caption_dropout, uniform)[: len(eps)])
+        errors = F.mse_loss(self.network(signal * x0 + noise * eps, t, caption), target, reduction="none")
+        errors = errors[..., :-2, :].mean(dim=(1, 3, 4)) + errors[..., -2:, :].mean(dim=(1, 3, 4))  # (n, T)
         noisy = (t > 0).float()
-        errors = F.mse_loss(output, target, reduction="none").mean(dim=(1, 3, 4)) * noisy  # (n, T)
-        return (errors.sum(dim=1) / noisy.sum(dim=1)).mean()
+        return ((errors * noisy).sum(dim=1) / noisy.sum(dim=1)).mean()
 
     def noise(self, count: int, rng) -> torch.Tensor:
-        config = self.config
-        return rng.normal(count, config.channels, config.frames, config.image_size, config.image_size)
+        config, size = self.config, self.config.image_size
+        return rng.normal(count, config.channels, config.frames, size + 2, size)
+
+    def finished(self, x: torch.Tensor) -> torch.Tensor:
+        films = torch.from_numpy(join(x.permute(0, 2, 3, 4, 1).numpy()))
+        return super().finished(films.permute(0, 4, 1, 2, 3))

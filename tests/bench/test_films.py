@@ -59,7 +59,7 @@ def test_from_end_to_end(run, tmp_path):
     options = ["-n", "12", "--continued", "8", "--sample-steps", "2", "--threads", "1", "--out", str(out)]
     assert bench.main([str(run), "--without-time", str(run), *options]) == 0
     results = json.loads((out / "films.json").read_text())
-    assert set(results["rows"]) == {"real films", "video", "each slice alone", "captions of other films"}
+    assert set(results["rows"]) == {"real films", "video", "each frame alone", "captions of other films"}
     assert results["rows"]["real films"]["direction"] == 1 and results["rows"]["video"]["lawful"] < 0.5
     page = (out / "films.html").read_text()
     assert page.count("image/gif") == 4 and all(title in page for title, *_ in bench.FIGURES.values())

@@ -59,7 +59,7 @@ class DiffusionConfig(FamilyConfig):
     time_steps: int = number(1000, least=1)  # T
     training_times: str = choice("even", "middle")  # which are trained on most, see `process.middle_share`
     schedule: str = choice("cosine", "straight")  # how an image fades, see `process.straight_alpha_bar`
-    prediction: str = choice("v", "noise", "velocity")  # what the network is asked for, see `process.training_target`
+    prediction: str = choice("v", "noise", "velocity", "image")  # asked of the network, see `process.training_target`
     caption_dropout: float = number(0.1, most=1)  # share of training captions left empty, for guidance
     guidance: float = number(2.0, least=-100, most=100)  # of sampling: how strictly the caption is followed
     edit_guidance: float = number(3.0, least=-100, most=100)  # of painting an image again under another caption
@@ -198,7 +198,11 @@ class Diffusion(Family):
             denoiser, fresh = self.denoiser(tokens[part], guidance), Fresh(rngs[part])
             return process.sample(denoiser, start[part], times, self.alpha_bar, step, fresh, second_order=eta == 0)
 
-        return to_unit(map_shards(paint, len(captions), threads, processes=True))
+        return self.finished(map_shards(paint, len(captions), threads, processes=True))
+
+    def finished(self, x: np.ndarray) -> np.ndarray:
+        """Images as given out, from 0 to 1, of what the samplers end with."""
+        return to_unit(x)
 
 
 class DDPM(AutoEncode, Diffusion):

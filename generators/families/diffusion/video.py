@@ -1,23 +1,29 @@
-"""Films: the same denoising once more, with patches of space and time that look at one another.
+"""Films: the same denoising once more, of what is shown and of how it moves.
 
-A film is an image with one more axis.  Cut into slices of a few frames it is a row of images, one channel for each
-frame, and these go through the U-Net of images, each with the slices before and after it beside it.  Where it is
-coarsest all of them meet: there each pixel stands for a patch of space and time, and all patches of a film look at one
-another (Ho et al. 2022; Brooks et al. 2024, on Sora).
-Why not patches throughout, as in `dit.py`?  A digit that moves stands anywhere, and a transformer has to learn each
-stroke at each place anew; convolutions do not (Hoogeboom et al. 2023, who also put the transformer below the U-Net).
+The frames of a film show nearly the same, at different places.  So a film is first parted, without loss and as video
+codecs do, into what its frames show, shifted into the middle, and how far each has moved since the one before (`part`).
+Then both are denoised at once, under the same caption:
 
-The loss, guidance and samplers are those of `ddpm.py`, and beside the network only this is new:
+    what     frames that lie upon one another are one image with a channel for each frame: the U-Net of images paints
+             it.  Where that is coarsest a pixel stands for a patch of space and time, and all patches look at one
+             another (Ho et al. 2022; Brooks et al. 2024, on Sora).
+    how      the transformer of `dit.py`, to which each frame's way is a patch.  It also sees where there is ink, for a
+             film that bounces has to know how large its digit is.
 
-    levels       each slice may have a level of noise of its own (diffusion forcing; Chen et al. 2024).  One that is
-                 clean is given: the same network then continues a film, or fills in its middle (`continue_`).
-    times        frames repeat one another, and what is seen twelve times is seen through more noise than what is seen
-                 once.  So there is more to be learnt at higher levels of noise, by `noise_factor`; but a network that
-                 cannot yet follow a digit from slice to slice learns less there (docs/films.md).
-    lessons      first single slices, and these at first in the middle, where a caption's digit is soon learned; then
-                 wherever they are; then whole films (`loss`).
+Why not the film as it is?  A digit then stands anywhere, and a denoiser that has yet to find out where does not learn
+what it looks like: after 7,500 steps it drew a third of the digits that it was asked for (docs/films.md).
 
-Read on: `UNet` in `unet.py`; films in `datasets/moving.py`; whether samples obey their law in `bench/physics.py`.
+The loss, guidance and samplers are those of `ddpm.py`; beside the network only this is new:
+
+    levels   each frame may have a level of noise of its own (diffusion forcing; Chen et al. 2024).  One that is clean
+             is given: the same network then continues a film, or fills in its middle (`continue_`).
+    times    what is seen in twelve frames is seen through more noise than what is seen once, so there is something to
+             be learnt at higher levels of noise, too: up to `noise_factor` times as high.
+    target   the image, not its noise: the frames are alike, but each has noise of its own, and a network would need as
+             many channels as there are frames to carry it all through (Li and He 2025).
+
+Read on: `UNet` in `unet.py`, `Transformer` in `dit.py`; films in `datasets/moving.py`; whether samples obey their law
+in `bench/physics.py`.
 """
 
 from collections.abc import Sequence
@@ -25,118 +31,112 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from generators.config import from_data, number
+from generators.config import choice, from_data, number
 from generators.families.diffusion import process
 from generators.families.diffusion.ddpm import Diffusion, DiffusionConfig, to_unit
-from generators.families.diffusion.unet import Bottom, UNet
-from generators.family import Phase, Shard
-from generators.parts.attention import TransformerBlock, each
-from generators.parts.blocks import ResidualBlock
+from generators.families.diffusion.dit import Transformer
+from generators.families.diffusion.unet import UNet
+from generators.family import OptimiserConfig, Shard
 from generators.parts.guidance import drop_captions
-from generators.parts.patches import check_size, squeeze, unsqueeze
+from generators.parts.patches import check_size
 from nn import functional as F
-from nn import init
-from nn.modules import Conv2d, Linear, Module
+from nn.modules import Module
 from nn.parallel import Threads, map_shards
-from nn.tensor import Parameter, Tensor
+from nn.tensor import Tensor
 
-APART, GIVEN = 0.15, 0.25  # shares of training films whose slices differ in noise, and of which a part is given
-IN_THE_MIDDLE = 0.8  # of the clips' time: until when they are shown nearer to the middle than they are
+APART, GIVEN = 0.05, 0.15  # shares of training films whose frames differ in noise, and of which a part is given
 TO_THE_END = 2 / 3  # of those given in part: how many are to be continued to the end
 
 
 @dataclass(frozen=True)
 class VideoConfig(DiffusionConfig):
     frames: int = from_data(12)
-    span: int = number(3, least=1)  # frames in a slice, which have one level of noise
     widths: tuple[int, ...] = number((48, 128), least=8, multiple=8)  # channels at 14x14, 7x7
     blocks: int = number(2, least=1, most=100)  # residual blocks on the way up, at each size
-    depth: int = number(2, most=100)  # blocks of attention at the coarsest size
+    width: int = number(128, least=1)  # of the transformer: numbers in a frame's vector
+    depth: int = number(2, most=100)  # and its blocks
     heads: int = number(4, least=1)
-    batch_size: int = number(64, least=1)  # slices; at first of as many films, see `Video.loss`
-    noise_factor: float = number(1.5, least=0.01, most=100)  # see `process.noisier`
-    across_time: bool = True  # whether slices see one another: neighbours in convolutions, all in attention
-    clips: float = number(0.5, most=1)  # share of the run, the first, that shows one slice of a film, see `Video.loss`
+    batch_size: int = number(64, least=1)
+    noise_factor: float = number(100.0, least=0.01, most=1000)  # see `process.noisier`
+    prediction: str = choice("image", "v", "noise", "velocity")
+    across_time: bool = True  # whether frames see one another
+    optimiser: OptimiserConfig = OptimiserConfig(rate=5e-3)  # at 2e-2 bounces were not learned (docs/films.md)
 
 
-def toward_middle(clips: np.ndarray, share: float) -> np.ndarray:
-    """Clips (N, T, size, size, C) from -1 to 1, each shifted as a whole, what leaves on one side coming back on the
-    other, by so large a share of the way that would bring the centre of its ink, what is bright, into the middle.
+def part(films: np.ndarray) -> np.ndarray:
+    """What a film shows and how it moves, as video codecs part them: (N, T, size, size, C) from -1 to 1 ->
+    (N, T, size + 2, size, C).
 
-    The centre is a mean on a circle, since what wraps around has ink at both borders.
+    Each frame is shifted by whole pixels, what leaves on one side coming back on the other, so that the centre of its
+    ink, what is bright, is in the middle.  Two rows below it, white on black, say how far down and right this centre is
+    from that of the frame before, the first from the middle: no way is a point in the middle of the row.
     """
-    ink = clips.mean(axis=(1, 4)) + 1  # (N, H, W)
-    wave = np.exp(2j * np.pi * (np.arange(clips.shape[2]) - (clips.shape[2] - 1) / 2) / clips.shape[2])
-    away = [np.angle(ink.sum(axis=axis) @ wave) * clips.shape[2] / (2 * np.pi) for axis in (2, 1)]  # pixels (N,)
-    shifts = np.rint(-share * np.stack(away, axis=1)).astype(int)
-    return np.stack([np.roll(clip, tuple(shift), axis=(1, 2)) for clip, shift in zip(clips, shifts, strict=True)])
+    side = films.shape[2]
+    ink, turn = films.mean(axis=-1) + 1, np.exp(2j * np.pi * np.arange(side) / side)  # (N, T, H, W)
+    mass = np.stack([ink.sum(axis=axis) @ turn for axis in (3, 2)], axis=-1)
+    # The mean on a circle, for what wraps around has ink at both borders; 0.501, for with 0.5 even digits flicker.
+    centre = np.floor(np.angle(mass) * side / (2 * np.pi) + 0.501).astype(int)  # (N, T, 2)
+    away = np.diff(centre, axis=1, prepend=side // 2)
+    rows = np.where(np.arange(side) == ((away + side // 2) % side)[..., None], 1, -1)  # (N, T, 2, size)
+    rows = np.broadcast_to(rows[..., None], (*rows.shape, films.shape[-1])).astype(films.dtype)
+    return np.concatenate([shifted(films, side // 2 - centre), rows], axis=2)
 
 
-class Meeting(Module):
-    """The coarsest level, slices (N * S, h, w, width): layout, block, attention among a film's S h w patches, block.
-
-    Both blocks see, beside a slice, the one before it and the one after, so that they convolve over time as well:
-    how a digit goes on is the same wherever it is, and would have to be learnt for each place by attention alone.
-    """
-
-    def __init__(self, config: VideoConfig, shape: tuple[int, int, int], rng: np.random.Generator):
-        width, self.shape, self.across = config.widths[-1], shape, config.across_time
-        seen = 3 * width if self.across else width
-        self.layout = Linear(config.features, shape[1] * shape[2] * Bottom.LAYOUT, rng)
-        self.spread = Conv2d(Bottom.LAYOUT, seen, 1, rng)
-        self.first = ResidualBlock(seen, width, config.features, rng)
-        parts = (init.normal((*np.where(np.arange(3) == axis, shape, 1), width), rng) for axis in range(3))
-        self.place = Parameter(sum(parts).reshape(-1, width) * np.float32(3**-0.5))  # begins as when + row + column
-        self.blocks = [TransformerBlock(width, config.heads, config.features, rng) for _ in range(config.depth)]
-        self.second = ResidualBlock(seen, width, config.features, rng)
-
-    def __call__(self, x: Tensor, condition: Tensor, shown: slice) -> Tensor:
-        """shown: which of a film's slices are there, all or some in a row; each film of x has those."""
-        place = self.place.reshape(self.shape[0], -1, x.shape[-1])[shown]  # (slices shown, h * w, width)
-        layout = self.layout(condition).reshape(len(x), *self.shape[1:], Bottom.LAYOUT)
-        seen = around(x, len(place)) if self.across else x
-        x = self.first(seen + self.spread(layout), condition)
-        h = x.reshape(-1, *place.shape) + place
-        h = h.reshape(-1, (len(place) if self.across else 1) * place.shape[1], x.shape[-1])  # those that meet
-        for block in self.blocks:
-            h = block(h, condition)
-        h = h.reshape(*x.shape)
-        return self.second(around(h, len(place)) if self.across else h, condition)
+def join(parts: np.ndarray) -> np.ndarray:
+    """The inverse of `part`; a way is where its row is brightest."""
+    side = parts.shape[3]
+    away = parts[:, :, -2:].mean(axis=-1).argmax(axis=-1) - side // 2  # (N, T, 2)
+    return shifted(parts[:, :, :-2], np.cumsum(away, axis=1))
 
 
-def around(x: Tensor, slices: int) -> Tensor:
-    """(N * S, h, w, C) -> (N * S, h, w, 3 * C): the slice before, zeros for none, itself, and the next."""
-    film = x.reshape(-1, slices, *x.shape[1:])
-    none = Tensor(np.zeros_like(film.data[:, :1]))
-    before, after = F.concat([none, film[:, :-1]], axis=1), F.concat([film[:, 1:], none], axis=1)
-    return F.concat([before, film, after], axis=-1).reshape(*x.shape[:-1], -1)
+def shifted(films: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """Films (N, T, H, W, C), each frame rolled by so many pixels, (N, T, 2), down and right."""
+    n, frames, side = films.shape[:3]
+    rows, columns = np.moveaxis((np.arange(side) - by[..., None].astype(int)) % side, 2, 0)  # (N, T, size)
+    film, frame = np.ogrid[:n, :frames]
+    return films[film[..., None, None], frame[..., None, None], rows[..., None], columns[:, :, None]]
 
 
 class FilmNetwork(Module):
-    """x (N, T, H, W, C), t (N,), or (N, T) with the same in each slice, caption (N, features) -> (N, T, H, W, C).
+    """x (N, T, H + 2, W, C), as from `part`, t (N,) or (N, T), caption (N, features) -> the same shape as x.
 
-    T may be fewer frames than a film's, whole slices in a row, of which the first is number `first`.
+    Without `across_time` each frame is a film of its own.
     """
 
     def __init__(self, config: VideoConfig, rng: np.random.Generator):
-        slices, widths, self.span = config.frames // config.span, config.widths, config.span
-        self.across, channels = config.across_time, config.span * config.channels
-        self.order = Parameter(init.normal((slices, config.features), rng))  # tells each slice which it is
-        side = config.image_size // 2 ** len(widths)
-        self.slices = UNet(
-            config.image_size, channels, widths, config.features, rng, config.blocks, squeezed=True,
-            bottom=Meeting(config, (slices, side, side), rng), seen=3 * channels if self.across else None,
-        )  # fmt: skip
+        size, heads, self.steps = config.image_size, config.heads, config.time_steps
+        self.frames = config.frames if config.across_time else 1
+        channels = self.frames * config.channels
+        sizes = size, channels, config.widths, config.features
+        self.what = UNet(*sizes, rng, config.blocks, heads, squeezed=True, seen=channels + self.frames)
+        shape, patch = (self.frames, 2, size, 2 * config.channels), (1, 2, size)
+        self.how = Transformer(shape, patch, config.width, config.depth, heads, config.features, rng)
 
-    def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor, first: int = 0) -> Tensor:
-        shown = slice(first, first + x.shape[1] // self.span)
-        order = self.order[shown]
-        times = np.broadcast_to(t.reshape(len(x), -1)[:, :: self.span], (len(x), len(order))).reshape(-1)
-        captions = (each(caption) + order).reshape(len(times), -1)
-        film = squeeze(x, (self.span, 1, 1))  # (N, S, H, W, span * C)
-        seen = film.reshape(len(times), *film.shape[2:])
-        slices = self.slices(around(seen, len(order)) if self.across else seen, times, captions, shown)
-        return unsqueeze(slices.reshape(*film.shape), (self.span, 1, 1))
+    def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor) -> Tensor:
+        film, ways = x[:, :, :-2], x[:, :, -2:]
+        return F.concat([self.paint(film, t, caption), self.move(ways, film, t, caption)], axis=2)
+
+    def paint(self, x: Tensor, t: np.ndarray, caption: Tensor) -> Tensor:
+        """What is shown, x (N, T, H, W, C).  Beside its frames the U-Net sees their levels of noise, as gray images."""
+        film, t, caption = self.films(x, t, caption)
+        n, frames, *size, channels = film.shape
+        film = F.transpose(film, (0, 2, 3, 1, 4)).reshape(n, *size, frames * channels)
+        levels = np.broadcast_to((t / self.steps)[:, None, None].astype(x.dtype), (n, *size, frames))
+        film = self.what(F.concat([film, Tensor(levels)], axis=-1), t.max(axis=1), caption)
+        return F.transpose(film.reshape(n, *size, frames, channels), (0, 3, 1, 2, 4)).reshape(*x.shape)
+
+    def move(self, ways: Tensor, film: Tensor, t: np.ndarray, caption: Tensor) -> Tensor:
+        """How it moves, ways (N, T, 2, W, C).  Beside them the transformer sees the mean of each row and column."""
+        n, frames, _, *row = ways.shape
+        ink = F.concat([F.mean(film, axis=axis).reshape(n, frames, 1, *row) for axis in (3, 2)], axis=2)
+        seen = F.concat([ways, ink], axis=-1)  # (N, T, 2, W, 2 C)
+        return self.how(*self.films(seen, t, caption)).reshape(*seen.shape)[..., : ways.shape[-1]]
+
+    def films(self, x: Tensor, t: np.ndarray, caption: Tensor) -> tuple[Tensor, np.ndarray, Tensor]:
+        """Cut into frames that are denoised together, each with a time and a caption: a film, or one frame of it."""
+        t = np.broadcast_to(t.reshape(len(x), -1), x.shape[:2]).reshape(-1, self.frames)
+        caption = (caption.reshape(len(x), 1, -1) * np.ones((1, len(t) // len(x), 1), x.dtype)).reshape(len(t), -1)
+        return x.reshape(len(t), self.frames, *x.shape[2:]), t, caption
 
 
 class Video(Diffusion):
@@ -151,61 +151,47 @@ class Video(Diffusion):
 
     def build_network(self, config: VideoConfig, rng: np.random.Generator) -> FilmNetwork:
         check_size(self.name, config.image_size, 2 ** len(config.widths), f"{len(config.widths)} widths")
-        if config.frames % config.span:
-            raise ValueError(f"video: span must divide the films' {config.frames} frames; given {config.span}")
         return FilmNetwork(config, rng)
 
-    def draw_levels(self, count: int, rng: np.random.Generator, slices: int) -> np.ndarray:
-        """Times for the frames of `count` films of so many slices, (count, T): mostly one for a whole film, at times
-        one for each slice, and 0 for what is given of a film: all before the part that is to be painted, and at times
-        what follows it."""
-        config = self.config
+    def noise(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        frames, size, _, channels = self.image_shape
+        return rng.standard_normal((count, frames, size + 2, size, channels), dtype=np.float32)
+
+    def finished(self, x: np.ndarray) -> np.ndarray:
+        return to_unit(join(x))
+
+    def draw_levels(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Times for the frames of `count` films, (count, T): mostly one for a whole film, at times one for each frame,
+        and 0 for what is given of a film: all before the part that is to be painted, and at times what follows it."""
+        frames = self.config.frames
 
         def draw(count: int) -> np.ndarray:
-            t = process.draw_times(count, config.time_steps, rng, self.training_share)
-            return process.noisier(t, config.noise_factor, self.alpha_bar)
+            t = process.draw_times(count, self.config.time_steps, rng, self.training_share)
+            return process.noisier(t, self.config.noise_factor ** rng.random(count), self.alpha_bar)
 
         together = draw(count)[:, None]
-        apart = draw(count * slices)[np.argsort(rng.random(count * slices))].reshape(count, slices)
+        apart = draw(count * frames)[np.argsort(rng.random(count * frames))].reshape(count, frames)
         kind, onward, begin, end = rng.random((4, count, 1))
-        begin = np.floor(begin * slices)
-        end = np.where(onward < TO_THE_END, slices, begin + 1 + np.floor(end * (slices - begin)))
-        number = np.arange(slices)
+        begin = np.floor(begin * frames)
+        end = np.where(onward < TO_THE_END, frames, begin + 1 + np.floor(end * (frames - begin)))
+        number = np.arange(frames)
         given = (kind > 1 - GIVEN) & ((number < begin) | (number >= end))
-        t = np.where(given, 0, np.where(kind < APART, apart, together))  # (count, slices)
-        return np.repeat(t, config.span, axis=1)
+        return np.where(given, 0, np.where(kind < APART, apart, together))
 
-    def phases(self, step: int) -> list[Phase]:
-        done = step / self.total_steps
-        return [Phase("video", self.parameters(), lambda *given: self.loss(*given, done), self.config.optimiser)]
-
-    def loss(self, shard: Shard, rng: np.random.Generator, done: float = 1) -> tuple[Tensor, dict[str, float]]:
-        """That of `Diffusion`, over the noisy frames of each film; done: the share of the run that lies behind.
-
-        What a caption says can be seen in a few frames.  So a step of the first part of a run shows one slice of each
-        film, and later, at the same cost, all slices of some: it is then known what the words mean, and what is left to
-        learn is how slices go together.  And what "seven" looks like is learned sooner where each seven stands at the
-        same place: the first slices are shifted into the middle, later ones less and less (docs/films.md).
-        """
-        config, alpha_bar = self.config, self.alpha_bar
-        whole = config.frames // config.span
-        slices = 1 if done < config.clips else whole
-        first = int(rng.random() * (whole - slices + 1))
-        count = -(-len(shard.images) // slices)
-        x0 = shard.images[:count, first * config.span : (first + slices) * config.span] * 2 - 1
-        t = self.draw_levels(count, rng, slices)  # (n, T)
-        if slices < whole:
-            x0 = toward_middle(x0, max(0, 1 - done / (IN_THE_MIDDLE * config.clips)))
+    def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """That of `Diffusion`, over frames with noise: of what is shown, and as much of how it moves."""
+        films, frames = len(shard.images), self.config.frames
+        some = -(-films * self.network.frames // frames)  # frame by frame, one film costs as much as twelve
+        x0, tokens = part(shard.images[:some] * 2 - 1), drop_captions(shard.tokens, self.config.caption_dropout, rng)
+        t = self.draw_levels(some, rng)  # (n, T)
         eps = rng.standard_normal(x0.shape, dtype=np.float32).astype(x0.dtype)
-        tokens = drop_captions(shard.tokens[:count], config.caption_dropout, rng)
-
-        x_t = process.q_sample(x0, t, eps, alpha_bar)
-        target = process.training_target(x0, t, eps, alpha_bar, config.prediction)
+        x_t = process.q_sample(x0, t, eps, self.alpha_bar)
+        target = process.training_target(x0, t, eps, self.alpha_bar, self.config.prediction)
         noisy = (t > 0)[..., None, None, None].astype(x0.dtype)  # (n, T, 1, 1, 1)
-        errors = F.mse(self.network(Tensor(x_t), t, self.text(tokens), first) * noisy, target * noisy)
-        errors = errors * (1 / noisy.reshape(len(x0), -1).mean(axis=1))  # (n,), means over noisy frames alone
-
-        return F.sum(errors) * (len(shard.images) / count / shard.batch_size), {}
+        output, target = self.network(Tensor(x_t), t, self.text(tokens[:some])) * noisy, target * noisy
+        what, how = (F.mse(output[:, :, rows], target[:, :, rows]) for rows in (slice(None, -2), slice(-2, None)))
+        errors = (what + how) * (1 / noisy.reshape(some, frames).mean(axis=1))  # (n,), means over noisy frames alone
+        return F.sum(errors) * (films / some / shard.batch_size), {}
 
     def continue_(
         self, films: np.ndarray, captions: list[str], rng: np.random.Generator, given: int | Sequence[bool],
@@ -213,18 +199,15 @@ class Video(Diffusion):
     ) -> np.ndarray:  # fmt: skip
         """The films (N, T, H, W, C) in [0, 1] with the frames that are not given painted anew, under their captions.
 
-        given: how many from the first on, or which, (T,) bool; those of a slice together; they come back as they are
+        given: how many from the first on, or which, (T,) bool; they come back as they are
         steps, guidance: as of `sample`
         """
-        config, captions = self.config, self.understood(self.asked(captions, rng), films)
-        known, span = np.arange(config.frames) < given if np.ndim(given) == 0 else np.array(given, bool), config.span
-        whole = known.shape == (config.frames,) and (known == np.repeat(known[::span], span)).all()
-        if not whole or known.all():
-            raise ValueError(
-                f"of {config.frames} frames, whole runs of {span} can be given, and not all of them; given {given}"
-            )
+        frames, captions = self.config.frames, self.understood(self.asked(captions, rng), films)
+        known = np.arange(frames) < given if np.ndim(given) == 0 else np.array(given, bool)
+        if known.shape != (frames,) or known.all():
+            raise ValueError(f"of {frames} frames some can be given, and not all of them; given {given}")
         times, tokens, start = self.times(steps), self.vocabulary.encode(captions), self.noise(len(films), rng)
-        clean, kept = films * 2 - 1, known[:, None, None, None]
+        clean, kept = part(films * 2 - 1), known[:, None, None, None]
 
         def paint(part: slice) -> np.ndarray:
             guess = self.denoiser(tokens[part], guidance)
@@ -236,4 +219,4 @@ class Video(Diffusion):
             return process.sample(predict_clean, start[part], times, self.alpha_bar, second_order=True)
 
         painted = map_shards(paint, len(films), threads, processes=True)
-        return np.where(kept, films, to_unit(painted))
+        return np.where(kept, films, self.finished(painted))
