@@ -26,8 +26,7 @@ from datasets.dataset import Dataset
 from datasets.moving import FRAMES, SIDE, Films, positions
 from disk import files
 from generators.families.diffusion import process
-from generators.families.diffusion.video import Video
-from generators.families.diffusion.video import part as parted
+from generators.families.diffusion.video import Video, parted
 from generators.judging.classifier import Classifier
 from generators.judging.evaluate import draw
 from generators.judging.metrics import frechet_distance

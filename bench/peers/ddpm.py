@@ -39,18 +39,18 @@ class Bottom(Twin):
 
 
 class Level(Twin):
-    def forward(self, x: torch.Tensor, condition: torch.Tensor, *told) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         x = self.before(x, condition)
-        x = x + unsqueeze(self.enlarge(self.below(self.shrink(squeeze(x)), condition, *told)))
+        x = x + unsqueeze(self.enlarge(self.below(self.shrink(squeeze(x)), condition)))
         for block in self.after:
             x = block(x, condition)
         return x
 
 
 class UNet(Twin):
-    def forward(self, x: torch.Tensor, t: torch.Tensor, caption: torch.Tensor, *told) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, t: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
         condition = F.silu(self.time(t) + caption)
-        h = self.output(self.norm(self.levels(self.input(squeeze(x) if self.squeezed else x), condition, *told)))
+        h = self.output(self.norm(self.levels(self.input(squeeze(x) if self.squeezed else x), condition)))
         return unsqueeze(h) if self.squeezed else h
 
 

@@ -9,7 +9,7 @@ from bench.peers.blocks import drop_captions
 from bench.peers.ddpm import DDPM
 from bench.peers.layers import Twin
 from bench.peers.training import Batch
-from generators.families.diffusion.video import APART, GIVEN, TO_THE_END, join, part
+from generators.families.diffusion.video import APART, GIVEN, TO_THE_END, join, parted
 
 
 class FilmNetwork(Twin):
@@ -68,8 +68,8 @@ class Video(DDPM):
     def loss(self, batch: Batch, uniform, *drawn) -> torch.Tensor:
         *levels, eps = drawn
         films = batch.images[: len(eps)].permute(0, 2, 3, 4, 1).numpy() * 2 - 1
-        x0 = torch.from_numpy(part(films)).permute(0, 4, 1, 2, 3)  # data, not network: ours
         t = self.levels(*levels)
+        x0 = torch.from_numpy(parted(films, t.numpy() == 0)).permute(0, 4, 1, 2, 3)  # data, not network: ours
         alpha_bar = self.alpha_bar[t]
         signal = alpha_bar.sqrt().float()[:, None, :, None, None]
         noise = (1 - alpha_bar).sqrt().float()[:, None, :, None, None]

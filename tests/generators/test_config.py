@@ -107,7 +107,7 @@ def test_configs_survive_json():
         ("realnvp", "margin=0.5", "lie between 1e-06 and 0.4; given 0.5"),  # the logarithm of 0
         ("vae", "optimiser.betas=[0.5]", "must have 2 numbers; given 1"),
         ("vae", "width=12", "a multiple of 8; given 12"),
-        ("ddpm", "prediction=x", "'v', 'noise', 'velocity'; given 'x'"),
+        ("ddpm", "prediction=x", "'v', 'noise', 'velocity', 'image'; given 'x'"),
     ],
 )
 def test_what_is_wrong_is_said(family, setting, message):

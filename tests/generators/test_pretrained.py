@@ -90,7 +90,7 @@ def test_the_world_obeys_as_its_figure_says(figures):
 
 @pytest.mark.skipif("video" not in pretrained.names(), reason="no films come along")
 def test_films_are_as_asked_as_their_figures_say(figures):
-    """Catches: weights of another network; captions, slices or levels of noise that do not meet in sampling."""
+    """Catches: weights of another network; captions, frames or levels of noise that do not meet in sampling."""
     found = of_films(generators.load("video"), count := 24, 1, Threads())
     for name in ("digit", "stroke", "direction"):
         share, was = found[name], figures["video"][name]

@@ -41,10 +41,10 @@ class DiTConfig(DiffusionConfig):
 
 
 class Transformer(Module):
-    """x (N, *shape), t (N,), caption (N, features) -> (N, *shape): `depth` blocks on patches of `width` numbers.
+    """x (N, *shape), t (N,), caption (N, features) -> (N, *shape): a patch is a vector of `width` numbers.
 
     shape: of one x, channels last; patch: a patch's edges along all axes but that one
-    t: (N, runs), where equal runs of an image's patches have noise of their own
+    t: (N, runs), where so many equal runs of an image's patches have noise of their own
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Transformer(Module):
     def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor) -> Tensor:
         features = caption.shape[-1]
         condition = F.silu(self.time(t.reshape(-1)).reshape(len(x), -1, features) + each(caption)).reshape(-1, features)
-        patches = squeeze(x, self.patch)  # (N, H/p, W/p, p * p * C)
+        patches = squeeze(x, self.patch)  # (N, H/p, W/p, p * p * C) of an image
         h = self.input(patches.reshape(len(x), -1, patches.shape[-1])) + self.place  # (N, T, width)
         for block in self.blocks:
             h = block(h, condition)

@@ -119,7 +119,7 @@ def middle_share(steps: int, kind: str = "cosine") -> np.ndarray:
     return share
 
 
-def noisier(t: np.ndarray, factor: float, alpha_bar: np.ndarray) -> np.ndarray:
+def noisier(t: np.ndarray, factor: float | np.ndarray, alpha_bar: np.ndarray) -> np.ndarray:
     """The times at which noise over signal is `factor` times what it is at t, at most the last.
 
     Source: Esser et al. 2024, section 5.3.2.

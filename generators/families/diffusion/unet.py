@@ -84,9 +84,9 @@ class Level(Module):
         self.enlarge = Conv2d(width_below, 4 * width, 1, rng)
         self.after = [ResidualBlock(width, width, features, rng) for _ in range(blocks)]
 
-    def __call__(self, x: Tensor, condition: Tensor, *told) -> Tensor:
+    def __call__(self, x: Tensor, condition: Tensor) -> Tensor:
         x = self.before(x, condition)
-        h = self.below(self.shrink(squeeze(x)), condition, *told)  # (N, H/2, W/2, width below)
+        h = self.below(self.shrink(squeeze(x)), condition)  # (N, H/2, W/2, width below)
         x = x + unsqueeze(self.enlarge(h))
         for block in self.after:
             x = block(x, condition)
@@ -99,19 +99,18 @@ class UNet(Module):
     widths: channels at full size, half, a quarter, ...; `blocks`: how many on the way up at each size.
     squeezed: begin and end at half the size, four pixels to one of four times the channels: coarser, and much faster.
     seen: channels of x, if it has more than what comes out
-    bottom: the coarsest level, if not a `Bottom`; it is `told` what the network is, beside its input and condition
     """
 
     def __init__(
         self, size: int, channels: int, widths: tuple[int, ...], features: int, rng: np.random.Generator,
-        blocks: int = 2, heads: int = 4, squeezed: bool = False, bottom: Module | None = None, seen: int | None = None,
+        blocks: int = 2, heads: int = 4, squeezed: bool = False, seen: int | None = None,
     ):  # fmt: skip
         self.squeezed = squeezed
         seen, channels = (4 * n if squeezed else n for n in (seen or channels, channels))
         self.time = TimeEncoder(features, rng)
         self.input = Conv2d(seen, widths[0], 3, rng)
         smallest = size // 2 ** (len(widths) - (0 if squeezed else 1))
-        level = bottom or Bottom(widths[-1], smallest, features, heads, rng)
+        level: Module = Bottom(widths[-1], smallest, features, heads, rng)
         for width, width_below in zip(widths[-2::-1], widths[:0:-1], strict=True):
             level = Level(width, level, width_below, features, blocks, rng)
         self.levels = level
@@ -119,8 +118,8 @@ class UNet(Module):
         self.output = Conv2d(widths[0], channels, 3, rng)
         self.output.weight.data = init.zeros(self.output.weight.shape)
 
-    def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor, *told) -> Tensor:
+    def __call__(self, x: Tensor, t: np.ndarray, caption: Tensor) -> Tensor:
         condition = F.silu(self.time(t) + caption)
-        h = self.levels(self.input(squeeze(x) if self.squeezed else x), condition, *told)
+        h = self.levels(self.input(squeeze(x) if self.squeezed else x), condition)
         h = self.output(self.norm(h))
         return unsqueeze(h) if self.squeezed else h

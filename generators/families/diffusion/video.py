@@ -1,8 +1,8 @@
 """Films: the same denoising once more, of what is shown and of how it moves.
 
 The frames of a film show nearly the same, at different places.  So a film is first parted, without loss and as video
-codecs do, into what its frames show, shifted into the middle, and how far each has moved since the one before (`part`).
-Then both are denoised at once, under the same caption:
+codecs do (`parted`): into what its frames show, shifted into the middle, and how far each has moved since the one
+before.  Then both are denoised at once, under the same caption:
 
     what     frames that lie upon one another are one image with a channel for each frame: the U-Net of images paints
              it.  Where that is coarsest a pixel stands for a patch of space and time, and all patches look at one
@@ -57,33 +57,41 @@ class VideoConfig(DiffusionConfig):
     depth: int = number(2, most=100)  # and its blocks
     heads: int = number(4, least=1)
     batch_size: int = number(64, least=1)
-    noise_factor: float = number(100.0, least=0.01, most=1000)  # see `process.noisier`
+    noise_factor: float = number(100.0, least=0.01, most=1000)  # the most; see `draw_levels`
     prediction: str = choice("image", "v", "noise", "velocity")
     across_time: bool = True  # whether frames see one another
     optimiser: OptimiserConfig = OptimiserConfig(rate=5e-3)  # at 2e-2 bounces were not learned (docs/films.md)
 
 
-def part(films: np.ndarray) -> np.ndarray:
+def parted(films: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
     """What a film shows and how it moves, as video codecs part them: (N, T, size, size, C) from -1 to 1 ->
     (N, T, size + 2, size, C).
 
     Each frame is shifted by whole pixels, what leaves on one side coming back on the other, so that the centre of its
     ink, what is bright, is in the middle.  Two rows below it, white on black, say how far down and right this centre is
-    from that of the frame before, the first from the middle: no way is a point in the middle of the row.
+    from that of the frame before, the first from the middle: at rest it is a point in the middle of the row.
+
+    given: (N, T) bool, the frames that will be given.  From what is not given no way is known: the way of a frame that
+        is leads from the last one before it that is given, or from the middle.
     """
     side = films.shape[2]
     ink, turn = films.mean(axis=-1) + 1, np.exp(2j * np.pi * np.arange(side) / side)  # (N, T, H, W)
     mass = np.stack([ink.sum(axis=axis) @ turn for axis in (3, 2)], axis=-1)
     # The mean on a circle, for what wraps around has ink at both borders; 0.501, for with 0.5 even digits flicker.
     centre = np.floor(np.angle(mass) * side / (2 * np.pi) + 0.501).astype(int)  # (N, T, 2)
-    away = np.diff(centre, axis=1, prepend=side // 2)
+    places = np.concatenate([np.full_like(centre[:, :1], side // 2), centre], axis=1)  # the middle, then every frame
+    before = np.broadcast_to(np.arange(films.shape[1]), films.shape[:2])  # which of these places a way leads from
+    if given is not None:
+        last = np.maximum.accumulate(np.where(given, before + 1, 0), axis=1)
+        before = np.where(given, np.pad(last, ((0, 0), (1, 0)))[:, :-1], before)
+    away = centre - np.take_along_axis(places, before[..., None], axis=1)
     rows = np.where(np.arange(side) == ((away + side // 2) % side)[..., None], 1, -1)  # (N, T, 2, size)
     rows = np.broadcast_to(rows[..., None], (*rows.shape, films.shape[-1])).astype(films.dtype)
     return np.concatenate([shifted(films, side // 2 - centre), rows], axis=2)
 
 
 def join(parts: np.ndarray) -> np.ndarray:
-    """The inverse of `part`; a way is where its row is brightest."""
+    """The inverse of `parted`; a way is where its row is brightest."""
     side = parts.shape[3]
     away = parts[:, :, -2:].mean(axis=-1).argmax(axis=-1) - side // 2  # (N, T, 2)
     return shifted(parts[:, :, :-2], np.cumsum(away, axis=1))
@@ -92,13 +100,13 @@ def join(parts: np.ndarray) -> np.ndarray:
 def shifted(films: np.ndarray, by: np.ndarray) -> np.ndarray:
     """Films (N, T, H, W, C), each frame rolled by so many pixels, (N, T, 2), down and right."""
     n, frames, side = films.shape[:3]
-    rows, columns = np.moveaxis((np.arange(side) - by[..., None].astype(int)) % side, 2, 0)  # (N, T, size)
+    rows, columns = np.moveaxis((np.arange(side) - by[..., None]) % side, 2, 0)  # (N, T, size)
     film, frame = np.ogrid[:n, :frames]
     return films[film[..., None, None], frame[..., None, None], rows[..., None], columns[:, :, None]]
 
 
 class FilmNetwork(Module):
-    """x (N, T, H + 2, W, C), as from `part`, t (N,) or (N, T), caption (N, features) -> the same shape as x.
+    """x (N, T, H + 2, W, C), as from `parted`, t (N,) or (N, T), caption (N, features) -> the same shape as x.
 
     Without `across_time` each frame is a film of its own.
     """
@@ -162,7 +170,9 @@ class Video(Diffusion):
 
     def draw_levels(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Times for the frames of `count` films, (count, T): mostly one for a whole film, at times one for each frame,
-        and 0 for what is given of a film: all before the part that is to be painted, and at times what follows it."""
+        and 0 for what is given of a film: all before the part that is to be painted, and at times what follows it.
+
+        Their noise over signal is 1 to `noise_factor` times that of images, all powers of it alike."""
         frames = self.config.frames
 
         def draw(count: int) -> np.ndarray:
@@ -180,10 +190,11 @@ class Video(Diffusion):
 
     def loss(self, shard: Shard, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """That of `Diffusion`, over frames with noise: of what is shown, and as much of how it moves."""
-        films, frames = len(shard.images), self.config.frames
-        some = -(-films * self.network.frames // frames)  # frame by frame, one film costs as much as twelve
-        x0, tokens = part(shard.images[:some] * 2 - 1), drop_captions(shard.tokens, self.config.caption_dropout, rng)
+        count, frames = len(shard.images), self.config.frames
+        some = -(-count * self.network.frames // frames)  # frame by frame, one film costs as much as twelve
+        tokens = drop_captions(shard.tokens, self.config.caption_dropout, rng)
         t = self.draw_levels(some, rng)  # (n, T)
+        x0 = parted(shard.images[:some] * 2 - 1, t == 0)
         eps = rng.standard_normal(x0.shape, dtype=np.float32).astype(x0.dtype)
         x_t = process.q_sample(x0, t, eps, self.alpha_bar)
         target = process.training_target(x0, t, eps, self.alpha_bar, self.config.prediction)
@@ -191,7 +202,7 @@ class Video(Diffusion):
         output, target = self.network(Tensor(x_t), t, self.text(tokens[:some])) * noisy, target * noisy
         what, how = (F.mse(output[:, :, rows], target[:, :, rows]) for rows in (slice(None, -2), slice(-2, None)))
         errors = (what + how) * (1 / noisy.reshape(some, frames).mean(axis=1))  # (n,), means over noisy frames alone
-        return F.sum(errors) * (films / some / shard.batch_size), {}
+        return F.sum(errors) * (count / some / shard.batch_size), {}
 
     def continue_(
         self, films: np.ndarray, captions: list[str], rng: np.random.Generator, given: int | Sequence[bool],
@@ -207,7 +218,8 @@ class Video(Diffusion):
         if known.shape != (frames,) or known.all():
             raise ValueError(f"of {frames} frames some can be given, and not all of them; given {given}")
         times, tokens, start = self.times(steps), self.vocabulary.encode(captions), self.noise(len(films), rng)
-        clean, kept = part(films * 2 - 1), known[:, None, None, None]
+        kept = known[:, None, None, None]
+        clean = parted(films * 2 - 1, np.broadcast_to(known, films.shape[:2]))
 
         def paint(part: slice) -> np.ndarray:
             guess = self.denoiser(tokens[part], guidance)

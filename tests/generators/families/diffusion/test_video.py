@@ -1,4 +1,4 @@
-"""Diffusion of films: slices that meet, a level of noise for each, going on.  All else is tested with `DDPM`."""
+"""Diffusion of films: parted and joined, a level of noise for each frame, going on.  All else is tested with `DDPM`."""
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from datasets.captions import Names
 from datasets.dataset import Dataset
 from generators.families.diffusion import process
-from generators.families.diffusion.video import APART, GIVEN, Video, VideoConfig, join, part, shifted
+from generators.families.diffusion.video import APART, GIVEN, Video, VideoConfig, join, parted, shifted
 from generators.family import OptimiserConfig, Shard
 from generators.training import Trainer
 from nn.tensor import Tensor
@@ -48,7 +48,7 @@ def films_of(rng, shape):
 def test_a_film_is_parted_and_joined_again_bit_for_bit(seed, frames, size, channels):
     """Catches: ink that is lost at the border, a shift the wrong way, rows for columns, ways that do not add up."""
     films = films_of(np.random.default_rng(seed), (3, frames, size, size, channels))
-    parts = part(films)
+    parts = parted(films)
     assert parts.shape == (3, frames, size + 2, size, channels)
     np.testing.assert_array_equal(join(parts), films)
 
@@ -61,7 +61,7 @@ def test_what_moves_by_whole_pixels_is_shown_at_rest_and_its_ways_are_points():
     ways = np.array([[2, -3], [1, 1], [0, 2], [-1, 0], [9, 7], [-2, 2]])
     film = shifted(np.repeat(drawn, 6, axis=1), np.cumsum(ways, axis=0)[None])
     np.testing.assert_array_equal(film[0, 1], np.roll(drawn[0, 0], (3, -2), axis=(0, 1)))
-    parts = part(film)
+    parts = parted(film)
     assert (parts[0, :, :28] == parts[0, 0, :28]).all()
     rows = parts[0, :, 28:, :, 0]
     assert (np.sort(rows, axis=-1) == [-1] * 27 + [1]).all()
@@ -91,7 +91,7 @@ def test_at_first_its_loss_is_the_mean_square_of_the_target_over_noisy_frames():
     assert made.loss(films, np.random.default_rng(2))[0].item() == loss.item()
 
 
-def test_frame_by_frame_a_step_sees_as_many_frames_and_weighs_them_alike():
+def test_frame_by_frame_a_step_makes_as_many_passes_of_the_network_and_weighs_them_alike():
     """Catches: a baseline that costs as much as all frames do apart, and a loss that shrinks with its share."""
     made, seen = Video(replace(TINY, across_time=False), np.random.default_rng(0)), []
     paint = made.network.paint
@@ -215,6 +215,30 @@ def test_gaussian_films_come_out_with_their_covariance_and_go_on_with_it(given):
     assert (painted[:, ~known] != real[:, ~known]).mean() > 0.99
     painted = painted if given else made.sample([""] * count, rng, pool(1), steps=100)
     np.testing.assert_allclose(covariance_of(painted), covariance, atol=0.06 * covariance.max())
+
+
+def test_ways_of_given_frames_lead_from_given_ones_alone():
+    """Catches: a way that tells of a frame that is not given, and one that is lost behind a gap."""
+    drawn = np.full((1, 1, 8, 8, 1), -1.0)
+    drawn[0, 0, 3:5, 3:5] = 1
+    ways = np.array([[1, -2], [1, 1], [0, 2], [-1, 0], [1, 1], [2, 0]])
+    film = shifted(np.repeat(drawn, 6, axis=1), np.cumsum(ways, axis=0)[None])
+    whole = parted(film)[0, :, 8:, :, 0].argmax(axis=-1) - 4
+    for known in ([1, 1, 0, 0, 1, 1], [0, 0, 1, 0, 1, 1], [1, 1, 1, 0, 0, 0]):
+        known = np.array(known, bool)
+        found = parted(film, known[None])[0, :, 8:, :, 0].argmax(axis=-1) - 4
+        np.testing.assert_array_equal(found[~known], whole[~known])
+        np.testing.assert_array_equal(np.cumsum(found[known], axis=0), np.cumsum(whole, axis=0)[known])
+
+
+@pytest.mark.parametrize("given", [2, [True, True, False, False, False, True], [False, False, True, True, False, True]])
+def test_what_is_not_given_is_not_looked_at(given):
+    """Catches: an answer that is known before it is asked for."""
+    made, rng = model(guidance=1.0), np.random.default_rng(8)
+    films, known = films_of(rng, (2, 6, 8, 8, 1)) / 2 + 0.5, np.arange(6) < 2 if given == 2 else np.array(given)
+    other = np.where(known[:, None, None, None], films, rng.random(films.shape))
+    painted = [made.continue_(seen, ["dark"] * 2, np.random.default_rng(9), given, steps=3) for seen in (films, other)]
+    np.testing.assert_array_equal(*painted)
 
 
 def test_what_cannot_be_given_is_refused():
