@@ -260,7 +260,8 @@ MORE = {
         "return np.stack(rows)",
     ],
     "training-target": [
-        "if kind == 'noise':\n    return eps.copy()\nif kind == 'velocity':\n    return -(x0 - eps)\n"
+        "if kind in ('noise', 'image'):\n    return (eps if kind == 'noise' else x0).copy()\n"
+        "if kind == 'velocity':\n    return -(x0 - eps)\n"
         "ab = alpha_bar[t].astype(x0.dtype).reshape((-1,) + (1,) * (x0.ndim - 1))\n"
         "return np.sqrt(ab) * eps - np.sqrt(1 - ab) * x0",
     ],
