@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import sys
 
+from generators.apps.program import streams
 from nn import runtime
 
 BENCHES = {
@@ -24,7 +25,7 @@ BENCHES = {
 def main(arguments: list[str]) -> int:
     known = {name: text for name, text in BENCHES.items() if importlib.util.find_spec(f"bench.{name}")}
     if not arguments or arguments[0] not in known:
-        lines = [f"  {name:<10}{text}" for name, text in known.items()]
+        lines = [f"  {name:<12}{text}" for name, text in known.items()]
         print("\n".join(["usage: python -m bench NAME [--help]", *lines]), file=sys.stderr)
         return 0 if arguments and arguments[0] in ("-h", "--help") else 2
     if uncompiled := runtime.uncompiled():
@@ -48,4 +49,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with streams():
+        code = main(sys.argv[1:])
+    sys.exit(code)

@@ -30,6 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from tqdm import tqdm
 
 from tests.exercises import mutants
@@ -46,21 +47,27 @@ CALLS = "INKLING_CALLS"  # the variable that tells the plugin below where to wri
 
 
 class Recorder:
-    """A pytest plugin: {"path:function": {test: seconds}} of all that a test enters, in this process, in any thread."""
+    """A pytest plugin: {"path:function": {test: seconds}} of all that a test enters, in this process, in any thread.
+
+    What a fixture enters that several tests share counts for the first of them, which is run alone on a mutant.
+    """
 
     def __init__(self, file: str):
-        self.file, self.entered, self.calls = file, set(), {}
+        self.file, self.entered, self.calls, self.seconds = file, set(), {}, 0.0
         self.mine = tuple(str(ROOT / package) + os.sep for package in PACKAGES)
 
-    def pytest_runtest_call(self, item):
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item):
         self.entered.clear()
+        self.seconds = 0.0
         threading.settrace(self.trace)
         sys.settrace(self.trace)
 
     def pytest_runtest_logreport(self, report):
+        self.seconds += report.duration
         if report.when == "call" and report.passed:
             for code in self.entered:
-                self.calls.setdefault(name_of(code), {})[report.nodeid] = round(report.duration, 3)
+                self.calls.setdefault(name_of(code), {})[report.nodeid] = round(self.seconds, 3)
 
     def pytest_runtest_teardown(self):
         sys.settrace(None)
@@ -212,8 +219,6 @@ def main(arguments: list[str] | None = None) -> int:
     import tomllib
 
     if not Path(options.calls).exists():
-        import pytest
-
         if code := pytest.main(["-q", "-p", "no:cacheprovider", str(ROOT / "tests")], [Recorder(options.calls)]):
             return int(code)
     calls = json.loads(Path(options.calls).read_text(encoding="utf-8"))
