@@ -8,11 +8,13 @@ exact on real ones, says what is as asked and what is lawful. Beside it:
     each frame alone                   the run in --without-time, trained with --set across_time=false
     stills, moved                      digits painted by the run in --stills and moved by the law, which is cheating
 
-Then it continues films of which six frames are given, with a wall to be met and without; films at a speed between the
-two of training; and real films from each level of noise on, which shows where what is decided (`noise_factor`).
+Then it continues films of which six frames are given, with a wall to be met and without; fills in the middle of films;
+continues films at a speed between the two of training; and paints real films on from each level of noise, which shows
+where what is decided (`noise_factor`).
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -104,14 +106,31 @@ def continuing(model: Video, dataset: Dataset, options: dict, seed: int, threads
     met, free = bouncing & ~straight, straight
     figures = {"films": {"wall": int(met.sum()), "no wall": int(free.sum())}}
     for way, places in ways.items():
-        off = (places - truth + SIDE / 2) % SIDE - SIDE / 2  # the shorter way around
-        squares = (off**2).sum(axis=2).mean(axis=1)
+        squares = (around(places - truth) ** 2).sum(axis=2).mean(axis=1)
         figures[way] = {"wall": _root_mean(squares[met]), "no wall": _root_mean(squares[free])}
     return figures, painted
 
 
 def _root_mean(squares: np.ndarray) -> float:
     return float(np.sqrt(squares.mean())) if len(squares) else float("nan")
+
+
+def filling(model: Video, dataset: Dataset, options: dict, seed: int, threads: Threads) -> dict:
+    """Of films whose first and last third are given: the share whose middle meets the end, so that into the first frame
+    behind the gap the digit moves as far as in the real film, to half a pixel; by whether a wall is met in the gap."""
+    given, real = np.repeat([True, False, True], FRAMES // 3), dataset.images[:] / np.float32(255)
+    painted = model.continue_(real, captions_of(dataset), derive_rng(seed, "filling"), given, threads, **options)
+    gap, end = slice(FRAMES // 3 - 1, 2 * FRAMES // 3 + 1), 2 * FRAMES // 3
+    steps = [around(np.diff(physics.track(films)[0], axis=1)) for films in (real, painted)]  # (N, T - 1, 2)
+    fits = (np.abs(steps[1][:, end - 1] - steps[0][:, end - 1]) <= 0.5).all(axis=1)
+    met = np.abs(np.diff(steps[0][:, gap], axis=1)).max(axis=(1, 2)) > 0.5
+    return {name: {"films": int(which.sum()), "meets the end": float(fits[which].mean()) if which.any() else math.nan}
+            for name, which in {"wall": met, "no wall": ~met}.items()}  # fmt: skip
+
+
+def around(steps: np.ndarray) -> np.ndarray:
+    """Displacements in pixels, the shorter way around."""
+    return (steps + SIDE / 2) % SIDE - SIDE / 2
 
 
 def between_speeds(model: Video, dataset: Dataset, options: dict, seed: int, threads: Threads) -> dict:
@@ -190,10 +209,11 @@ def main(arguments: list[str] | None = None) -> int:
     print(as_text(table(rows)), flush=True)
     model, part = generators.load(options.run), datasets.load("moving", "test", options.continued)
     results["continuing"], continued = continuing(model, part, sampler, options.seed, threads)
+    results["filling"] = filling(model, part, sampler, options.seed, threads)
     results["between speeds"] = between_speeds(model, part, sampler, options.seed, threads)
     few = datasets.load("moving", "test", min(options.continued, 100))
     results["painted on"] = painted_on(model, few, judge, options.sample_steps, options.seed, threads)
-    for name in ("continuing", "between speeds", "painted on"):
+    for name in ("continuing", "filling", "between speeds", "painted on"):
         print(f"\n{name}\n{as_text(listed(results[name]))}")
     files.write_json(out / "films.json", results)
     build_page(results, captions, real, shown, part, continued).write(out / "films.html")
@@ -240,6 +260,8 @@ def build_page(results: dict, captions: list[str], real: np.ndarray, shown: dict
     both = {"the film": to_uint8(part.images[:4]), "continued": to_uint8(continued[:4])}
     page.picture(showing.shown(both, captions_of(part)[:4])["film"](), "The film, and how the model continues it.")
     for name, text in {
+        "filling": "The first and the last third of a film are given. The share in which the digit moves from what was "
+        "painted between into the end as far as in the real film, to half a pixel; by whether a wall is met between.",
         "between speeds": "Films that begin at a speed, two of them of training and one between, and go on at this.",
         "painted on": "Real films with noise, by noise over signal, painted on: what came back.",
     }.items():

@@ -24,7 +24,7 @@ from generators.registry import FAMILIES
 from nn import runtime
 
 BATCH = {"batch_size": 128}
-PICTURES, FILMS = 128, 16  # painted at once
+PICTURES = 128  # painted at once
 SWEEPS = {"batch": (16, 32, 64, 128, 256, 512), "width": (16, 32, 64, 128), "size": (28, 32, 48, 64)}
 # Instruction sets that newer processors can be kept to, on both sides: the environment, and what libraries then say.
 ISA = {
@@ -110,8 +110,7 @@ def measure(family: str, names: list[str], options: argparse.Namespace) -> dict:
             return measured  # two different computations: nothing to compare
     films = FAMILIES[family].data != "digits"
     build = {"family": family, "settings": {} if films else BATCH}  # a batch of films is as large as by default
-    pictures = FILMS if films else PICTURES
-    outcomes = match(names, build, options.rounds, options.turn, pictures, lambda text: say(f"{family}: {text}"))
+    outcomes = match(names, build, options.rounds, options.turn, PICTURES, lambda text: say(f"{family}: {text}"))
     measured |= report.figures(outcomes)
     if "ours" in names:
         measured["gflop"] = ask_once("ours_1_thread", "flops", **build)["gflop"]

@@ -32,9 +32,27 @@ def test_what_a_film_would_do_without_a_wall_is_right_exactly_there(run, monkeyp
     # Walls are where the box around the ink has them, up to two pixels off.
     assert found["constant velocity with reflection"]["wall"] < 0.5 * found["constant velocity"]["wall"]
     assert found["the last frame repeated"]["no wall"] > 1
+    filled = bench.filling(model, data, {}, 0, Threads(1))
+    assert [row["meets the end"] for row in filled.values()] == [1, 1] and filled["wall"]["films"] > 30
     speeds = bench.between_speeds(model, data, {}, 0, Threads(1))
     assert {name: round(of["mean"], 1) for name, of in speeds.items()} == {"1": 1.0, "1.5": 1.5, "2": 2.0}
     assert [speeds[name][f"near {name}"] for name in speeds] == [1, 1, 1]
+
+
+def test_a_middle_that_does_not_meet_the_end_is_seen(run, monkeypatch):
+    """Catches a gap that is compared at its beginning, or within what is given."""
+    data, model = datasets.load("moving", "test", 60), load(run)
+
+    def late(self, films, captions, rng, given, *_, **__):
+        painted = films.copy()
+        painted[:, ~given] = films[:, np.flatnonzero(~given) - 1]
+        return painted
+
+    monkeypatch.setattr(type(model), "continue_", late)
+    still = np.mean([data.describe(i)["direction"] == "still" for i in range(60)])
+    found = bench.filling(model, data, {}, 0, Threads(1)).values()
+    assert 0 < still < 0.3
+    assert np.sum([row["films"] * row["meets the end"] for row in found]) == pytest.approx(60 * still)
 
 
 class Stills:

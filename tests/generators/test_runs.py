@@ -53,6 +53,14 @@ def test_a_run_leaves_a_checkpoint_metrics_and_samples(tmp_path):
     assert meta["step"] == 10 and meta["family"] == "toy"
 
 
+def test_a_run_begins_with_an_empty_log(tmp_path):
+    """Catches lines of a run before it, which was lost before its first checkpoint."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/metrics.jsonl").write_text('{"step": 7}\n')
+    start(tmp_path / "x")
+    assert (tmp_path / "x/metrics.jsonl").read_text() == ""
+
+
 def test_samples_are_painted_eight_times(tmp_path, monkeypatch):
     """Catches: one picture for every step, and the last one twice."""
     run, painted = start(tmp_path / "x", 40), []

@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import threadpoolctl
 
 from disk import cache
 from nn import runtime
@@ -154,6 +155,8 @@ def test_the_description_can_be_kept_in_a_checkpoint():
     about = runtime.describe()
     assert json.loads(json.dumps(about)) == about
     assert {"processor", "blas_core", "python", "numpy", "numba"} <= set(about)
+    for pool in threadpoolctl.threadpool_info():
+        assert (f"{pool['internal_api']} {pool['version']}" in (about["blas"] or "")) == (pool["user_api"] == "blas")
 
 
 # ---- the allocator

@@ -1,4 +1,5 @@
 """A game in the terminal, driven through a pseudo-terminal; `test_explore.py` has the one on a page."""
+import contextlib
 import os
 import pty
 import select
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import termios
 import time
+import types
 
 import numpy as np
 import pytest
@@ -43,7 +45,8 @@ class Terminal:
         self.slave, self.seen = slave, b""
         own = (
             "import os, signal, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); "
-            "signal.signal(signal.SIGINT, signal.SIG_DFL); "  # who runs the tests may ignore it, and that is inherited
+            # Who runs the tests may ignore them, and that is inherited.
+            "[signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)]; "
             "os.execv(sys.argv[1], sys.argv[1:])"
         )
         self.process = subprocess.Popen(
@@ -99,6 +102,16 @@ def test_a_game_that_was_not_played_is_not_recorded(run, tmp_path):
     game.wait_for(b"q: quit", 1)
     game.write(b"q")
     assert game.end() == 0 and film.read_bytes() == b"an earlier one"
+
+
+@pytest.mark.parametrize(("names", "told"), [("abc", "keys: 1 to 3 "), ("abcdefghijk", "keys: 1 to 9 ")])
+def test_a_world_whose_keys_have_no_names_tells_their_numbers(monkeypatch, names, told):
+    shown = []
+    screen = types.SimpleNamespace(show=shown.append, key=lambda: "q")
+    monkeypatch.setattr(play, "opened", lambda: contextlib.nullcontext(screen))
+    model = types.SimpleNamespace(keys=dict.fromkeys(names, 0))
+    play.in_terminal(types.SimpleNamespace(model=model, frames=[np.zeros((2, 2, 1))]))
+    assert shown[0][-1].startswith(told)
 
 
 SCRIPT = """

@@ -248,6 +248,12 @@ def test_what_cannot_be_given_is_refused():
             made.continue_(films, ["dark"], np.random.default_rng(0), known)
 
 
+def test_a_size_that_cannot_be_halved_so_often_is_refused():
+    """Catches a film that fails in the middle of the network: three widths halve it three times."""
+    with pytest.raises(ValueError, match="video: .*multiple of 8"):
+        Video(replace(TINY, image_size=12, widths=(8, 8, 16)), np.random.default_rng(0))
+
+
 def test_it_learns_to_obey():
     """Films that grow brighter, or darker, from frame to frame: each is painted under its own caption."""
     rng, count = np.random.default_rng(0), 200
