@@ -40,7 +40,6 @@ from tests.exercises.surgery import Def, cut
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("nn", "generators")
 SECONDS = 60.0  # of tests, as they took without tracing, that a mutant is shown
-CALLS = "INKLING_CALLS"  # the variable that tells the plugin below where to write
 
 
 # Which test enters which function ------------------------------------------------------------------------------------

@@ -368,6 +368,12 @@ def test_other_names_of_a_family(tmp_path, capsys):
     assert "did you mean 'diffusion'" in refused(capsys, "train", "difusion")
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(40, "40 seconds"), (150, "2.5 minutes")])
+def test_the_demo_tells_how_long_it_took(monkeypatch, seconds, told):
+    monkeypatch.setattr(demo.time, "monotonic", lambda: 1000.0 + seconds)
+    assert demo._time_since(1000.0) == told
+
+
 def test_the_demo_from_end_to_end(tmp_path, monkeypatch):
     """A step a model, twice: the second time it trains nothing, and what was trained paints the same."""
     entries = []

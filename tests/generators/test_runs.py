@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
@@ -67,6 +68,24 @@ def test_samples_are_painted_eight_times(tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "paint_samples", lambda run: painted.append(run.trainer.step_number))
     finish(run)
     assert painted == list(range(5, 41, 5))
+
+
+def test_the_time_of_a_step_is_that_of_all_phases_by_their_share(monkeypatch):
+    """Catches a phase that begins late and is not counted, or counted as if it ran throughout."""
+    phases = lambda step: [None] * (1 if step < 600 else 2)  # noqa: E731
+    trainer = SimpleNamespace(family=SimpleNamespace(phases=phases), step_number=0, close=Mock())
+    clock, begun = [0.0], set()
+
+    def step():
+        begun.add(trainer.step_number)
+        clock[0] += 1.0 if trainer.step_number < 600 else 3.0
+
+    trainer.step = step
+    monkeypatch.setattr(plans.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(plans, "Trainer", lambda *_: trainer)
+    data = toy_data()
+    seconds = plans.seconds_per_step("toy", data, plans.default_config("toy", data), pool())
+    assert seconds == pytest.approx(0.6 * 1 + 0.4 * 3) and begun == {0, 600} and trainer.close.called
 
 
 @pytest.mark.parametrize(("cores", "size"), [(1, 32), (2, 32), (8, 8), (32, 4)])

@@ -11,6 +11,7 @@ import pytest
 import datasets
 from generators import registry
 from generators.apps import experiments, lecture
+from generators.judging import metrics
 from generators.plans import default_config
 from nn.parallel import Threads, derive_rng
 from tests.docs.pages import HOME
@@ -57,6 +58,13 @@ def whole(held):
 def test_no_two_models_have_one_label():
     """Catches a row of a picture that is lost below another's."""
     assert len(set(experiments.LABELS.values())) == len(experiments.LABELS)
+
+
+def test_the_real_sevens_beside_the_painted_ones_are_sevens(tmp_path):
+    test = datasets.load("digits", "test", 200)
+    found = experiments.Experiments(tmp_path, {}, test, test, 0, Threads(1)).eight()
+    sevens = test.images[test.labels == 7][:8] / np.float32(255)
+    assert found["real"] == pytest.approx(metrics.variety(sevens))
 
 
 def fields(text):

@@ -114,6 +114,19 @@ def test_a_world_whose_keys_have_no_names_tells_their_numbers(monkeypatch, names
     assert shown[0][-1].startswith(told)
 
 
+@pytest.mark.parametrize(
+    ("typed", "keys"), [(b"ab", ["a", "b"]), (b"\x1b[A\x1bOB", ["up", "down"]), (b"\x1b", ["escape"])]
+)
+def test_keys_are_read_one_by_one(typed, keys):
+    """Catches an arrow taken for three keys, and a terminal that is gone, waited for without end."""
+    source, typing = os.pipe()
+    os.write(typing, typed)
+    os.close(typing)
+    screen = terminal.Screen(source, -1)
+    assert [screen.key() for _ in keys] == keys and screen.key() == "escape"
+    os.close(source)
+
+
 SCRIPT = """
 from generators.showing.terminal import opened
 with opened() as screen:
