@@ -175,14 +175,20 @@ def verdict(mutant: Mutant, tests: list[str], copy: Path) -> str:
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=5 * SECONDS, check=False)
-        if b"not found: " in done.stderr + done.stdout:
-            raise SystemExit("tests have changed since the file of calls was made; remove it, and it is made anew")
         return "survived" if done.returncode == 0 else "killed"
     except subprocess.TimeoutExpired:
         return "killed"
     finally:
         place.write_bytes(before)
         os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def check_tests(calls: dict[str, dict[str, float]]) -> None:
+    """Raises SystemExit if the suite lacks a test of the file of calls: every mutant shown to it would seem killed."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-o", "addopts=", "-q", "tests"]
+    there = set(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode().splitlines())
+    if any(test not in there for tests in calls.values() for test in tests):
+        raise SystemExit("tests have changed since the file of calls was made; remove it, and it is made anew")
 
 
 def judge(chosen: list[Mutant], calls: dict, jobs: int) -> Iterator[tuple[Mutant, str]]:
@@ -224,6 +230,8 @@ def main(arguments: list[str] | None = None) -> int:
     reasons = tomllib.loads((ROOT / "tests" / "mutation.toml").read_text(encoding="utf-8"))["harmless"]
     began, count, killed, open_ = time.monotonic(), 0, 0, 0
     chosen = drawn(options.count, options.seed)
+    if chosen:
+        check_tests(calls)
     try:
         for mutant, end in tqdm(judge(chosen, calls, options.jobs), total=len(chosen), disable=None):
             count, killed = count + 1, killed + (end == "killed")
