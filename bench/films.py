@@ -48,6 +48,8 @@ FIGURES = {
     "all": ("all that the caption says", 0.75, 0.90),
     "unseen": ("all, combinations never seen", 0.60, 0.85),
     "lawful": ("lawful", 0.70, 0.90),
+    "turning": ("films that turn round", None, None),
+    "lawful_turning": ("lawful, of those that turn", None, None),
     "same": ("the same digit in every frame", 0.90, 0.98),
     "ink": ("ink varies over frames by", 0.10, 0.04),
     "frechet": ("Frechet distance / floor", 30.0, 10.0),
@@ -68,6 +70,8 @@ def figures(reading: physics.FilmReading, captions: list[str]) -> dict[str, floa
     shares = {name: float(np.nanmean(right)) for name, right in physics.obeyed(reading, captions).items()}
     return shares | {
         "lawful": float(reading.lawful.mean()),
+        "turning": float(reading.turns.mean()),
+        "lawful_turning": float(reading.lawful[reading.turns].mean()) if reading.turns.any() else None,
         "same": float(reading.same.mean()),
         "ink": float(reading.ink.mean()),
     }
@@ -106,7 +110,8 @@ def continuing(model: Video, dataset: Dataset, options: dict, seed: int, threads
     met, free = bouncing & ~straight, straight
     figures = {"films": {"wall": int(met.sum()), "no wall": int(free.sum())}}
     for way, places in ways.items():
-        squares = (around(places - truth) ** 2).sum(axis=2).mean(axis=1)
+        off = (places - truth + SIDE / 2) % SIDE - SIDE / 2  # the shorter way around
+        squares = (off**2).sum(axis=2).mean(axis=1)
         figures[way] = {"wall": _root_mean(squares[met]), "no wall": _root_mean(squares[free])}
     return figures, painted
 
@@ -116,21 +121,16 @@ def _root_mean(squares: np.ndarray) -> float:
 
 
 def filling(model: Video, dataset: Dataset, options: dict, seed: int, threads: Threads) -> dict:
-    """Of films whose first and last third are given: the share whose middle meets the end, so that into the first frame
-    behind the gap the digit moves as far as in the real film, to half a pixel; by whether a wall is met in the gap."""
+    """Of films that move and whose first and last third are given: the share whose middle fits, so that the digit moves
+    out of the one and into the other exactly as far as in the real film; by whether a wall is met between."""
     given, real = np.repeat([True, False, True], FRAMES // 3), dataset.images[:] / np.float32(255)
     painted = model.continue_(real, captions_of(dataset), derive_rng(seed, "filling"), given, threads, **options)
-    gap, end = slice(FRAMES // 3 - 1, 2 * FRAMES // 3 + 1), 2 * FRAMES // 3
-    steps = [around(np.diff(physics.track(films)[0], axis=1)) for films in (real, painted)]  # (N, T - 1, 2)
-    fits = (np.abs(steps[1][:, end - 1] - steps[0][:, end - 1]) <= 0.5).all(axis=1)
-    met = np.abs(np.diff(steps[0][:, gap], axis=1)).max(axis=(1, 2)) > 0.5
-    return {name: {"films": int(which.sum()), "meets the end": float(fits[which].mean()) if which.any() else math.nan}
-            for name, which in {"wall": met, "no wall": ~met}.items()}  # fmt: skip
-
-
-def around(steps: np.ndarray) -> np.ndarray:
-    """Displacements in pixels, the shorter way around."""
-    return (steps + SIDE / 2) % SIDE - SIDE / 2
+    steps, of_model = physics.displacements(real), physics.displacements(painted)  # (N, T - 1, 2)
+    joints = np.flatnonzero(np.diff(given))  # the step out of what is given, and the one back into it
+    fits = (of_model == steps)[:, joints].all(axis=(1, 2))
+    moves, met = steps.any(axis=(1, 2)), np.diff(steps[:, joints[0] - 1 : joints[1] + 1], axis=1).any(axis=(1, 2))
+    return {name: {"films": int(which.sum()), "fits": float(fits[which].mean()) if which.any() else math.nan}
+            for name, which in {"wall": moves & met, "no wall": moves & ~met}.items()}  # fmt: skip
 
 
 def between_speeds(model: Video, dataset: Dataset, options: dict, seed: int, threads: Threads) -> dict:
@@ -260,8 +260,8 @@ def build_page(results: dict, captions: list[str], real: np.ndarray, shown: dict
     both = {"the film": to_uint8(part.images[:4]), "continued": to_uint8(continued[:4])}
     page.picture(showing.shown(both, captions_of(part)[:4])["film"](), "The film, and how the model continues it.")
     for name, text in {
-        "filling": "The first and the last third of a film are given. The share in which the digit moves from what was "
-        "painted between into the end as far as in the real film, to half a pixel; by whether a wall is met between.",
+        "filling": "Of films that move the first and the last third are given. The share in which the digit moves out "
+        "of the one and into the other exactly as far as in the real film; by whether a wall is met between.",
         "between speeds": "Films that begin at a speed, two of them of training and one between, and go on at this.",
         "painted on": "Real films with noise, by noise over signal, painted on: what came back.",
     }.items():

@@ -47,6 +47,12 @@ class FilmReading:
         return self.distance.min(axis=1) <= LAWFUL
 
     @property
+    def turns(self) -> np.ndarray:
+        """(N,) bool: whether it goes one way along an axis and then the other, as at a wall off which it bounces."""
+        steps = np.diff(self.path, axis=1)
+        return ((steps.min(axis=1) < 0) & (steps.max(axis=1) > 0)).any(axis=1)
+
+    @property
     def direction(self) -> np.ndarray:
         """(N,) index into the directions; an axis counts where it has at least half of the speed."""
         speed = self.speed[:, None]

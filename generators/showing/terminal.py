@@ -82,9 +82,9 @@ class Screen:
         """The next key: a character, or "up", "down", "left", "right", "escape", also for a terminal that is gone."""
         first = os.read(self.source, 1)
         if first == b"\x1b":
-            rest, more = b"", b"more"
-            while more and len(rest) < 2 and select.select([self.source], [], [], 0.05)[0]:  # an arrow has three bytes
-                rest += (more := os.read(self.source, 1))
+            rest = b""  # an arrow comes in three bytes
+            while len(rest) < 2 and select.select([self.source], [], [], 0.05)[0] and (more := os.read(self.source, 1)):
+                rest += more
             arrow = rest[1:].decode("latin-1") if rest[:1] in (b"[", b"O") else ""
             return ARROWS.get(arrow, "escape")
         return first.decode("latin-1") if first else "escape"

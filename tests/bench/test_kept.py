@@ -58,9 +58,11 @@ def test_ctrl_c_is_not_followed_by_a_judgement(keep, monkeypatch):
 
     monkeypatch.setattr(runs.Run, "go", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests may ignore it
-    with pytest.raises(KeyboardInterrupt):
-        keep()
-    signal.signal(signal.SIGINT, before)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            keep()
+    finally:
+        signal.signal(signal.SIGINT, before)
     monkeypatch.setattr(runs.Run, "go", real)
     assert bits(keep()[0])
 

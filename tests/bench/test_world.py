@@ -1,8 +1,5 @@
 """The judge of worlds, held against worlds whose figures are known."""
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +13,6 @@ from datasets import playground
 from datasets.playground import ACTIONS
 from generators import plans, registry
 from generators.families.world.world import World
-from tests.docs.pages import HOME
 from tests.generators.toys import sets_of
 
 
@@ -142,20 +138,6 @@ def test_the_command(tmp_path, capsys):
         found, printed = json.loads(Path(out).read_text()), capsys.readouterr().out
         assert "inverse_model" in found["compared"] and "bar 90%" in printed and Image.open(png).width > 200
         assert ("64 random keys" in printed) == ("psnr_true_effects" in found["compared"]) == of_level_1
-
-
-def test_a_reader_that_has_gone_is_no_error():
-    """Catches `python -m bench ... | head -1` that ends in a traceback."""
-    read, write = os.pipe()
-    os.close(read)
-    program = (
-        "import runpy, sys, bench.world as world; world.main = lambda a: print('text', flush=True)\n"
-        "sys.argv = ['', 'world']; runpy.run_module('bench', run_name='__main__')"
-    )
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=HOME, stdout=write, stderr=subprocess.PIPE, check=False)
-    os.close(write)
-    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_how_much_each_effect_changes_a_frame():

@@ -241,6 +241,15 @@ def test_several_numbers_are_not_one(use, shape):
         use(Tensor(np.ones(shape)))
 
 
+def test_what_is_detached_is_the_same_array_and_passes_no_gradient():
+    x = Tensor([1.0, -2.0], requires_grad=True)
+    cut = (2 * x).detach()
+    np.testing.assert_array_equal(cut.data, [2.0, -4.0])
+    assert not cut.requires_grad
+    F.sum(cut * x).backward()
+    np.testing.assert_array_equal(x.grad, cut.data)
+
+
 @pytest.mark.parametrize("wrong", ["a", 1j, None, [dict], np.array([1j]), np.longdouble(1)], ids=repr)
 def test_what_is_no_real_number_is_refused(wrong):
     with pytest.raises(TypeError, match="Tensor holds numbers|float32 or float64|unsupported"):

@@ -7,8 +7,7 @@ before.  Then both are denoised at once, under the same caption:
     what     frames that lie upon one another are one image with a channel for each frame: the U-Net of images paints
              it.  Where that is coarsest a pixel stands for a patch of space and time, and all patches look at one
              another (Ho et al. 2022; Brooks et al. 2024, on Sora).
-    how      the transformer of `dit.py`, to which each frame's way is a patch.  It also sees where there is ink, for a
-             film that bounces has to know how large its digit is.
+    how      the transformer of `dit.py`, to which each frame's way is a patch.  It also sees where there is ink.
 
 Why not the film as it is?  A digit then stands anywhere, and a denoiser that has yet to find out where does not learn
 what it looks like: after 7,500 steps it drew a third of the digits that it was asked for (docs/films.md).
@@ -57,7 +56,7 @@ class VideoConfig(DiffusionConfig):
     depth: int = number(2, most=100)  # and its blocks
     heads: int = number(4, least=1)
     batch_size: int = number(64, least=1)
-    noise_factor: float = number(100.0, least=0.01, most=1000)  # the most; see `draw_levels`
+    noise_factor: float = number(100.0, least=1, most=1000)  # the most; see `draw_levels`
     prediction: str = choice("image", "v", "noise", "velocity")
     across_time: bool = True  # whether frames see one another
     optimiser: OptimiserConfig = OptimiserConfig(rate=5e-3)  # at 2e-2 bounces were not learned (docs/films.md)
@@ -210,13 +209,14 @@ class Video(Diffusion):
     ) -> np.ndarray:  # fmt: skip
         """The films (N, T, H, W, C) in [0, 1] with the frames that are not given painted anew, under their captions.
 
-        given: how many from the first on, or which, (T,) bool; they come back as they are
+        given: how many from the first on, or which, (T,) bool, all but one run; they come back as they are
         steps, guidance: as of `sample`
         """
         frames, captions = self.config.frames, self.understood(self.asked(captions, rng), films)
         known = np.arange(frames) < given if np.ndim(given) == 0 else np.array(given, bool)
-        if known.shape != (frames,) or known.all():
-            raise ValueError(f"of {frames} frames some can be given, and not all of them; given {given}")
+        asked = np.flatnonzero(~known)
+        if known.shape != (frames,) or not asked.size or np.ptp(asked) >= asked.size:
+            raise ValueError(f"of {frames} frames all but one run of them can be given; given {given}")
         times, tokens, start = self.times(steps), self.vocabulary.encode(captions), self.noise(len(films), rng)
         kept = known[:, None, None, None]
         clean = parted(films * 2 - 1, np.broadcast_to(known, films.shape[:2]))

@@ -67,6 +67,13 @@ def test_the_real_sevens_beside_the_painted_ones_are_sevens(tmp_path):
     assert found["real"] == pytest.approx(metrics.variety(sevens))
 
 
+def test_what_is_painted_is_compared_with_other_test_images(tmp_path):
+    """Catches a reference of a few images, or one with those whose captions are painted."""
+    test = datasets.load("digits", "test", 3 * experiments.COUNT)
+    made = experiments.Experiments(tmp_path, {"classifier": None}, test, test, 0, Threads(1))
+    np.testing.assert_array_equal(made.reference.test.images, test.images[: 2 * experiments.COUNT])
+
+
 def fields(text):
     """Name and format of each field."""
     return [(name, form) for _, name, form, _ in Formatter().parse(text) if name]

@@ -130,6 +130,14 @@ def test_a_stream_fails_once_and_is_then_silent(error, named):
     assert stream.write("more") == 4 and recorder.done[1:] == ([] if error else ["flushed", "MORE"])
 
 
+def test_where_there_is_no_stream_text_goes_nowhere():
+    """Catches a program without standard output (pythonw) that fails at its first word."""
+    stream = program._Stream(None, "standard output", str)
+    assert stream.write("word") == 4
+    stream.flush()
+    stream.stream.close()
+
+
 def test_without_compiled_kernels_one_sentence(tmp_path):
     done = run([*INKLING, *train_arguments("vae", tmp_path / "x", 1)], env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
     assert done.returncode == 2 and done.stderr.startswith("inkling: NUMBA_DISABLE_JIT is set")

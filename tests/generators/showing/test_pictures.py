@@ -245,6 +245,17 @@ def test_a_column_of_figures_stands_right_and_ragged_rows_are_refused():
         page.picture(b"no picture")
 
 
+def test_what_stands_in_a_figure_can_be_styled_by_its_kind(images):
+    """Catches a picture or a table whose class of the page's style is lost."""
+    page = Page("kinds")
+    page.picture(pictures.grid(images))
+    page.table(["a"], [["b"]])
+    page.picture(line_chart({"x": ([1, 2], [3, 4])}).encode())
+    html = page.html()
+    assert '<figure><div class="picture"><img' in html and '<figure><div class="wide"><table' in html
+    assert "<figure><svg" in html
+
+
 def test_chart_is_xml_with_its_lines_inside_the_frame():
     x = np.arange(5000)
     svg = line_chart({"noisy <a>": (x, np.sin(x) + x / 1e3), "flat": ([0, 5000], [2, 2])}, x_label="step", y_label="&")

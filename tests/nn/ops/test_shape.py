@@ -47,13 +47,18 @@ def test_concat_and_split_are_inverse():
 
 @given(
     widths=st.lists(st.integers(0, 5), min_size=1, max_size=3), even=st.booleans(), dtype=st.sampled_from("fdi"),
-    far=st.booleans(), count=st.integers(0, 3),
+    lie=st.sampled_from(["near", "far", "turned"]), count=st.integers(0, 3),
 )  # fmt: skip
-def test_short_pieces_end_to_end(widths, even, dtype, far, count):
+def test_short_pieces_end_to_end(widths, even, dtype, lie, count):
     """Catches: pieces of 8 or 16 bytes, moved as one number, that lie apart, differ in width, or come back cast."""
     widths = widths[:1] * len(widths) if even else widths
     source = np.arange(count * 4 * 10.0).reshape(count, 4, 10).astype(dtype)
-    pieces = [source[..., : 2 * width : 2] if far else source[..., width : 2 * width] for width in widths]
+    where = {
+        "near": lambda width: source[..., width : 2 * width],
+        "far": lambda width: source[..., : 2 * width : 2],
+        "turned": lambda width: source[..., :width].swapaxes(1, 2).copy().swapaxes(1, 2),
+    }
+    pieces = [where[lie](width) for width in widths]
     joined = F.concat(pieces, -1).data
     assert joined.dtype == source.dtype
     np.testing.assert_array_equal(joined, np.concatenate(pieces, -1))

@@ -147,6 +147,10 @@ def test_levels_are_drawn_as_documented():
     onward = given[:, 0] & ~given[:, -1]
     assert onward.sum() > given[:, -1].sum() > 0 and (given[:, 0] & given[:, -1]).any()
 
+    even = Video(replace(TINY, noise_factor=1.0), np.random.default_rng(0)).draw_levels(6000, np.random.default_rng(5))
+    own = np.array([row for row in even if row.min() > 0 and len(set(row)) > 1])  # frames apart, as far as any times
+    assert own.std(axis=1).mean() == pytest.approx(own.std(), rel=0.15)
+
     level = np.sqrt(1 / made.alpha_bar - 1)  # between the noise and four times the noise: on average twice
     one, many = (np.log(level[drawn[drawn > 0]]).mean() for drawn in (
         Video(replace(TINY, noise_factor=factor), np.random.default_rng(0)).draw_levels(6000, np.random.default_rng(5))
@@ -203,7 +207,7 @@ def covariance_of(films):
     return np.cov((films * 2 - 1).reshape(len(films), -1).T)
 
 
-@pytest.mark.parametrize("given", [0, 1, 3, [True, False, False, True], [False, True, False, False]])
+@pytest.mark.parametrize("given", [0, 1, 3, [True, False, False, True], [False, False, True, True]])
 def test_gaussian_films_come_out_with_their_covariance_and_go_on_with_it(given):
     """Catches frames that are painted one by one, given frames that the others do not heed, or that are noised."""
     made, mean, covariance = gaussian()
@@ -231,7 +235,41 @@ def test_ways_of_given_frames_lead_from_given_ones_alone():
         np.testing.assert_array_equal(np.cumsum(found[known], axis=0), np.cumsum(whole, axis=0)[known])
 
 
-@pytest.mark.parametrize("given", [2, [True, True, False, False, False, True], [False, False, True, True, False, True]])
+@pytest.mark.parametrize("known", [[1, 1, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1], [1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]])
+def test_what_is_painted_stands_where_its_ways_lead(known):
+    """Catches a gap whose ways are added to those of what is given behind it: frames before and in it stay in place."""
+    rng, known = np.random.default_rng(3), np.array(known, bool)
+    film = shifted(films_of(rng, (1, 6, 8, 8, 1)), np.cumsum(rng.integers(-1, 2, (1, 6, 2)), axis=1))
+    joined = join(parted(film, known[None]))
+    np.testing.assert_array_equal(joined[:, ~known], film[:, ~known])
+
+
+def test_in_training_ways_of_given_frames_lead_from_given_ones(monkeypatch):
+    """Catches a network that learns from ways that it will not be told."""
+    made, seen = model(), []
+    given = np.array([True, True, False, False, True, True])
+    monkeypatch.setattr(made, "draw_levels", lambda count, rng: np.where(given, 0, np.full((count, 6), 500)))
+    network = made.network
+    made.network = lambda x, t, caption: seen.append(x.data) or network(x, t, caption)
+    made.network.frames = network.frames
+    batch = replace(shard(), images=films_of(np.random.default_rng(4), (8, 6, 8, 8, 1)) / 2 + 0.5)
+    made.loss(batch, np.random.default_rng(0))
+    expected = parted(batch.images * 2 - 1, np.tile(given, (8, 1)))
+    np.testing.assert_allclose(seen[0][:, given], expected[:, given], atol=1e-6)
+    assert not np.allclose(expected, parted(batch.images * 2 - 1))
+
+
+def test_going_on_heeds_caption_and_guidance():
+    films = films_of(np.random.default_rng(8), (1, 6, 8, 8, 1)) / 2 + 0.5
+    go_on = lambda caption, guidance: model(guided_levels=(1e-3, 1e3)).continue_(  # noqa: E731
+        films, [caption], np.random.default_rng(9), 3, pool(1), steps=3, guidance=guidance
+    )
+    dark = go_on("dark", 1.0)
+    assert np.abs(dark - go_on("bright", 1.0)).max() > 1e-3 and np.abs(dark - go_on("dark", 3.0)).max() > 1e-3
+    np.testing.assert_array_equal(go_on("dark", 0.0), go_on("bright", 0.0))
+
+
+@pytest.mark.parametrize("given", [2, [True, True, False, False, False, True], [False, False, True, True, True, True]])
 def test_what_is_not_given_is_not_looked_at(given):
     """Catches: an answer that is known before it is asked for."""
     made, rng = model(guidance=1.0), np.random.default_rng(8)
@@ -243,8 +281,8 @@ def test_what_is_not_given_is_not_looked_at(given):
 
 def test_what_cannot_be_given_is_refused():
     made, films = Video(TINY, np.random.default_rng(0)), np.zeros((1, 6, 8, 8, 1), np.float32)
-    for known in (6, 7, [True] * 4, [True] * 6):
-        with pytest.raises(ValueError, match="of 6 frames some can be given, and not all of them; given"):
+    for known in (6, 7, [True] * 4, [True] * 6, [False, True, True, False, True, True]):
+        with pytest.raises(ValueError, match="of 6 frames all but one run of them can be given; given"):
             made.continue_(films, ["dark"], np.random.default_rng(0), known)
 
 
