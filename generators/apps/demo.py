@@ -102,7 +102,6 @@ def _train(entry: Entry, folder: Path, dataset, minutes: float, seed: int, threa
     default = plans.default_config(entry.family, dataset)
     compared = pretrained.find(entry.name) is not None
     default_seconds = plans.seconds_per_step(entry.family, dataset, planned(default), threads) if compared else 0.0
-    folder.mkdir(parents=True, exist_ok=True)
     with checkpoint.lock(folder):
         if (folder / "checkpoint.npz").exists():
             run = runs.Run.resume(folder, threads, dataset)

@@ -99,6 +99,17 @@ def test_every_parameter_and_gradient_starts_on_a_cache_line():
         assert all(view.ctypes.data % 64 == 0 for view in flat.views(array))
 
 
+def test_each_worker_adds_up_its_own_numbers():
+    """Catches numbers that two workers write, and some that none does."""
+    flat = FlatParameters([Parameter(np.ones(100, np.float32))])
+    flat.lanes[:2] = 1
+    for index in range(3):
+        flat.gradient[:] = 7
+        flat.add_up(2, index, 3)
+        done = np.flatnonzero(flat.gradient == 2)
+        assert set(flat.gradient) <= {2, 7} and done.tolist() == list(range(48 * index, min(48 * (index + 1), 112)))
+
+
 def test_only_the_given_parameters_receive_gradients():
     """Catches gradients leaking to parameters of another phase."""
     mine, other = Parameter(np.ones(2, np.float32)), Parameter(np.ones(2, np.float32))

@@ -241,6 +241,12 @@ def test_several_numbers_are_not_one(use, shape):
         use(Tensor(np.ones(shape)))
 
 
+def test_a_tensor_is_walked_along_its_first_axis():
+    x = Tensor(np.arange(6.0).reshape(3, 2), requires_grad=True)
+    rows = list(x)
+    assert [row.data.tolist() for row in rows] == [[0, 1], [2, 3], [4, 5]] and rows[1].requires_grad
+
+
 def test_what_is_detached_is_the_same_array_and_passes_no_gradient():
     x = Tensor([1.0, -2.0], requires_grad=True)
     cut = (2 * x).detach()

@@ -57,6 +57,14 @@ def test_evaluation_exposes_the_copier(reference):
     assert "match_unseen" not in figures and len(evaluate.summary(figures)) >= 8
 
 
+def test_scores_are_of_what_was_painted_and_of_as_many_real_images(reference, monkeypatch):
+    monkeypatch.setattr(evaluate, "accuracy_score", lambda images, labels, *_, **__: float(images.mean()))
+    again = dataclasses.replace(reference, count=50)
+    figures = evaluate.evaluate(Copier(reference.training), again)
+    assert figures["accuracy_score_real"] == again.fresh.images.mean() and len(again.fresh) == 50
+    assert 0 < figures["accuracy_score"] != figures["accuracy_score_real"]
+
+
 def test_the_summary_tells_what_some_families_have_alone(reference):
     """Catches: likelihoods that are measured and not told, and likelihoods told of families that have none."""
     figures = evaluate.evaluate(Copier(reference.training), reference, score=False)

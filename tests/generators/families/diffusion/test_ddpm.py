@@ -126,6 +126,16 @@ def test_captions_are_dropped_image_by_image():
     assert abs(np.mean(shares) - 0.5) < 4 * 0.5 / np.sqrt(64 * 20)  # four standard errors
 
 
+def test_on_the_ways_into_noise_and_back_no_guess_is_cut():
+    """Catches a cut on one of the two ways: the other no longer undoes it."""
+    made, cut = model(), []
+    denoiser = made.denoiser
+    made.denoiser = lambda tokens, guidance, clip=True: cut.append(clip) or denoiser(tokens, guidance, clip)
+    images, tokens = np.random.default_rng(0).random((2, 8, 8, 1), np.float32), np.array([[1], [2]])
+    made.to_images(made.to_noise(images, tokens, 3), tokens, 3)
+    assert cut == [False, False]
+
+
 def test_guidance_zero_is_unconditional_and_one_conditional_exactly():
     made = model()
     x, t = np.random.default_rng(0).standard_normal((3, 8, 8, 1), np.float32), 20
