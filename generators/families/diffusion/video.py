@@ -54,7 +54,7 @@ class VideoConfig(DiffusionConfig):
     blocks: int = number(2, least=1, most=100)  # residual blocks on the way up, at each size
     width: int = number(128, least=1)  # of the transformer: numbers in a frame's vector
     depth: int = number(2, most=100)  # and its blocks
-    heads: int = number(4, least=1)
+    heads: int = number(4, least=1)  # of both
     batch_size: int = number(64, least=1)
     noise_factor: float = number(100.0, least=1, most=1000)  # the most; see `draw_levels`
     prediction: str = choice("image", "v", "noise", "velocity")

@@ -74,6 +74,22 @@ def test_what_is_painted_is_compared_with_other_test_images(tmp_path):
     np.testing.assert_array_equal(made.reference.test.images, test.images[: 2 * experiments.COUNT])
 
 
+class Black:
+    def sample(self, captions, rng, threads, **options):
+        return np.zeros((len(captions), 28, 28, 1), np.float32)
+
+
+def test_the_average_is_compared_with_the_mean_of_each_class(tmp_path):
+    digits = toy_data(300)
+    made = experiments.Experiments(tmp_path, {"regression": Black()}, digits, digits, 0, Threads(1))
+    images = digits.images.astype(float) / 255
+    means = np.stack([images[digits.labels == label].mean(axis=0) for label in range(10)])
+    found = made.average()
+    assert found["distance"] == pytest.approx(np.sqrt((means**2).mean()))
+    assert found["spread"] == pytest.approx(np.sqrt(((images - means[digits.labels]) ** 2).mean()))
+    assert experiments.unit(np.array([0, 51, 255], np.uint8)).tolist() == pytest.approx([0, 0.2, 1])
+
+
 def fields(text):
     """Name and format of each field."""
     return [(name, form) for _, name, form, _ in Formatter().parse(text) if name]

@@ -245,6 +245,13 @@ def test_a_column_of_figures_stands_right_and_ragged_rows_are_refused():
         page.picture(b"no picture")
 
 
+def test_captions_stand_below_their_images(images):
+    """Catches lines of text that are drawn over the pictures."""
+    plain, said = (np.asarray(pictures.grid(images, columns=6, captions=words)) for words in (None, ["a b\nc"] * 6))
+    upper = (len(plain) + 84) // 2  # one row of images, 84 pixels high, between two margins
+    assert len(said) > len(plain) and (said[:upper] != plain[:upper]).sum() == 0 and (said[upper:] != said[0, 0]).any()
+
+
 def test_what_stands_in_a_figure_can_be_styled_by_its_kind(images):
     """Catches a picture or a table whose class of the page's style is lost."""
     page = Page("kinds")
