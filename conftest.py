@@ -1,6 +1,8 @@
 """For every test: the runtime before NumPy, one hypothesis profile, and an honest word about what was skipped."""
 import nn  # noqa: F401, I001  (first: it prepares the process before NumPy is imported)
 
+import signal
+
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -12,6 +14,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("inkling")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job, whose children would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NEEDS = {"INKLING_DATA": "real MNIST and Fashion-MNIST (set INKLING_DATA)", "torch": "PyTorch (extra: bench)"}
 

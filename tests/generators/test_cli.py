@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -366,6 +367,15 @@ def test_other_names_of_a_family(tmp_path, capsys):
     assert generators.load(tmp_path / "x").name == "realnvp"
     assert main(["train", "flow", "--resume", "--out", str(tmp_path / "x")]) == 0
     assert "did you mean 'diffusion'" in refused(capsys, "train", "difusion")
+
+
+def test_the_lecture_is_held_where_it_was_asked_for(tmp_path, monkeypatch, capsys):
+    begun = Mock()
+    monkeypatch.setattr(lecture, "begin", begun)
+    assert main(["lecture", "--out", str(tmp_path / "x"), "--seed", "3", "--threads", "1"]) == 0
+    out, seed, threads = begun.call_args.args
+    assert (out, seed, threads.count) == (tmp_path / "x", 3, 1) and begun.return_value.hold.call_count == 1
+    assert str(tmp_path / "x" / "index.html") in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(40, "40 seconds"), (150, "2.5 minutes")])

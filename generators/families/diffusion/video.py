@@ -209,14 +209,14 @@ class Video(Diffusion):
     ) -> np.ndarray:  # fmt: skip
         """The films (N, T, H, W, C) in [0, 1] with the frames that are not given painted anew, under their captions.
 
-        given: how many from the first on, or which, (T,) bool, all but one run; they come back as they are
+        given: how many from the first on, or which, (T,) bool, all but one gap; they come back as they are
         steps, guidance: as of `sample`
         """
         frames, captions = self.config.frames, self.understood(self.asked(captions, rng), films)
         known = np.arange(frames) < given if np.ndim(given) == 0 else np.array(given, bool)
         asked = np.flatnonzero(~known)
         if known.shape != (frames,) or not asked.size or np.ptp(asked) >= asked.size:
-            raise ValueError(f"of {frames} frames all but one run of them can be given; given {given}")
+            raise ValueError(f"of {frames} frames all but one gap can be given, and a gap there must be; given {given}")
         times, tokens, start = self.times(steps), self.vocabulary.encode(captions), self.noise(len(films), rng)
         kept = known[:, None, None, None]
         clean = parted(films * 2 - 1, np.broadcast_to(known, films.shape[:2]))

@@ -45,8 +45,7 @@ class Terminal:
         self.slave, self.seen = slave, b""
         own = (
             "import os, signal, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); "
-            # Who runs the tests may ignore them, and that is inherited.
-            "[signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)]; "
+            "signal.signal(signal.SIGHUP, signal.SIG_DFL); "  # `nohup` ignores it, and that is inherited
             "os.execv(sys.argv[1], sys.argv[1:])"
         )
         self.process = subprocess.Popen(
