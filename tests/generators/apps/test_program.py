@@ -130,6 +130,21 @@ def test_a_stream_fails_once_and_is_then_silent(error, named):
     assert stream.write("more") == 4 and recorder.done[1:] == ([] if error else ["flushed", "MORE"])
 
 
+CLOSED = """
+import os, sys
+from generators.apps.program import streams
+os.close(int(sys.argv[1]))
+with streams():
+    assert os.fstat(int(sys.argv[1])).st_rdev == os.stat(os.devnull).st_rdev
+"""
+
+
+@pytest.mark.parametrize("descriptor", ["0", "1", "2"])
+def test_a_standard_stream_that_is_closed_leads_nowhere(descriptor):
+    """Catches a file of ours that gets its number, and is then printed into or read from."""
+    assert subprocess.run([sys.executable, "-c", CLOSED, descriptor], cwd=ROOT, check=False).returncode == 0
+
+
 def test_where_there_is_no_stream_text_goes_nowhere():
     """Catches a program without standard output (pythonw) that fails at its first word."""
     stream = program._Stream(None, "standard output", str)
