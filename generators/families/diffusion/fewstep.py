@@ -52,7 +52,7 @@ class FewStep(WithCritic, Diffusion):
 
     def __init__(self, config: FewStepConfig, rng: np.random.Generator):
         if config.prediction == "noise":  # a guess read off the noise is divided by nearly 0 at T
-            raise ValueError("fewstep: prediction must be another than 'noise', such as 'v'")
+            raise ValueError("fewstep: prediction must not be 'noise', off which no picture can be read at T; use 'v'")
         super().__init__(config, rng)
         self.times(config.steps)  # refused if there are fewer in all
         self.add_critic(config.critic_width, rng)

@@ -216,7 +216,7 @@ class Video(Diffusion):
         known = np.arange(frames) < given if np.ndim(given) == 0 else np.array(given, bool)
         asked = np.flatnonzero(~known)
         if known.shape != (frames,) or not asked.size or np.ptp(asked) >= asked.size:
-            raise ValueError(f"of {frames} frames all but one gap can be given, and a gap there must be; given {given}")
+            raise ValueError(f"of {frames} frames one gap must be left to be painted; given {given}")
         times, tokens, start = self.times(steps), self.vocabulary.encode(captions), self.noise(len(films), rng)
         kept = known[:, None, None, None]
         clean = parted(films * 2 - 1, np.broadcast_to(known, films.shape[:2]))

@@ -1,5 +1,6 @@
 """A game in the terminal, driven through a pseudo-terminal; `test_explore.py` has the one on a page."""
 import contextlib
+import itertools
 import os
 import pty
 import select
@@ -116,9 +117,11 @@ def test_a_world_whose_keys_have_no_names_tells_their_numbers(monkeypatch, names
 @pytest.mark.parametrize(
     ("typed", "keys"), [(b"ab", ["a", "b"]), (b"\x1b[A\x1bOB", ["up", "down"]), (b"\x1b", ["escape"])]
 )
-def test_keys_are_read_one_by_one(typed, keys):
+def test_keys_are_read_one_by_one(monkeypatch, typed, keys):
     """Catches an arrow taken for three keys, and a terminal that is gone, waited for without end."""
     source, typing = os.pipe()
+    reads, read = itertools.count(1), os.read
+    monkeypatch.setattr(terminal.os, "read", lambda *how: read(*how) if next(reads) < 20 else pytest.fail("no end"))
     os.write(typing, typed)
     os.close(typing)
     screen = terminal.Screen(source, -1)

@@ -72,4 +72,4 @@ def test_what_cannot_be_done_with_films_is_said_in_a_sentence(run, tmp_path, cap
     assert main(["evaluate", str(run)]) == 2
     assert "python -m bench films" in capsys.readouterr().err
     assert main(["continue", str(run), "-n", "1", "--given", "12", "--out", str(tmp_path / "x.gif")]) == 2
-    assert "of 12 frames all but one gap can be given, and a gap there must be; given 12" in capsys.readouterr().err
+    assert "of 12 frames one gap must be left to be painted; given 12" in capsys.readouterr().err

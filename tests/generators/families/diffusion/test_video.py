@@ -282,7 +282,7 @@ def test_what_is_not_given_is_not_looked_at(given):
 def test_what_cannot_be_given_is_refused():
     made, films = Video(TINY, np.random.default_rng(0)), np.zeros((1, 6, 8, 8, 1), np.float32)
     for known in (6, 7, [True] * 4, [True] * 6, [False, True, True, False, True, True]):
-        with pytest.raises(ValueError, match="of 6 frames all but one gap can be given"):
+        with pytest.raises(ValueError, match="of 6 frames one gap must be left to be painted; given"):
             made.continue_(films, ["dark"], np.random.default_rng(0), known)
 
 
